@@ -1,0 +1,2 @@
+from .configuration_anomalyclip import AnomalyCLIPConfig
+from .modeling_anomalyclip import AnomalyCLIPModel

@@ -1,0 +1,167 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+"""Checkpoints on disk: the prompts-only form, and one clear line for whatever is missing, left over or damaged."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
+
+from .configuration_anomalyclip import AnomalyCLIPConfig
+
+
+# Not a name that other loaders know: they would take it for a whole model and fill the CLIP with random weights.
+PROMPTS_FILE = "prompts.safetensors"
+CLIP_PREFIX = "clip."
+HUB_ARGUMENTS = ("revision", "subfolder", "token", "cache_dir", "local_files_only", "force_download")
+
+
+def hub_arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep of `kwargs` what says where on the Hub a file is and how to fetch it."""
+    return {name: kwargs[name] for name in HUB_ARGUMENTS if kwargs.get(name) is not None}
+
+
+def find_prompts_file(source: str | os.PathLike | None, **kwargs: Any) -> str | None:
+    """Find the prompts of a prompts-only checkpoint.
+
+    Args:
+        source (`str` or `os.PathLike`, *optional*): Hub id or folder.
+        **kwargs: Those of `from_pretrained`; `revision`, `subfolder`, `token`, `cache_dir` and the like are used.
+
+    Returns:
+        `str` or `None`: path of the file, `None` where the checkpoint is a whole model.
+    """
+    if source is None:
+        return None
+    return cached_file(
+        source,
+        PROMPTS_FILE,
+        **hub_arguments(kwargs),
+        _raise_exceptions_for_gated_repo=False,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+
+
+@contextmanager
+def readable_weights(source: str | os.PathLike) -> Iterator[None]:
+    """Turn the errors of a damaged weight file into one line that names the checkpoint.
+
+    Raises:
+        OSError: If a safetensors file below `source` is cut short or is none.
+    """
+    try:
+        yield
+    except SafetensorError as error:
+        raise OSError(
+            f"the weights in {source} are damaged or cut short ({error}); fetch or save this checkpoint again."
+        ) from error
+
+
+def check_loading_info(info: Mapping[str, Any], source: str | os.PathLike) -> None:
+    """Refuse a checkpoint that does not fill the model exactly.
+
+    Args:
+        info (`Mapping`): What `from_pretrained(..., output_loading_info=True)` reports.
+        source (`str` or `os.PathLike`): The checkpoint, named in the error.
+
+    Raises:
+        ValueError: naming the first tensor that is missing, left over or of another shape.
+    """
+    shapes = sorted(info["mismatched_keys"])
+    if shapes:
+        name, got, expected = shapes[0]
+        problem = f"{name} has shape {tuple(got)}, expected {tuple(expected)}"
+        problem += f" (and {len(shapes) - 1} more)" if len(shapes) > 1 else ""
+        raise ValueError(f"{source} does not fit its configuration: {problem}. Load it with the config it was saved with.")
+    _check_names(set(info["missing_keys"]), set(info["unexpected_keys"]), source)
+
+
+def _check_names(missing: set[str], unexpected: set[str], source: str | os.PathLike) -> None:
+    for problem, names in (("lacks", missing), ("holds unexpected", unexpected)):
+        if names:
+            raise ValueError(
+                f"{source} {problem} {len(names)} of the model's tensors, the first is {min(names)}. Is it a whole "
+                "AnomalyCLIP checkpoint? A plain CLIP goes to AnomalyCLIPModel.from_clip_pretrained, published files to "
+                "`anomalyclip convert`."
+            )
+
+
+def prompt_state_dict(model: PreTrainedModel) -> dict[str, Tensor]:
+    """Everything of the model's state that is not the CLIP's."""
+    return {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(CLIP_PREFIX)}
+
+
+def load_prompts_file(model: PreTrainedModel, path: str | os.PathLike) -> None:
+    """Fill the model's prompts from a `prompts.safetensors`.
+
+    Args:
+        model ([`AnomalyCLIPModel`]): Changed in place.
+        path (`str` or `os.PathLike`): The file.
+
+    Raises:
+        OSError: If the file is cut short or no safetensors file.
+        ValueError: If a tensor is missing, left over, of another shape, or not finite.
+    """
+    with readable_weights(path):
+        stored = load_file(path)
+    expected = prompt_state_dict(model)
+    _check_names(expected.keys() - stored.keys(), stored.keys() - expected.keys(), path)
+    for name, tensor in stored.items():
+        if tensor.shape != expected[name].shape:
+            raise ValueError(
+                f"{path}: {name} has shape {tuple(tensor.shape)}, expected {tuple(expected[name].shape)}. "
+                "Load it with the config.json it was saved with."
+            )
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{path}: {name} holds NaN or infinite values. Go back to an earlier checkpoint.")
+    model.load_state_dict(stored, strict=False)
+
+
+def save_prompts_file(model: PreTrainedModel, folder: str | os.PathLike) -> None:
+    """Write `config.json` and `prompts.safetensors`, each whole or not at all.
+
+    Args:
+        model ([`AnomalyCLIPModel`]): Whose prompts are written, in float32.
+        folder (`str` or `os.PathLike`): Exists.
+    """
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(folder)
+    target = Path(folder) / PROMPTS_FILE
+    partial = target.with_suffix(".partial")
+    tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in prompt_state_dict(model).items()}
+    save_file(tensors, partial, metadata={"format": "pt"})
+    partial.replace(target)
+
+
+def prepare_folder(folder: str | os.PathLike, config: AnomalyCLIPConfig, prompts_only: bool) -> None:
+    """Make the folder and see that the two forms of a checkpoint do not meet in it.
+
+    Args:
+        folder (`str` or `os.PathLike`): Where a model is about to be saved.
+        config ([`AnomalyCLIPConfig`]): Of that model.
+        prompts_only (`bool`): The form that is about to be saved.
+
+    Raises:
+        ValueError: If the base CLIP is not known, or the folder holds the other form already.
+    """
+    if prompts_only and config.base_model_name_or_path is None:
+        raise ValueError(
+            "prompts_only=True needs to know the CLIP under the prompts, and this model does not say; pass "
+            "base_model_name_or_path=<Hub id or folder of the CLIP>, or save the whole model."
+        )
+    other_form = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME) if prompts_only else (PROMPTS_FILE,)
+    for name in other_form:
+        if (Path(folder) / name).exists():
+            raise ValueError(f"{folder} already holds {name}, another form of checkpoint; save to an empty folder.")
+    Path(folder).mkdir(parents=True, exist_ok=True)
+
+
+__all__ = ["PROMPTS_FILE", "check_loading_info", "find_prompts_file", "load_prompts_file", "save_prompts_file"]

@@ -1,0 +1,228 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+"""Configuration of AnomalyCLIP: a CLIP configuration plus prompts, DPAM and the layers tapped for the anomaly map."""
+
+import math
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from transformers import CLIPConfig
+
+
+# "object ." and "damaged object ." in CLIP's own vocabulary, between start and end of text.
+CLIP_VOCAB_SIZE = 49408
+CLIP_NORMAL_TOKEN_IDS = [49406, 14115, 269, 49407]
+CLIP_ABNORMAL_TOKEN_IDS = [49406, 13568, 14115, 269, 49407]
+
+PAPER_IMAGE_SIZE = 518
+PROMPT_KINDS = ("learned", "ensemble")
+DPAM_ATTENTIONS = ("vv", "qq", "kk")
+
+
+@strict
+class AnomalyCLIPConfig(CLIPConfig):
+    """Settings of an [`AnomalyCLIPModel`]; values left at `None` are resolved from the CLIP that is configured.
+
+    Defaults follow the paper (arXiv 2310.18961, section 4 and appendix) for ViT-L/14@336.
+
+    Args:
+        text_config (`dict` or [`~transformers.CLIPTextConfig`], *optional*):
+            Text tower of the CLIP.
+        vision_config (`dict` or [`~transformers.CLIPVisionConfig`], *optional*):
+            Vision tower of the CLIP. Its `image_size` is the stored grid of positions, in pixels, not the input size.
+        projection_dim (`int`, *optional*, defaults to 512):
+            Size of the joint embedding space.
+        prompts (`str`, *optional*, defaults to `"learned"`):
+            `"learned"`: two learnable, object-agnostic prompts. `"ensemble"`: the mean embeddings of hand-written
+            sentences, nothing to train.
+        num_prompt_tokens (`int`, *optional*, defaults to 12):
+            Learnable vectors in front of the words of each prompt, at least 1.
+        deep_prompt_depth (`int`, *optional*, defaults to 9):
+            Text layers with learnable prompts, counting the input: depth 9 means 8 layers whose prompts are overwritten.
+            From 1 (input only) to the number of text layers.
+        num_deep_prompt_tokens (`int`, *optional*, defaults to 4):
+            Learnable vectors per deep layer, at most `num_prompt_tokens`.
+        object_name (`str`, *optional*, defaults to `"object"`), normal_template (`str`, *optional*, defaults to `"{}"`),
+        abnormal_template (`str`, *optional*, defaults to `"damaged {}"`):
+            The words after the learnable vectors. `{}` stands for the object's name.
+        normal_token_ids (`list[int]`, *optional*), abnormal_token_ids (`list[int]`, *optional*):
+            Token ids of these words with start and end of text, so that loading needs no tokenizer. Known for the
+            default words in CLIP's own vocabulary; [`AnomalyCLIPModel.from_clip_pretrained`] fills in others.
+        dpam_attention (`str`, *optional*, defaults to `"vv"`):
+            Operands of the softmax in the local path: `"vv"` (the method), `"qq"` or `"kk"` (ablations).
+        dpam_layers (`int`, *optional*):
+            Number of last vision layers with a local path, from 0 (off). Resolved: 19 of 24, in proportion, rounded up.
+        feature_layers (`list[int]`, *optional*):
+            Vision layers tapped for the anomaly map, counted from 1. Resolved: the last.
+        image_size (`int` or `list[int]`, *optional*):
+            Side or `[height, width]`, in pixels, to which the processor resizes; multiples of the patch. Resolved: the
+            largest multiple of the patch up to 518.
+        temperature (`float`, *optional*, defaults to 0.07):
+            Divides every similarity before its softmax; greater than 0.
+        pixel_loss_weight (`float`, *optional*, defaults to 4.0):
+            Weight of the pixel loss against the image loss.
+        base_model_name_or_path (`str`, *optional*), base_model_revision (`str`, *optional*):
+            The CLIP under the prompts, and its commit; what a prompts-only checkpoint loads.
+
+    Raises:
+        ValueError: If settings contradict each other; the message names the setting, its value and what is allowed.
+
+    Example:
+
+    ```python
+    >>> from anomalyclip_hf import AnomalyCLIPConfig
+
+    >>> config = AnomalyCLIPConfig(vision_config={"num_hidden_layers": 24, "patch_size": 14})
+    >>> config.dpam_layers, config.feature_layers, config.image_size
+    (19, [24], 518)
+
+    ```
+    """
+
+    model_type = "anomalyclip"
+
+    prompts: str = "learned"
+    num_prompt_tokens: int = 12
+    deep_prompt_depth: int = 9
+    num_deep_prompt_tokens: int = 4
+    object_name: str = "object"
+    normal_template: str = "{}"
+    abnormal_template: str = "damaged {}"
+    normal_token_ids: list[int] | None = None
+    abnormal_token_ids: list[int] | None = None
+    dpam_attention: str = "vv"
+    dpam_layers: int | None = None
+    feature_layers: list[int] | tuple[int, ...] | None = None
+    image_size: int | list[int] | tuple[int, int] | None = None
+    temperature: float | int = 0.07
+    pixel_loss_weight: float | int = 4.0
+    base_model_name_or_path: str | None = None
+    base_model_revision: str | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        super().__post_init__(**kwargs)
+        self._resolve_from_towers()
+        self.check()
+
+    @classmethod
+    def from_clip_config(cls, clip_config: CLIPConfig, **overrides: Any) -> "AnomalyCLIPConfig":
+        """Build the configuration of AnomalyCLIP on top of a CLIP.
+
+        Args:
+            clip_config ([`~transformers.CLIPConfig`]): The CLIP's own configuration.
+            **overrides: Any argument of [`AnomalyCLIPConfig`].
+
+        Returns:
+            [`AnomalyCLIPConfig`]: with both towers of `clip_config`.
+        """
+        towers = {
+            "text_config": clip_config.text_config.to_dict(),
+            "vision_config": clip_config.vision_config.to_dict(),
+            "projection_dim": clip_config.projection_dim,
+            "logit_scale_init_value": clip_config.logit_scale_init_value,
+        }
+        return cls(**{**towers, **overrides})
+
+    def to_clip_config(self) -> CLIPConfig:
+        """The CLIP's own configuration; its towers are shared with this one, not copied."""
+        return CLIPConfig(
+            text_config=self.text_config,
+            vision_config=self.vision_config,
+            projection_dim=self.projection_dim,
+            logit_scale_init_value=self.logit_scale_init_value,
+            initializer_factor=self.initializer_factor,
+        )
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width, in pixels, to which the processor resizes."""
+        size = self.image_size
+        return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+    @property
+    def prompt_words(self) -> tuple[str, str]:
+        """The words after the learnable vectors: normal, abnormal."""
+        return f"{self.normal_template.format(self.object_name)}.", f"{self.abnormal_template.format(self.object_name)}."
+
+    def _resolve_from_towers(self) -> None:
+        layers, patch = self.vision_config.num_hidden_layers, self.vision_config.patch_size
+        if self.dpam_layers is None:
+            self.dpam_layers = math.ceil(19 * layers / 24)
+        self.feature_layers = [layers] if self.feature_layers is None else sorted(set(self.feature_layers))
+        if self.image_size is None:
+            self.image_size = max(patch, PAPER_IMAGE_SIZE // patch * patch)
+        elif not isinstance(self.image_size, int):
+            self.image_size = list(self.image_size)
+        has_default_words = self.prompt_words == ("object.", "damaged object.")
+        if self.normal_token_ids is None and has_default_words and self.text_config.vocab_size == CLIP_VOCAB_SIZE:
+            self.normal_token_ids = list(CLIP_NORMAL_TOKEN_IDS)
+            self.abnormal_token_ids = list(CLIP_ABNORMAL_TOKEN_IDS)
+
+    def check(self) -> None:
+        """Check that the settings fit each other and the CLIP.
+
+        Raises:
+            ValueError: naming the setting, its value and what is allowed.
+        """
+        self._check_vision()
+        if self.prompts not in PROMPT_KINDS:
+            raise ValueError(f"prompts is {self.prompts!r}; expected one of {', '.join(PROMPT_KINDS)}.")
+        if self.prompts == "learned":
+            self._check_prompt_sizes()
+            self._check_token_ids()
+        if not self.temperature > 0:
+            raise ValueError(f"temperature is {self.temperature}; expected a number greater than 0 (the paper: 0.07).")
+
+    def _check_vision(self) -> None:
+        layers, patch = self.vision_config.num_hidden_layers, self.vision_config.patch_size
+        if self.dpam_attention not in DPAM_ATTENTIONS:
+            raise ValueError(f"dpam_attention is {self.dpam_attention!r}; expected one of {', '.join(DPAM_ATTENTIONS)}.")
+        if not 0 <= self.dpam_layers <= layers:
+            raise ValueError(f"dpam_layers is {self.dpam_layers}; expected 0 to {layers}, the layers of the vision tower.")
+        if not self.feature_layers or not all(1 <= layer <= layers for layer in self.feature_layers):
+            raise ValueError(
+                f"feature_layers is {self.feature_layers}; expected one or more layers counted from 1 to {layers}."
+            )
+        size = self.image_size
+        sides = [size] if isinstance(size, int) else size
+        if len(sides) not in (1, 2) or any(side < patch or side % patch for side in sides):
+            raise ValueError(
+                f"image_size is {size}; expected one side, or height and width, in multiples of the patch size {patch}."
+            )
+
+    def _check_prompt_sizes(self) -> None:
+        text_layers = self.text_config.num_hidden_layers
+        if self.num_prompt_tokens < 1:
+            raise ValueError(f"num_prompt_tokens is {self.num_prompt_tokens}; expected at least 1.")
+        if not 1 <= self.deep_prompt_depth <= text_layers:
+            raise ValueError(
+                f"deep_prompt_depth is {self.deep_prompt_depth}; expected 1 (no deep prompts) to {text_layers}, "
+                "the layers of the text tower."
+            )
+        if not 0 <= self.num_deep_prompt_tokens <= self.num_prompt_tokens:
+            raise ValueError(
+                f"num_deep_prompt_tokens is {self.num_deep_prompt_tokens}; expected 0 to num_prompt_tokens "
+                f"({self.num_prompt_tokens}), since more would overwrite the words."
+            )
+
+    def _check_token_ids(self) -> None:
+        vocab_size = self.text_config.vocab_size
+        longest_text = self.text_config.max_position_embeddings
+        for name in ("normal_token_ids", "abnormal_token_ids"):
+            token_ids = getattr(self, name)
+            if token_ids is None:
+                raise ValueError(
+                    f"{name} is missing for the words {self.prompt_words} and a vocabulary of {vocab_size}; pass the "
+                    "token ids, or build the model with AnomalyCLIPModel.from_clip_pretrained, which has the tokenizer."
+                )
+            if len(token_ids) < 2 or not all(0 <= token_id < vocab_size for token_id in token_ids):
+                raise ValueError(
+                    f"{name} is {token_ids}; expected start of text, words, end of text, each id below {vocab_size}."
+                )
+            if len(token_ids) + self.num_prompt_tokens > longest_text:
+                raise ValueError(
+                    f"{name} and num_prompt_tokens make {len(token_ids) + self.num_prompt_tokens} positions; the text "
+                    f"tower has {longest_text}. Use fewer prompt tokens or shorter words."
+                )
+
+
+__all__ = ["AnomalyCLIPConfig"]

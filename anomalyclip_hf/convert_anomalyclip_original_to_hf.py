@@ -1,0 +1,319 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+"""Published checkpoints into this package: OpenAI's CLIP files and the AnomalyCLIP authors' prompt files.
+
+No pickle that could run code is ever read: `torch.load` with `weights_only=True`, or safetensors. OpenAI's own files are
+TorchScript archives, which are programs; they are opened only when their SHA-256 is one that OpenAI publishes, or when
+the caller says that the file is trusted.
+"""
+
+import hashlib
+import math
+import os
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoTokenizer, CLIPModel
+
+from .checkpoints_anomalyclip import readable_weights
+from .configuration_anomalyclip import AnomalyCLIPConfig
+from .modeling_anomalyclip import AnomalyCLIPModel
+
+
+# SHA-256 of the vision transformers that OpenAI publishes (a part of each download's URL), and their Hub ids.
+OPENAI_CLIP_FILES = {
+    "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af": "openai/clip-vit-base-patch32",
+    "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f": "openai/clip-vit-base-patch16",
+    "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836": "openai/clip-vit-large-patch14",
+    "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02": "openai/clip-vit-large-patch14-336",
+}
+# Where OpenAI's names go; `{n}` is the layer. Projections are stored transposed there, and q, k, v in one tensor.
+OPENAI_TO_CLIP = {
+    "visual.class_embedding": "vision_model.embeddings.class_embedding",
+    "visual.positional_embedding": "vision_model.embeddings.position_embedding.weight",
+    "visual.conv1.weight": "vision_model.embeddings.patch_embedding.weight",
+    "visual.ln_pre.{p}": "vision_model.pre_layrnorm.{p}",
+    "visual.ln_post.{p}": "vision_model.post_layernorm.{p}",
+    "visual.transformer.resblocks.{n}": "vision_model.encoder.layers.{n}",
+    "visual.proj": "visual_projection.weight",
+    "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
+    "positional_embedding": "text_model.embeddings.position_embedding.weight",
+    "ln_final.{p}": "text_model.final_layer_norm.{p}",
+    "transformer.resblocks.{n}": "text_model.encoder.layers.{n}",
+    "text_projection": "text_projection.weight",
+    "logit_scale": "logit_scale",
+}
+LAYER_PARTS = {"attn.out_proj": "self_attn.out_proj", "ln_1": "layer_norm1", "ln_2": "layer_norm2"}
+LAYER_PARTS |= {"mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2"}
+TRANSPOSED = ("visual.proj", "text_projection")
+NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")
+HEAD_SIZE = 64  # of every vision transformer that OpenAI published
+
+# Of a published prompt file: what is learned, and what carries nothing (most of the file).
+DEEP_PROMPT = re.compile(r"compound_prompts_text\.(\d+)")
+PROMPT_LEFTOVERS = re.compile(r"(compound_prompt_projections\..*|token_(prefix|suffix)_(pos|neg)|tokenized_prompts_(pos|neg))")
+
+State = Mapping[str, Tensor]
+
+
+def convert_original_checkpoint(
+    clip: str | os.PathLike | State,
+    prompts: str | os.PathLike | Mapping[str, Any] | None,
+    *,
+    feature_layers: list[int] | None = None,
+    dpam_layers: int | None = None,
+    image_size: int | list[int] | None = None,
+    trust_torchscript: bool = False,
+) -> AnomalyCLIPModel:
+    """Convert published weights; every size (width, layers, patch, prompt lengths, depth) is read off the shapes.
+
+    Args:
+        clip (`str`, `os.PathLike` or `Mapping`):
+            OpenAI's CLIP as `.pt` (TorchScript archive or plain state dict) or `.safetensors`, a state dict with OpenAI's
+            names, or a Hub id or folder that transformers loads.
+        prompts (`str`, `os.PathLike`, `Mapping` or `None`):
+            A published `.pth` of the prompt learner or its content; `None` for fresh prompts.
+        feature_layers (`list[int]`, *optional*), dpam_layers (`int`, *optional*), image_size (`int`, *optional*):
+            See [`AnomalyCLIPConfig`]. The published checkpoints tap layer 24 of 24.
+        trust_torchscript (`bool`, *optional*, defaults to `False`):
+            Open a TorchScript archive whose SHA-256 is not one that OpenAI publishes. It can run code.
+
+    Returns:
+        [`AnomalyCLIPModel`]: float32, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        OSError: If a file is damaged, or holds what only an unsafe unpickler would read.
+        ValueError: If tensors are missing, left over or do not fit; the message names the tensor, its shape and the
+            expected one.
+
+    Example:
+
+    ```python
+    >>> from anomalyclip_hf import convert_original_checkpoint
+
+    >>> model = convert_original_checkpoint("ViT-L-14-336px.pt", "epoch_15.pth")  # doctest: +SKIP
+    >>> model.save_pretrained("anomalyclip-vit-large-patch14-336")  # doctest: +SKIP
+
+    ```
+    """
+    prompt_state = None if prompts is None else _prompt_tensors(prompts)
+    settings = {"feature_layers": feature_layers, "dpam_layers": dpam_layers, "image_size": image_size}
+    settings |= {} if prompt_state is None else _prompt_sizes(prompt_state)
+    if isinstance(clip, Mapping):
+        model = _wrap(_clip_from_openai(clip, "the state dict"), settings)
+    elif Path(clip).is_file():
+        state, base_model = _read_clip_file(Path(clip), trust_torchscript)
+        model = _wrap(_clip_from_openai(state, str(clip)), settings | {"base_model_name_or_path": base_model})
+    elif Path(clip).suffix in (".pt", ".pth", ".bin", ".safetensors"):
+        raise FileNotFoundError(f"{clip} does not exist; expected a CLIP file, a folder or a Hub id.")
+    else:
+        model = AnomalyCLIPModel.from_clip_pretrained(str(clip), dtype=torch.float32, **settings)
+    if prompt_state is not None:
+        _fill_prompts(model, prompt_state)
+    return model.eval()
+
+
+def _wrap(clip: CLIPModel, settings: dict[str, Any]) -> AnomalyCLIPModel:
+    def load_tokenizer() -> Any:
+        return AutoTokenizer.from_pretrained("openai/clip-vit-base-patch32")  # all of OpenAI's share one
+
+    return AnomalyCLIPModel.from_clip(clip, load_tokenizer, **settings)
+
+
+# -------------------------------------------------------------------------------------------------------------- files
+
+
+def _read_clip_file(path: Path, trust_torchscript: bool) -> tuple[State, str | None]:
+    """Read a CLIP's state dict, and the Hub id of the same weights where OpenAI publishes them."""
+    if path.suffix == ".safetensors":
+        with readable_weights(path):
+            return load_file(path), None
+    if not _is_torchscript(path):
+        return _load_pickle(path), None
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    base_model = OPENAI_CLIP_FILES.get(digest)
+    if base_model is None and not trust_torchscript:
+        raise OSError(
+            f"{path} is a TorchScript archive, which can run code, and its SHA-256 {digest} is none that OpenAI "
+            "publishes. Download it again, or pass --trust-torchscript (trust_torchscript=True) if you trust it."
+        )
+    return torch.jit.load(path, map_location="cpu").state_dict(), base_model
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _load_pickle(path: Path) -> Mapping[str, Any]:
+    """Read a `torch.save` file; nothing but tensors, numbers, strings and containers of them."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; expected a file written by torch.save.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise OSError(
+            f"{path} holds more than tensors, so reading it could run code; refused. Ask its author for safetensors."
+        ) from error
+    except (RuntimeError, EOFError, ValueError) as error:
+        raise OSError(f"{path} is damaged or cut short, or no torch.save file; download it again.") from error
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path} holds a {type(content).__name__}; expected a state dict.")
+    nested = content.get("state_dict")
+    return nested if isinstance(nested, Mapping) else content
+
+
+# --------------------------------------------------------------------------------------------------------------- CLIP
+
+
+def _clip_from_openai(state: State, source: str) -> CLIPModel:
+    state = {name: tensor for name, tensor in state.items() if name not in NOT_WEIGHTS}
+    config = _clip_config(state, source).to_clip_config()
+    with torch.device("meta"):
+        clip = CLIPModel(config)
+    expected = {name: parameter.shape for name, parameter in clip.named_parameters()}
+    converted: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        for new_name, part in _rename(name, tensor, source):
+            if new_name in expected and part.shape != expected[new_name]:
+                raise ValueError(
+                    f"{source}: {name} gives {new_name} of shape {tuple(part.shape)}, expected "
+                    f"{tuple(expected[new_name])} by the other tensors. Is this file one checkpoint, unchanged?"
+                )
+            converted[new_name] = part.float().contiguous()
+    for problem, names in (("lacks", expected.keys() - converted), ("has unexpected", converted.keys() - expected)):
+        if names:
+            name = min(names)
+            shape = tuple(expected[name] if name in expected else converted[name].shape)
+            raise ValueError(f"{source} {problem} {len(names)} tensors, the first is {name} of shape {shape}.")
+    clip = clip.to_empty(device="cpu")
+    clip.load_state_dict(converted, strict=True)
+    _restore_position_ids(clip)
+    return clip
+
+
+def _restore_position_ids(clip: CLIPModel) -> None:
+    """`to_empty` leaves the buffers that no checkpoint stores without values."""
+    for embeddings in (clip.text_model.embeddings, clip.vision_model.embeddings):
+        embeddings.position_ids = torch.arange(embeddings.position_ids.shape[-1])[None]
+
+
+def _rename(name: str, tensor: Tensor, source: str) -> list[tuple[str, Tensor]]:
+    """Give the transformers name of one OpenAI tensor, or three where q, k and v are stored as one."""
+    if name in TRANSPOSED:
+        return [(OPENAI_TO_CLIP[name], tensor.T)]
+    if name in OPENAI_TO_CLIP:
+        return [(OPENAI_TO_CLIP[name], tensor)]
+    stem, _, kind = name.rpartition(".")
+    if f"{stem}.{{p}}" in OPENAI_TO_CLIP:
+        return [(OPENAI_TO_CLIP[f"{stem}.{{p}}"].format(p=kind), tensor)]
+    layer = re.fullmatch(r"((?:visual\.)?transformer\.resblocks)\.(\d+)\.(.+?)[._](weight|bias)", name)
+    if layer is None:
+        raise ValueError(
+            f"{source}: unexpected tensor {name} of shape {tuple(tensor.shape)}; expected the names of OpenAI's vision "
+            "transformers. A checkpoint in transformers' layout is converted from its folder."
+        )
+    prefix, number, part, kind = layer.groups()
+    target = OPENAI_TO_CLIP[f"{prefix}.{{n}}"].format(n=number)
+    if part == "attn.in_proj":
+        return [(f"{target}.self_attn.{p}_proj.{kind}", t) for p, t in zip("qkv", tensor.chunk(3), strict=False)]
+    return [(f"{target}.{LAYER_PARTS.get(part, part)}.{kind}", tensor)]
+
+
+def _clip_config(state: State, source: str) -> AnomalyCLIPConfig:
+    """Read the sizes of a CLIP off the shapes of a few tensors."""
+
+    def shape(name: str, dimensions: int) -> tuple[int, ...]:
+        if name not in state:
+            raise ValueError(f"{source} lacks {name}; expected the state dict of one of OpenAI's vision transformers.")
+        if state[name].ndim != dimensions:
+            raise ValueError(f"{source}: {name} has shape {tuple(state[name].shape)}, expected {dimensions} dimensions.")
+        return tuple(state[name].shape)
+
+    def layers(prefix: str) -> int:
+        return len({name.split(".")[prefix.count(".") + 1] for name in state if name.startswith(prefix + ".")})
+
+    vision_width, _, _, patch_size = shape("visual.conv1.weight", 4)
+    grid = math.isqrt(shape("visual.positional_embedding", 2)[0] - 1)
+    vocab_size, text_width = shape("token_embedding.weight", 2)
+    return AnomalyCLIPConfig(
+        prompts="ensemble",  # needs no token ids, whatever the vocabulary
+        projection_dim=shape("text_projection", 2)[1],
+        vision_config={
+            "hidden_size": vision_width,
+            "intermediate_size": 4 * vision_width,
+            "num_hidden_layers": layers("visual.transformer.resblocks"),
+            "num_attention_heads": vision_width // HEAD_SIZE,
+            "patch_size": patch_size,
+            "image_size": grid * patch_size,
+        },
+        text_config={
+            "vocab_size": vocab_size,
+            "hidden_size": text_width,
+            "intermediate_size": 4 * text_width,
+            "num_hidden_layers": layers("transformer.resblocks"),
+            "num_attention_heads": text_width // HEAD_SIZE,
+            "max_position_embeddings": shape("positional_embedding", 2)[0],
+        },
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ prompts
+
+
+def _prompt_tensors(prompts: str | os.PathLike | Mapping[str, Any]) -> dict[str, Tensor]:
+    """Keep of a published prompt file what is learned, and refuse what is not known."""
+    source = "the prompts" if isinstance(prompts, Mapping) else str(prompts)
+    content = prompts if isinstance(prompts, Mapping) else _load_pickle(Path(prompts))
+    content = content.get("prompt_learner", content)
+    tensors = {name: tensor for name, tensor in content.items() if not PROMPT_LEFTOVERS.fullmatch(name)}
+    for name in ("ctx_pos", "ctx_neg"):
+        if name not in tensors:
+            raise ValueError(f"{source} lacks {name}; expected a published prompt_learner checkpoint of AnomalyCLIP.")
+    width = tensors["ctx_pos"].shape[-1]
+    deep_shape = tuple(tensors.get("compound_prompts_text.0", torch.empty(0, width)).shape)
+    for name, tensor in tensors.items():
+        is_context = name in ("ctx_pos", "ctx_neg")
+        if not is_context and not DEEP_PROMPT.fullmatch(name):
+            raise ValueError(f"{source}: unexpected tensor {name} of shape {tuple(tensor.shape)}.")
+        expected = tuple(tensors["ctx_pos"].shape) if is_context else deep_shape
+        if tuple(tensor.shape) != expected or expected[-1] != width:
+            raise ValueError(f"{source}: {name} has shape {tuple(tensor.shape)}, expected {expected[:-1] + (width,)}.")
+    return tensors
+
+
+def _prompt_sizes(tensors: dict[str, Tensor]) -> dict[str, int]:
+    deep = [tensor for name, tensor in tensors.items() if DEEP_PROMPT.fullmatch(name)]
+    sizes = {"num_prompt_tokens": tensors["ctx_pos"].shape[-2], "deep_prompt_depth": len(deep) + 1}
+    return sizes | {"num_deep_prompt_tokens": deep[0].shape[0] if deep else 0}
+
+
+def _fill_prompts(model: AnomalyCLIPModel, tensors: dict[str, Tensor]) -> None:
+    learner = model.prompt_learner
+    deep = sorted((int(match[1]), name) for name in tensors if (match := DEEP_PROMPT.fullmatch(name)))
+    if [index for index, _ in deep] != list(range(len(deep))):
+        raise ValueError(f"the deep prompts are numbered {[index for index, _ in deep]}; expected 0 to {len(deep) - 1}.")
+    width = learner.normal_prompt.shape[-1]
+    if tensors["ctx_pos"].shape[-1] != width:
+        raise ValueError(
+            f"ctx_pos has shape {tuple(tensors['ctx_pos'].shape)}, expected (1, 1, tokens, {width}): the prompts were "
+            f"learned on a CLIP of another text width than this one. The paper's go with ViT-L/14@336."
+        )
+    with torch.no_grad():
+        learner.normal_prompt.copy_(tensors["ctx_pos"].reshape(-1, width))
+        learner.abnormal_prompt.copy_(tensors["ctx_neg"].reshape(-1, width))
+        for index, name in deep:
+            learner.deep_prompts[index].copy_(tensors[name])
+
+
+__all__ = ["convert_original_checkpoint"]

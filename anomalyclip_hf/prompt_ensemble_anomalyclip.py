@@ -1,0 +1,69 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+"""Hand-written sentences about normal and damaged things: the training-free prompts.
+
+The idea of combining state words with photo templates is that of WinCLIP (Jeong et al., CVPR 2023) and of the CLIP-AC
+baseline of the AnomalyCLIP paper; the words here are this package's own.
+"""
+
+NORMAL_STATES = (
+    "{}",
+    "intact {}",
+    "flawless {}",
+    "clean {}",
+    "undamaged {}",
+    "{} in good condition",
+    "{} without any defect",
+)
+ABNORMAL_STATES = (
+    "damaged {}",
+    "defective {}",
+    "broken {}",
+    "flawed {}",
+    "{} in bad condition",
+    "{} with a defect",
+    "{} with damage",
+)
+PHOTO_TEMPLATES = (
+    "{}.",
+    "a photo of {}.",
+    "a photo of the {}.",
+    "a picture of one {}.",
+    "a close-up of the {}.",
+    "a close-up photo of {}.",
+    "a blurry photo of the {}.",
+    "a dark photo of the {}.",
+    "a bright photo of the {}.",
+    "a grey photo of the {}.",
+    "an image of the {} for inspection.",
+    "a photo of the surface of the {}.",
+)
+
+
+def ensemble_sentences(object_name: str = "object") -> tuple[list[str], list[str]]:
+    """Combine every state with every photo template.
+
+    Args:
+        object_name (`str`, *optional*, defaults to `"object"`): What the images show.
+
+    Returns:
+        `tuple[list[str], list[str]]`: sentences about the normal and about the damaged thing.
+
+    Example:
+
+    ```python
+    >>> from anomalyclip_hf.prompt_ensemble_anomalyclip import ensemble_sentences
+
+    >>> normal, abnormal = ensemble_sentences("screw")
+    >>> normal[1], abnormal[1], len(normal)
+    ('a photo of screw.', 'a photo of damaged screw.', 84)
+
+    ```
+    """
+
+    def combine(states: tuple[str, ...]) -> list[str]:
+        return [template.format(state.format(object_name)) for state in states for template in PHOTO_TEMPLATES]
+
+    return combine(NORMAL_STATES), combine(ABNORMAL_STATES)
+
+
+__all__ = ["ensemble_sentences"]
