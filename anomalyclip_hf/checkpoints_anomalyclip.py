@@ -80,7 +80,9 @@ def check_loading_info(info: Mapping[str, Any], source: str | os.PathLike) -> No
         name, got, expected = shapes[0]
         problem = f"{name} has shape {tuple(got)}, expected {tuple(expected)}"
         problem += f" (and {len(shapes) - 1} more)" if len(shapes) > 1 else ""
-        raise ValueError(f"{source} does not fit its configuration: {problem}. Load it with the config it was saved with.")
+        raise ValueError(
+            f"{source} does not fit its configuration: {problem}. Load it with the config it was saved with."
+        )
     _check_names(set(info["missing_keys"]), set(info["unexpected_keys"]), source)
 
 
@@ -89,8 +91,8 @@ def _check_names(missing: set[str], unexpected: set[str], source: str | os.PathL
         if names:
             raise ValueError(
                 f"{source} {problem} {len(names)} of the model's tensors, the first is {min(names)}. Is it a whole "
-                "AnomalyCLIP checkpoint? A plain CLIP goes to AnomalyCLIPModel.from_clip_pretrained, published files to "
-                "`anomalyclip convert`."
+                "AnomalyCLIP checkpoint? A plain CLIP goes to AnomalyCLIPModel.from_clip_pretrained, published files "
+                "to `anomalyclip convert`."
             )
 
 

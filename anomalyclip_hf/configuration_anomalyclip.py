@@ -37,20 +37,22 @@ class AnomalyCLIPConfig(CLIPConfig):
         num_prompt_tokens (`int`, *optional*, defaults to 12):
             Learnable vectors in front of the words of each prompt, at least 1.
         deep_prompt_depth (`int`, *optional*, defaults to 9):
-            Text layers with learnable prompts, counting the input: depth 9 means 8 layers whose prompts are overwritten.
-            From 1 (input only) to the number of text layers.
+            Text layers with learnable prompts, counting the input: depth 9 means 8 layers where hidden states are
+            overwritten. From 1 (input only) to the number of text layers.
         num_deep_prompt_tokens (`int`, *optional*, defaults to 4):
             Learnable vectors per deep layer, at most `num_prompt_tokens`.
-        object_name (`str`, *optional*, defaults to `"object"`), normal_template (`str`, *optional*, defaults to `"{}"`),
-        abnormal_template (`str`, *optional*, defaults to `"damaged {}"`):
-            The words after the learnable vectors. `{}` stands for the object's name.
+        object_name (`str`, *optional*, defaults to `"object"`):
+            What the learnable vectors are followed by.
+        normal_template (`str`, *optional*, defaults to `"{}"`), abnormal_template (`str`, defaults to `"damaged {}"`):
+            The words around it; `{}` stands for the object's name.
         normal_token_ids (`list[int]`, *optional*), abnormal_token_ids (`list[int]`, *optional*):
             Token ids of these words with start and end of text, so that loading needs no tokenizer. Known for the
             default words in CLIP's own vocabulary; [`AnomalyCLIPModel.from_clip_pretrained`] fills in others.
         dpam_attention (`str`, *optional*, defaults to `"vv"`):
             Operands of the softmax in the local path: `"vv"` (the method), `"qq"` or `"kk"` (ablations).
         dpam_layers (`int`, *optional*):
-            Number of last vision layers with a local path, from 0 (off). Resolved: 19 of 24, in proportion, rounded up.
+            Number of last vision layers with a local path, from 0 (off). Resolved: 19 of 24, in proportion, rounded
+            up.
         feature_layers (`list[int]`, *optional*):
             Vision layers tapped for the anomaly map, counted from 1. Resolved: the last.
         image_size (`int` or `list[int]`, *optional*):
@@ -67,7 +69,6 @@ class AnomalyCLIPConfig(CLIPConfig):
         ValueError: If settings contradict each other; the message names the setting, its value and what is allowed.
 
     Example:
-
     ```python
     >>> from anomalyclip_hf import AnomalyCLIPConfig
 
@@ -135,13 +136,21 @@ class AnomalyCLIPConfig(CLIPConfig):
     @property
     def input_size(self) -> tuple[int, int]:
         """Height and width, in pixels, to which the processor resizes."""
-        size = self.image_size
+        size: Any = self.image_size
         return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+    @property
+    def dual_path(self) -> dict[str, Any]:
+        """What [`encode_image`] needs to know: `dpam_layers`, `feature_layers` and `dpam_attention`."""
+        return {name: getattr(self, name) for name in ("dpam_layers", "feature_layers", "dpam_attention")}
 
     @property
     def prompt_words(self) -> tuple[str, str]:
         """The words after the learnable vectors: normal, abnormal."""
-        return f"{self.normal_template.format(self.object_name)}.", f"{self.abnormal_template.format(self.object_name)}."
+        return (
+            f"{self.normal_template.format(self.object_name)}.",
+            f"{self.abnormal_template.format(self.object_name)}.",
+        )
 
     def _resolve_from_towers(self) -> None:
         layers, patch = self.vision_config.num_hidden_layers, self.vision_config.patch_size
@@ -175,18 +184,23 @@ class AnomalyCLIPConfig(CLIPConfig):
     def _check_vision(self) -> None:
         layers, patch = self.vision_config.num_hidden_layers, self.vision_config.patch_size
         if self.dpam_attention not in DPAM_ATTENTIONS:
-            raise ValueError(f"dpam_attention is {self.dpam_attention!r}; expected one of {', '.join(DPAM_ATTENTIONS)}.")
-        if not 0 <= self.dpam_layers <= layers:
-            raise ValueError(f"dpam_layers is {self.dpam_layers}; expected 0 to {layers}, the layers of the vision tower.")
+            raise ValueError(
+                f"dpam_attention is {self.dpam_attention!r}; expected one of {', '.join(DPAM_ATTENTIONS)}."
+            )
+        dpam_layers: Any = self.dpam_layers
+        if not 0 <= dpam_layers <= layers:
+            raise ValueError(
+                f"dpam_layers is {self.dpam_layers}; expected 0 to {layers}, the layers of the vision tower."
+            )
         if not self.feature_layers or not all(1 <= layer <= layers for layer in self.feature_layers):
             raise ValueError(
                 f"feature_layers is {self.feature_layers}; expected one or more layers counted from 1 to {layers}."
             )
-        size = self.image_size
+        size: Any = self.image_size
         sides = [size] if isinstance(size, int) else size
         if len(sides) not in (1, 2) or any(side < patch or side % patch for side in sides):
             raise ValueError(
-                f"image_size is {size}; expected one side, or height and width, in multiples of the patch size {patch}."
+                f"image_size is {size}; expected one side, or height and width, multiples of the patch size {patch}."
             )
 
     def _check_prompt_sizes(self) -> None:
@@ -211,7 +225,7 @@ class AnomalyCLIPConfig(CLIPConfig):
             token_ids = getattr(self, name)
             if token_ids is None:
                 raise ValueError(
-                    f"{name} is missing for the words {self.prompt_words} and a vocabulary of {vocab_size}; pass the "
+                    f"{name} is missing for the words {self.prompt_words} and a vocabulary of {vocab_size}; pass "
                     "token ids, or build the model with AnomalyCLIPModel.from_clip_pretrained, which has the tokenizer."
                 )
             if len(token_ids) < 2 or not all(0 <= token_id < vocab_size for token_id in token_ids):

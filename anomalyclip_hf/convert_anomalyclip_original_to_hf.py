@@ -1,9 +1,9 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """Published checkpoints into this package: OpenAI's CLIP files and the AnomalyCLIP authors' prompt files.
 
-No pickle that could run code is ever read: `torch.load` with `weights_only=True`, or safetensors. OpenAI's own files are
-TorchScript archives, which are programs; they are opened only when their SHA-256 is one that OpenAI publishes, or when
-the caller says that the file is trusted.
+No pickle that could run code is ever read: `torch.load` with `weights_only=True`, or safetensors. OpenAI's own files
+are TorchScript archives, which are programs; they are opened only when their SHA-256 is one that OpenAI publishes, or
+when the caller says that the file is trusted.
 """
 
 import hashlib
@@ -57,7 +57,9 @@ HEAD_SIZE = 64  # of every vision transformer that OpenAI published
 
 # Of a published prompt file: what is learned, and what carries nothing (most of the file).
 DEEP_PROMPT = re.compile(r"compound_prompts_text\.(\d+)")
-PROMPT_LEFTOVERS = re.compile(r"(compound_prompt_projections\..*|token_(prefix|suffix)_(pos|neg)|tokenized_prompts_(pos|neg))")
+PROMPT_LEFTOVERS = re.compile(
+    r"(compound_prompt_projections\..*|token_(prefix|suffix)_(pos|neg)|tokenized_prompts_(pos|neg))"
+)
 
 State = Mapping[str, Tensor]
 
@@ -75,12 +77,13 @@ def convert_original_checkpoint(
 
     Args:
         clip (`str`, `os.PathLike` or `Mapping`):
-            OpenAI's CLIP as `.pt` (TorchScript archive or plain state dict) or `.safetensors`, a state dict with OpenAI's
-            names, or a Hub id or folder that transformers loads.
+            OpenAI's CLIP as `.pt` (TorchScript archive or plain state dict) or `.safetensors`, a state dict with
+            OpenAI's names, or a Hub id or folder that transformers loads.
         prompts (`str`, `os.PathLike`, `Mapping` or `None`):
             A published `.pth` of the prompt learner or its content; `None` for fresh prompts.
-        feature_layers (`list[int]`, *optional*), dpam_layers (`int`, *optional*), image_size (`int`, *optional*):
-            See [`AnomalyCLIPConfig`]. The published checkpoints tap layer 24 of 24.
+        feature_layers (`list[int]`, *optional*): Vision layers to tap; the published checkpoints tap 24 of 24.
+        dpam_layers (`int`, *optional*): Last layers with a local path; the published checkpoints have 19 of 24.
+        image_size (`int` or `list[int]`, *optional*): Input size in pixels; 518 for the published checkpoints.
         trust_torchscript (`bool`, *optional*, defaults to `False`):
             Open a TorchScript archive whose SHA-256 is not one that OpenAI publishes. It can run code.
 
@@ -94,7 +97,6 @@ def convert_original_checkpoint(
             expected one.
 
     Example:
-
     ```python
     >>> from anomalyclip_hf import convert_original_checkpoint
 
@@ -104,7 +106,7 @@ def convert_original_checkpoint(
     ```
     """
     prompt_state = None if prompts is None else _prompt_tensors(prompts)
-    settings = {"feature_layers": feature_layers, "dpam_layers": dpam_layers, "image_size": image_size}
+    settings: dict[str, Any] = {"feature_layers": feature_layers, "dpam_layers": dpam_layers, "image_size": image_size}
     settings |= {} if prompt_state is None else _prompt_sizes(prompt_state)
     if isinstance(clip, Mapping):
         model = _wrap(_clip_from_openai(clip, "the state dict"), settings)
@@ -220,8 +222,8 @@ def _rename(name: str, tensor: Tensor, source: str) -> list[tuple[str, Tensor]]:
     layer = re.fullmatch(r"((?:visual\.)?transformer\.resblocks)\.(\d+)\.(.+?)[._](weight|bias)", name)
     if layer is None:
         raise ValueError(
-            f"{source}: unexpected tensor {name} of shape {tuple(tensor.shape)}; expected the names of OpenAI's vision "
-            "transformers. A checkpoint in transformers' layout is converted from its folder."
+            f"{source}: unexpected tensor {name} of shape {tuple(tensor.shape)}; expected the names of OpenAI's "
+            "vision transformers. A checkpoint in transformers' layout is converted from its folder."
         )
     prefix, number, part, kind = layer.groups()
     target = OPENAI_TO_CLIP[f"{prefix}.{{n}}"].format(n=number)
@@ -237,7 +239,9 @@ def _clip_config(state: State, source: str) -> AnomalyCLIPConfig:
         if name not in state:
             raise ValueError(f"{source} lacks {name}; expected the state dict of one of OpenAI's vision transformers.")
         if state[name].ndim != dimensions:
-            raise ValueError(f"{source}: {name} has shape {tuple(state[name].shape)}, expected {dimensions} dimensions.")
+            raise ValueError(
+                f"{source}: {name} has shape {tuple(state[name].shape)}, expected {dimensions} dimensions."
+            )
         return tuple(state[name].shape)
 
     def layers(prefix: str) -> int:
@@ -288,7 +292,7 @@ def _prompt_tensors(prompts: str | os.PathLike | Mapping[str, Any]) -> dict[str,
             raise ValueError(f"{source}: unexpected tensor {name} of shape {tuple(tensor.shape)}.")
         expected = tuple(tensors["ctx_pos"].shape) if is_context else deep_shape
         if tuple(tensor.shape) != expected or expected[-1] != width:
-            raise ValueError(f"{source}: {name} has shape {tuple(tensor.shape)}, expected {expected[:-1] + (width,)}.")
+            raise ValueError(f"{source}: {name} has shape {tuple(tensor.shape)}, expected {(*expected[:-1], width)}.")
     return tensors
 
 
@@ -302,7 +306,9 @@ def _fill_prompts(model: AnomalyCLIPModel, tensors: dict[str, Tensor]) -> None:
     learner = model.prompt_learner
     deep = sorted((int(match[1]), name) for name in tensors if (match := DEEP_PROMPT.fullmatch(name)))
     if [index for index, _ in deep] != list(range(len(deep))):
-        raise ValueError(f"the deep prompts are numbered {[index for index, _ in deep]}; expected 0 to {len(deep) - 1}.")
+        raise ValueError(
+            f"the deep prompts are numbered {[index for index, _ in deep]}; expected 0 to {len(deep) - 1}."
+        )
     width = learner.normal_prompt.shape[-1]
     if tensors["ctx_pos"].shape[-1] != width:
         raise ValueError(

@@ -43,7 +43,6 @@ def glocal_loss(
         [`GlocalLoss`]: `total`, `image` and `pixel`.
 
     Example:
-
     ```python
     >>> import torch
     >>> from anomalyclip_hf.losses_anomalyclip import glocal_loss

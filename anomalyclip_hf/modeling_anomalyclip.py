@@ -1,10 +1,11 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """AnomalyCLIP (arXiv 2310.18961): a frozen CLIP, two learned prompts and a second attention path for its patches.
 
-Read from top to bottom: the prompts, the text encoder that reads them, the dual-path vision encoder, and the model that
-turns their similarities into image scores and anomaly maps.
+Read from top to bottom: the prompts, the text encoder that reads them, the dual-path vision encoder, and the model
+that turns their similarities into image scores and anomaly maps.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -76,7 +77,7 @@ class AnomalyCLIPPromptLearner(nn.Module):
     def __init__(self, config: AnomalyCLIPConfig):
         super().__init__()
         width = config.text_config.hidden_size
-        self.token_ids = (config.normal_token_ids, config.abnormal_token_ids)
+        self.token_ids = (list(config.normal_token_ids or ()), list(config.abnormal_token_ids or ()))
         self.normal_prompt = nn.Parameter(torch.empty(config.num_prompt_tokens, width))
         self.abnormal_prompt = nn.Parameter(torch.empty(config.num_prompt_tokens, width))
         self.deep_prompts = nn.Parameter(
@@ -90,12 +91,14 @@ class AnomalyCLIPPromptLearner(nn.Module):
             token_embedding (`torch.nn.Embedding`): The text tower's.
 
         Returns:
-            `tuple[torch.Tensor, torch.Tensor]`: embeddings of shape `(2, length, width)`, row 0 normal, the shorter one
-            padded behind its end, and the positions of end of text, shape `(2,)`.
+            `tuple[torch.Tensor, torch.Tensor]`: embeddings of shape `(2, length, width)`, row 0 normal, the shorter
+            one padded behind its end, and the positions of end of text, shape `(2,)`.
         """
         sequences = []
         for prompt, token_ids in zip((self.normal_prompt, self.abnormal_prompt), self.token_ids, strict=True):
-            start, words = token_embedding(torch.tensor(token_ids, device=prompt.device)).split([1, len(token_ids) - 1])
+            start, words = token_embedding(torch.tensor(token_ids, device=prompt.device)).split(
+                [1, len(token_ids) - 1]
+            )
             sequences.append(torch.cat([start, prompt, words]))
         end_positions = torch.tensor([len(sequence) - 1 for sequence in sequences], device=self.normal_prompt.device)
         return nn.utils.rnn.pad_sequence(sequences, batch_first=True), end_positions
@@ -110,7 +113,8 @@ class AnomalyCLIPPromptEnsemble(nn.Module):
 
     def __init__(self, config: AnomalyCLIPConfig):
         super().__init__()
-        self.text_embeds = nn.Buffer(torch.zeros(2, config.projection_dim))
+        self.text_embeds: Tensor
+        self.register_buffer("text_embeds", torch.zeros(2, config.projection_dim))
 
 
 # ------------------------------------------------------------------------------------------------------ text encoder
@@ -173,18 +177,23 @@ def encode_sentences(clip: CLIPModel, tokenizer: Any, sentences: list[str]) -> T
 
 
 def encode_image(
-    clip: CLIPModel, pixel_values: Tensor, *, dpam_layers: int, feature_layers: list[int], dpam_attention: str = "vv"
+    clip: CLIPModel,
+    pixel_values: Tensor,
+    *,
+    dpam_layers: int,
+    feature_layers: Sequence[int],
+    dpam_attention: str = "vv",
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Run CLIP's vision tower with the diagonally prominent attention map (DPAM, paper, section 3.2).
 
-    In the last `dpam_layers` layers a local path runs beside the ordinary one. It starts as the hidden state that enters
-    the first of them, adds the output of v-v attention of each, has no MLP, and never feeds back.
+    In the last `dpam_layers` layers a local path runs beside the ordinary one. It starts as the hidden state that
+    enters the first of them, adds the output of v-v attention of each, has no MLP, and never feeds back.
 
     Args:
         clip ([`~transformers.CLIPModel`]): Gives the vision tower and its projection.
         pixel_values (`torch.Tensor` of shape `(batch_size, 3, height, width)`): Normalised; multiples of the patch.
         dpam_layers (`int`): Number of last layers with a local path; 0 taps the plain hidden states.
-        feature_layers (`list[int]`): Layers to tap, counted from 1, ascending.
+        feature_layers (`Sequence[int]`): Layers to tap, counted from 1, ascending.
         dpam_attention (`str`, *optional*, defaults to `"vv"`): Operands of the softmax in the local path.
 
     Returns:
@@ -193,7 +202,7 @@ def encode_image(
     """
     vision_model = clip.vision_model
     hidden_states = vision_model.pre_layrnorm(_embed_patches(vision_model.embeddings, pixel_values))
-    local_states = None  # (batch_size, num_patches, width) once the first dual layer is reached
+    local_states: Any = None  # (batch_size, num_patches, width) once the first dual layer is reached
     layers = vision_model.encoder.layers
     tapped = []
     for number, layer in enumerate(layers, start=1):
@@ -205,7 +214,7 @@ def encode_image(
         hidden_states, local_update = _dual_path_layer(
             layer, hidden_states, dpam_attention if has_local_path else None, class_token_only
         )
-        if has_local_path:
+        if local_update is not None:
             local_states = local_states + local_update
         if number in feature_layers:
             patches = hidden_states[:, 1:] if local_states is None else local_states
@@ -213,7 +222,7 @@ def encode_image(
     return clip.visual_projection(hidden_states[:, 0]), tuple(tapped)
 
 
-def _embed_patches(embeddings: nn.Module, pixel_values: Tensor) -> Tensor:
+def _embed_patches(embeddings: Any, pixel_values: Tensor) -> Tensor:
     """Embed patches and class token; positions are resized bilinearly, as the paper's code does, not bicubically."""
     patches = embeddings.patch_embedding(pixel_values.to(embeddings.patch_embedding.weight.dtype))
     grid = patches.shape[-2:]
@@ -228,7 +237,7 @@ def _embed_patches(embeddings: nn.Module, pixel_values: Tensor) -> Tensor:
 
 
 def _dual_path_layer(
-    layer: nn.Module, hidden_states: Tensor, dpam_attention: str | None, class_token_only: bool
+    layer: Any, hidden_states: Tensor, dpam_attention: str | None, class_token_only: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Run one CLIP layer and, when `dpam_attention` is given, what it adds to the patches of the local path.
 
@@ -253,12 +262,12 @@ def _dual_path_layer(
     return hidden_states + layer.mlp(layer.layer_norm2(hidden_states)), local_update
 
 
-def _split_heads(attention: nn.Module, projected: Tensor) -> Tensor:
+def _split_heads(attention: Any, projected: Tensor) -> Tensor:
     """(batch_size, length, width) to (batch_size, heads, length, head_dim)."""
     return projected.unflatten(-1, (attention.num_heads, attention.head_dim)).transpose(1, 2)
 
 
-def _attend(attention: nn.Module, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def _attend(attention: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Attend through transformers' attention interface, then project: (batch_size, length of query, width)."""
     attend: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
         attention.config._attn_implementation, _eager_attention_forward
@@ -299,7 +308,6 @@ class AnomalyCLIPModel(PreTrainedModel):
         clip ([`~transformers.CLIPModel`], *optional*): A CLIP to wrap; random weights without.
 
     Example:
-
     ```python
     >>> import torch
     >>> from anomalyclip_hf import DEFAULT_MODEL, AnomalyCLIPModel
@@ -380,13 +388,7 @@ class AnomalyCLIPModel(PreTrainedModel):
 
         # Step 1: embeddings of the two prompts, the images and their patches
         text_embeds = self.get_text_embeds()
-        image_embeds, patch_embeds = encode_image(
-            self.clip,
-            pixel_values,
-            dpam_layers=self.config.dpam_layers,
-            feature_layers=self.config.feature_layers,
-            dpam_attention=self.config.dpam_attention,
-        )
+        image_embeds, patch_embeds = encode_image(self.clip, pixel_values, **self.config.dual_path)
         image_embeds = F.normalize(image_embeds.float(), dim=-1)
         patch_embeds = tuple(F.normalize(embeds.float(), dim=-1) for embeds in patch_embeds)
 
@@ -470,7 +472,9 @@ class AnomalyCLIPModel(PreTrainedModel):
         if masks.ndim != 3 or masks.shape[0] != shape[0]:
             raise ValueError(f"masks has shape {tuple(masks.shape)}; expected ({shape[0]}, height, width).")
         if masks.numel() and masks.max() > 1:
-            raise ValueError(f"masks go up to {masks.max().item()}; expected 0 and 1. AnomalyCLIPProcessor makes these.")
+            raise ValueError(
+                f"masks go up to {masks.max().item()}; expected 0 and 1. AnomalyCLIPProcessor makes these."
+            )
 
     # ------------------------------------------------------------------------------------------ loading and saving
 
@@ -486,8 +490,8 @@ class AnomalyCLIPModel(PreTrainedModel):
                 `"learned"`: random prompts, to be trained. `"ensemble"`: hand-written sentences, ready to use.
             tokenizer ([`~transformers.CLIPTokenizer`], *optional*):
                 Defaults to the one that comes with the CLIP; read only where the token ids are not known already.
-            **kwargs: Arguments of [`AnomalyCLIPConfig`] override its defaults; the rest (`revision`, `token`,
-                `cache_dir`, `local_files_only`, `dtype`, `attn_implementation`, …) goes to `CLIPModel.from_pretrained`.
+            **kwargs: Arguments of [`AnomalyCLIPConfig`] override its defaults; the rest (`revision`, `token`, `dtype`,
+                `cache_dir`, `local_files_only`, `attn_implementation`, …) goes to `CLIPModel.from_pretrained`.
 
         Returns:
             [`AnomalyCLIPModel`]: in evaluation mode, only the prompts trainable.
@@ -497,7 +501,6 @@ class AnomalyCLIPModel(PreTrainedModel):
             OSError: If the CLIP or its tokenizer cannot be read; the message names the file.
 
         Example:
-
         ```python
         >>> from anomalyclip_hf import DEFAULT_MODEL, AnomalyCLIPModel
 
@@ -551,17 +554,23 @@ class AnomalyCLIPModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(
-        cls, pretrained_model_name_or_path: str, *model_args: Any, config: AnomalyCLIPConfig | None = None, **kwargs: Any
-    ) -> "AnomalyCLIPModel":
+        cls,
+        pretrained_model_name_or_path: str,
+        *model_args: Any,
+        config: AnomalyCLIPConfig | None = None,
+        **kwargs: Any,
+    ) -> Any:
         """Load a model from a folder or the Hub: whole, or prompts with a reference to their CLIP.
 
         Args:
             pretrained_model_name_or_path (`str`): Hub id or folder.
+            *model_args: Passed on.
             config ([`AnomalyCLIPConfig`], *optional*): Defaults to the one that is stored there.
             **kwargs: As for [`~transformers.PreTrainedModel.from_pretrained`] (`revision`, `token`, `dtype`, …).
 
         Returns:
-            [`AnomalyCLIPModel`]: in evaluation mode, only the prompts trainable.
+            [`AnomalyCLIPModel`]: in evaluation mode, only the prompts trainable; with `output_loading_info=True` a
+            tuple of it and what was loaded.
 
         Raises:
             OSError: If a file is missing, cut short or unreadable; the message names it.
@@ -587,7 +596,7 @@ class AnomalyCLIPModel(PreTrainedModel):
     @classmethod
     def _from_prompts_file(
         cls, prompts_file: str, source: str, config: AnomalyCLIPConfig | None, **kwargs: Any
-    ) -> "AnomalyCLIPModel":
+    ) -> Any:
         if config is None:
             config = AnomalyCLIPConfig.from_pretrained(source, **hub_arguments(kwargs))
         if config.base_model_name_or_path is None:
@@ -606,7 +615,7 @@ class AnomalyCLIPModel(PreTrainedModel):
 
     def save_pretrained(
         self,
-        save_directory: str,
+        save_directory: str | os.PathLike,
         *args: Any,
         prompts_only: bool = False,
         base_model_name_or_path: str | None = None,
@@ -615,7 +624,8 @@ class AnomalyCLIPModel(PreTrainedModel):
         """Save the model whole, or only its prompts with a reference to the CLIP under them.
 
         Args:
-            save_directory (`str`): Folder; made where missing.
+            save_directory (`str` or `os.PathLike`): Folder; made where missing.
+            *args: Passed on.
             prompts_only (`bool`, *optional*, defaults to `False`):
                 Write `prompts.safetensors` (about 170 KB for ViT-L/14) instead of all weights.
             base_model_name_or_path (`str`, *optional*):

@@ -49,7 +49,6 @@ def ensemble_sentences(object_name: str = "object") -> tuple[list[str], list[str
         `tuple[list[str], list[str]]`: sentences about the normal and about the damaged thing.
 
     Example:
-
     ```python
     >>> from anomalyclip_hf.prompt_ensemble_anomalyclip import ensemble_sentences
 

@@ -1,0 +1,18 @@
+.PHONY: style quality test demo
+
+PYTHON ?= python3
+
+style:  ## fix what can be fixed
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+
+quality:  ## check style and types, change nothing
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+
+test:  ## unit tests, doctests and the examples of the documentation
+	$(PYTHON) -m pytest
+
+demo:  ## heat maps of the sample images with the demonstration model
+	$(PYTHON) -m anomalyclip_hf.cli predict examples/images --output-dir heatmaps

@@ -1,0 +1,14 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+"""The model that ships with the package."""
+
+from pathlib import Path
+
+
+DEFAULT_MODEL = str(Path(__file__).parent / "default_model")
+"""Folder of a small demonstration model; `from_pretrained` and `pipeline("anomaly-detection")` load it."""
+
+DEFAULT_MODEL_NOTE = (
+    "No --model given: using the small demonstration model. For real work load a real CLIP, for example "
+    "--model FOLDER made by `anomalyclip convert`."
+)
+"""What users of the demonstration model are told."""

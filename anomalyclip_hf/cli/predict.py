@@ -1,0 +1,168 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+"""`anomalyclip predict`: score images and draw where they are anomalous."""
+
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .files import find_images, output_stems, whole_file
+
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SCORE_COLUMNS = ("image", "score", "label", "height", "width", "regions", "error")
+
+
+class OnError(StrEnum):
+    """What to do about an image that cannot be read."""
+
+    skip = "skip"
+    fail = "fail"
+
+
+def predict(
+    images: Annotated[list[str], typer.Argument(help="Files, folders, globs or URLs.", show_default=False)],
+    output_dir: Annotated[Path, typer.Option(help="Where overlays, maps and scores.csv go.", show_default=False)],
+    model: Annotated[
+        str,
+        typer.Option(help="Folder or Hub id; without, the demonstration model in the package.", show_default=False),
+    ] = "",
+    threshold: Annotated[
+        float | None, typer.Option(help="Score, 0 to 1, from which an image is anomalous; default: the model's.")
+    ] = None,
+    pixel_threshold: Annotated[
+        float | None, typer.Option(help="Map value from which a pixel is; gives masks and regions.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 8,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps; default: the first there is.")] = "",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    on_error: Annotated[
+        OnError, typer.Option(help="An image that cannot be read: go on with the rest, or stop.")
+    ] = OnError.skip,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON instead of a table.")] = False,
+) -> None:
+    """Score images and write a heat map of each.
+
+    Per image: NAME_overlay.png and NAME_map.tiff (float32, one value per pixel), with --pixel-threshold NAME_mask.png;
+    and one scores.csv. An image that cannot be read is named in one line, and the exit code is 2.
+    """
+    sources = find_images(images)
+    stems = output_stems(sources)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    pipe = _load_pipeline(model, device, dtype, threshold, pixel_threshold)
+    rows: list[dict[str, Any]] = []
+    try:
+        for row in _with_progress(_score(pipe, sources, stems, output_dir, batch_size, on_error), len(sources)):
+            rows.append(row)
+    finally:
+        _write_scores(rows, output_dir / "scores.csv")
+    print(json.dumps(rows, indent=2)) if as_json else _print_table(rows, output_dir)
+    if any(row["error"] for row in rows):
+        raise typer.Exit(2)
+
+
+def _load_pipeline(model: str, device: str, dtype: str, threshold: float | None, pixel_threshold: float | None) -> Any:
+    from transformers import pipeline
+
+    from .. import register
+    from ..assets import DEFAULT_MODEL, DEFAULT_MODEL_NOTE
+
+    register()
+    if not model:
+        print(DEFAULT_MODEL_NOTE, file=sys.stderr)
+    return pipeline(
+        "anomaly-detection",
+        model=model or DEFAULT_MODEL,
+        device=device or None,
+        dtype=dtype,
+        threshold=threshold,
+        pixel_threshold=pixel_threshold,
+    )
+
+
+def _score(
+    pipe: Any, sources: list[str], stems: dict[str, str], output_dir: Path, batch_size: int, on_error: OnError
+) -> Iterator[dict[str, Any]]:
+    """Read, score and write batch after batch; one row per image, in order within what could be read."""
+    batch: list[tuple[str, Image.Image]] = []
+    for source in sources:
+        try:
+            batch.append((source, _read(source)))
+        except (OSError, ValueError) as error:
+            if on_error is OnError.fail:
+                raise
+            print(f"anomalyclip: {error}", file=sys.stderr)
+            yield {**dict.fromkeys(SCORE_COLUMNS), "image": source, "error": str(error)}
+        if len(batch) == batch_size:
+            yield from _score_batch(pipe, batch, stems, output_dir)
+            batch = []
+    if batch:
+        yield from _score_batch(pipe, batch, stems, output_dir)
+
+
+def _read(source: str) -> "Image.Image":
+    from ..image_processing_anomalyclip import load_image
+
+    return load_image(source)
+
+
+def _score_batch(
+    pipe: Any, batch: list[tuple[str, "Image.Image"]], stems: dict[str, str], output_dir: Path
+) -> Iterator[dict[str, Any]]:
+    from ..processing_anomalyclip import draw_overlay
+
+    results = pipe([picture for _, picture in batch], batch_size=len(batch))
+    for (source, picture), result in zip(batch, results, strict=True):
+        stem = output_dir / stems[source]
+        overlay = draw_overlay(
+            picture, result["anomaly_map"], len(pipe.model.config.feature_layers), result["regions"]
+        )
+        outputs = {"overlay.png": overlay, "map.tiff": result["anomaly_map"], "mask.png": result["mask"]}
+        for ending, image in outputs.items():
+            if image is not None:
+                with whole_file(stem.with_name(f"{stem.name}_{ending}")) as path:
+                    image.save(path)
+        yield {
+            "image": source,
+            "score": round(result["score"], 6),
+            "label": result["label"],
+            "height": picture.height,
+            "width": picture.width,
+            "regions": result["regions"],
+            "error": None,
+        }
+
+
+def _with_progress(rows: Iterator[dict[str, Any]], total: int) -> Iterator[dict[str, Any]]:
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(rows, description="Scoring", total=total, console=Console(stderr=True), transient=True)
+
+
+def _write_scores(rows: list[dict[str, Any]], path: Path) -> None:
+    with whole_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, SCORE_COLUMNS)
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({**row, "regions": None if row["regions"] is None else len(row["regions"])})
+
+
+def _print_table(rows: list[dict[str, Any]], output_dir: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("image", "score", "label")
+    for row in rows:
+        if row["error"] is None:
+            table.add_row(row["image"], f"{row['score']:.3f}", row["label"])
+    console = Console()
+    console.print(table)
+    console.print(f"Heat maps and scores.csv are in {output_dir}", highlight=False)

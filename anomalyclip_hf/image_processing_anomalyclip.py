@@ -1,0 +1,176 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+"""Any picture a user has → an upright RGB image; any ground truth → a tensor of 0 and 1."""
+
+import io
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from huggingface_hub import get_session
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+
+MAX_PIXELS = 178_956_970  # where Pillow itself takes a file for a decompression bomb
+MAX_DOWNLOAD_BYTES = 100_000_000
+DOWNLOAD_TIMEOUT = 30.0  # seconds
+
+ImageSource = str | os.PathLike | bytes | dict | Image.Image | np.ndarray | Tensor
+
+
+def load_image(source: ImageSource, name: str | None = None) -> Image.Image:
+    """Open an image and bring it to upright 8-bit RGB.
+
+    Files may be of any format and mode that Pillow reads: the first frame of an animation is taken, EXIF rotation is
+    applied, 16-bit grey is scaled down to 8 bits, and transparent pixels are laid over white.
+
+    Args:
+        source: A path, `http(s)://` URL, the bytes of a file, a PIL image, an array or tensor (`(height, width)` or
+            `(height, width, 3)`, uint8 in [0, 255] or float in [0, 1]), or a row of `datasets` as `{"bytes", "path"}`.
+        name (`str`, *optional*): What errors call it; defaults to the path.
+
+    Returns:
+        `PIL.Image.Image`: in mode RGB.
+
+    Raises:
+        FileNotFoundError: If the path does not exist.
+        ValueError: If it is no image, damaged, too large, or holds NaN; one line that names it.
+
+    Example:
+    ```python
+    >>> import numpy as np
+    >>> from anomalyclip_hf.image_processing_anomalyclip import load_image
+
+    >>> load_image(np.zeros((4, 6), dtype=np.uint8)).size
+    (6, 4)
+
+    ```
+    """
+    if isinstance(source, dict):
+        name = name or source.get("path")
+        return load_image(source["path"] if source.get("bytes") is None else source["bytes"], name)
+    if isinstance(source, Image.Image):
+        return _to_rgb(source, name or getattr(source, "filename", "") or "the image")
+    if isinstance(source, (np.ndarray, Tensor)):
+        return _from_array(np.asarray(source), name or "the array")
+    if isinstance(source, bytes):
+        return _decode(source, name or "the image")
+    if isinstance(source, (str, os.PathLike)):
+        name = name or str(source)
+        is_url = str(source).startswith(("http://", "https://"))
+        return _decode(_download(str(source)) if is_url else _read(Path(source)), name)
+    raise ValueError(
+        f"an image cannot be made of {type(source).__name__}; expected a path, URL, bytes, PIL image or array."
+    )
+
+
+def _read(path: Path) -> bytes:
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; expected an image file.")
+    if not path.is_file():
+        raise ValueError(f"{path} is a folder; expected an image file.")
+    return path.read_bytes()
+
+
+def _download(url: str) -> bytes:
+    with get_session().stream("GET", url, follow_redirects=True, timeout=DOWNLOAD_TIMEOUT) as response:
+        if response.status_code != 200:
+            raise ValueError(f"{url} answered {response.status_code}; expected an image.")
+        content = bytearray()
+        for chunk in response.iter_bytes():
+            content += chunk
+            if len(content) > MAX_DOWNLOAD_BYTES:
+                raise ValueError(f"{url} sends more than {MAX_DOWNLOAD_BYTES} bytes; download it and make it smaller.")
+    return bytes(content)
+
+
+def _decode(content: bytes, name: str) -> Image.Image:
+    if not content:
+        raise ValueError(f"{name} is empty (0 bytes); copy or download the file again.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS decides
+            image = Image.open(io.BytesIO(content))
+            image.load()
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{name} is too large: {error}; make it smaller or cut it into tiles.") from error
+    except UnidentifiedImageError as error:
+        raise ValueError(
+            f"{name} is not an image that Pillow can read; expected PNG, JPEG, TIFF, BMP or WebP."
+        ) from error
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, MemoryError) as error:
+        raise ValueError(f"{name} is damaged or cut short ({error}); copy or download the file again.") from error
+    return _to_rgb(image, name)
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    if image.width * image.height > MAX_PIXELS:
+        raise ValueError(
+            f"{name} has {image.width}x{image.height} px, above the limit of {MAX_PIXELS}; make it smaller or cut it "
+            "into tiles."
+        )
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        # 16 bits: converting directly would clip everything above 255 to white.
+        return Image.fromarray((np.asarray(image).clip(0, 65535) / 257).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        return _from_array(np.asarray(image), name)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_array(pixels: np.ndarray, name: str) -> Image.Image:
+    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3)) or 0 in pixels.shape:
+        raise ValueError(f"{name} has shape {pixels.shape}; expected (height, width) or (height, width, 3).")
+    if np.issubdtype(pixels.dtype, np.floating):
+        if not np.isfinite(pixels).all():
+            raise ValueError(f"{name} holds NaN or infinite pixels; replace them before scoring.")
+        if pixels.min() < 0 or pixels.max() > 255:
+            raise ValueError(
+                f"{name} has float pixels from {pixels.min():g} to {pixels.max():g}; expected [0, 1] or [0, 255]."
+            )
+        pixels = pixels * 255 if pixels.max() <= 1 else pixels
+        pixels = pixels.round().astype(np.uint8)
+    elif pixels.dtype != np.uint8:
+        return _to_rgb(Image.fromarray(pixels.astype(np.int32)), name)
+    return Image.fromarray(pixels.squeeze(2) if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels).convert("RGB")
+
+
+def masks_to_tensor(masks: list[Any], size: tuple[int, int]) -> Tensor:
+    """Bring ground truth to the size of the model: > 0, resized bilinearly with antialias, > 0.5.
+
+    Args:
+        masks (`list`): Per image a path, PIL image, array or tensor `(height, width)`, anomalous where not 0; `None`
+            for a normal image.
+        size (`tuple[int, int]`): Height and width, in pixels.
+
+    Returns:
+        `torch.Tensor` of shape `(len(masks), height, width)`: float32, 0 or 1.
+
+    Raises:
+        ValueError: If a mask has more than one channel or cannot be read.
+    """
+    return torch.stack([torch.zeros(size) if mask is None else _mask_to_tensor(mask, size) for mask in masks])
+
+
+def _mask_to_tensor(mask: Any, size: tuple[int, int]) -> Tensor:
+    if isinstance(mask, (str, os.PathLike, bytes)):
+        mask = load_image(mask)
+    if isinstance(mask, Image.Image):
+        # Any colour but black counts, and palettes hold class numbers, not colours.
+        pixels = np.asarray(mask if mask.mode in ("P", "1") or mask.mode.startswith("I") else mask.convert("RGB"))
+        mask = pixels.max(2) if pixels.ndim == 3 else pixels
+    anomalous = torch.as_tensor(np.asarray(mask) > 0)
+    if anomalous.ndim != 2:
+        raise ValueError(f"a mask has shape {tuple(anomalous.shape)}; expected (height, width).")
+    resized = F.interpolate(anomalous[None, None].float(), size=size, mode="bilinear", antialias=True)
+    return (resized[0, 0] > 0.5).float()
+
+
+__all__ = ["load_image", "masks_to_tensor"]

@@ -1,0 +1,141 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+"""`pipeline("anomaly-detection")`: from a picture to a score, a heat map and, with a threshold, a mask."""
+
+import base64
+import io
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import Pipeline
+
+from .image_processing_anomalyclip import ImageSource, load_image
+from .processing_anomalyclip import to_pil
+
+
+class AnomalyDetectionPipeline(Pipeline):
+    """Find what is wrong in images of things the model has never seen.
+
+    Made by `pipeline("anomaly-detection", model=..., device=..., dtype=..., batch_size=...)`; without a model, by the
+    small demonstration model that ships with the package.
+
+    Example:
+    ```python
+    >>> from PIL import Image
+    >>> from transformers import pipeline
+    >>> import anomalyclip_hf
+
+    >>> pipe = pipeline("anomaly-detection")
+    >>> result = pipe(Image.new("RGB", (320, 200), "grey"))
+    >>> sorted(result), result["anomaly_map"].size
+    (['anomaly_map', 'label', 'mask', 'regions', 'score'], (320, 200))
+
+    ```
+    """
+
+    _load_processor = True
+    _load_image_processor = False
+    _load_feature_extractor = False
+    _load_tokenizer = False
+
+    def __call__(self, images: Any, **kwargs: Any) -> Any:
+        """Score one image or many.
+
+        Args:
+            images: A path, URL, bytes, PIL image or array; a list of these, a column of a data set, or a generator.
+            **kwargs: Any of
+
+                - threshold (`float`): score in [0, 1] from which an image is called anomalous;
+                - pixel_threshold (`float`): map value from which a pixel belongs to the mask, from 0 to the number of
+                  tapped layers; none gives no mask;
+                - output (`str`, defaults to `"pil"`): `"pil"`, map as PIL image of mode F and mask as mode L, or
+                  `"json"`, both as base64 PNG;
+                - batch_size (`int`, defaults to 1): images per forward pass.
+
+        Returns:
+            `dict`, `list[dict]` for a list or column, or an iterator of `dict` for a generator: `score`, `label`,
+            `anomaly_map`, `mask` and `regions`; sizes are those of the upright input image. With `output="json"` the
+            map is a 16-bit PNG in which 65535 stands for `anomaly_map_maximum`, the number of tapped layers.
+
+        Raises:
+            FileNotFoundError: If a path does not exist.
+            ValueError: If an image cannot be read or an argument makes no sense.
+        """
+        if isinstance(images, Sequence) and not isinstance(images, (str, bytes, list)):
+            images = list(images)  # tuples and columns of `datasets`
+        if isinstance(images, list) and not images:
+            return []
+        return super().__call__(images, **kwargs)
+
+    def _sanitize_parameters(
+        self, threshold: float | None = None, pixel_threshold: float | None = None, output: str | None = None
+    ) -> tuple[dict, dict, dict]:
+        if output not in (None, "pil", "json"):
+            raise ValueError(f"output is {output!r}; expected 'pil' or 'json'.")
+        given = {"threshold": threshold, "pixel_threshold": pixel_threshold, "output": output}
+        return {}, {}, {name: value for name, value in given.items() if value is not None}
+
+    def preprocess(self, image: ImageSource) -> dict[str, Any]:
+        """Read one image; keeps its size beside the tensors."""
+        picture = load_image(image)
+        inputs = self.processor(images=picture)
+        return {**inputs, "target_sizes": torch.tensor([[picture.height, picture.width]])}
+
+    def _forward(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        outputs = self.model(pixel_values=inputs["pixel_values"])
+        return {
+            "image_scores": outputs.image_scores,
+            "anomaly_maps": outputs.anomaly_maps,
+            "target_sizes": inputs["target_sizes"],
+        }
+
+    def postprocess(
+        self,
+        outputs: dict[str, Any],
+        threshold: float | None = None,
+        pixel_threshold: float | None = None,
+        output: str = "pil",
+    ) -> dict[str, Any]:
+        """Bring the map of one image to its size and form."""
+        result = self.processor.post_process_anomaly_detection(
+            outputs, outputs["target_sizes"], threshold=threshold, pixel_threshold=pixel_threshold
+        )[0]
+        if output == "json":
+            return _as_json(result, len(self.model.config.feature_layers))
+        mask = result["mask"]
+        return {**result, "anomaly_map": to_pil(result["anomaly_map"]), "mask": None if mask is None else to_pil(mask)}
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+        """Save model and processor, from which `pipeline("anomaly-detection", model=save_directory)` loads.
+
+        Args:
+            save_directory (`str` or `os.PathLike`): Folder; made where missing.
+            **kwargs: Passed to both `save_pretrained`.
+        """
+        # The base class would write the absolute path of the default model into config.json.
+        self.model.save_pretrained(save_directory, **kwargs)
+        self.processor.save_pretrained(save_directory, **kwargs)
+
+
+def _as_json(result: dict[str, Any], num_layers: int) -> dict[str, Any]:
+    """Replace tensors by base64 PNG."""
+    levels = (result["anomaly_map"] / num_layers * 65535).clamp(0, 65535).numpy().astype(np.uint16)
+    mask = result["mask"]
+    return {
+        **result,
+        "anomaly_map": _png(Image.fromarray(levels)),
+        "anomaly_map_maximum": num_layers,
+        "mask": None if mask is None else _png(to_pil(mask)),
+    }
+
+
+def _png(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+__all__ = ["AnomalyDetectionPipeline"]

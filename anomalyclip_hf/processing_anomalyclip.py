@@ -1,0 +1,281 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+"""Images in; scores, smoothed anomaly maps, masks and regions out."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageDraw, ImageOps
+from torch import Tensor
+from transformers import BatchFeature, CLIPImageProcessorPil, ProcessorMixin
+
+from .configuration_anomalyclip import AnomalyCLIPConfig
+from .image_processing_anomalyclip import ImageSource, load_image, masks_to_tensor
+
+
+KERNEL_TRUNCATION = 4.0  # standard deviations on either side
+LABELS = ("normal", "anomalous")
+
+
+class AnomalyCLIPProcessor(ProcessorMixin):
+    """Prepares images for [`AnomalyCLIPModel`] and turns its outputs into what a user looks at.
+
+    Args:
+        image_processor ([`~transformers.CLIPImageProcessorPil`]): Resizes to the model's size without cropping.
+        smoothing_sigma (`float`, *optional*, defaults to 4.0):
+            Standard deviation of the Gaussian over anomaly maps, in pixels at the model's size; 0 for none.
+        threshold (`float`, *optional*, defaults to 0.5): Score in [0, 1] from which an image is called anomalous.
+        pixel_threshold (`float`, *optional*):
+            Map value from which a pixel belongs to the mask, from 0 to the number of tapped layers; none: no mask.
+
+    Example:
+    ```python
+    >>> import torch
+    >>> from PIL import Image, ImageDraw, ImageOps
+    >>> from anomalyclip_hf import DEFAULT_MODEL, AnomalyCLIPModel, AnomalyCLIPProcessor
+
+    >>> processor = AnomalyCLIPProcessor.from_pretrained(DEFAULT_MODEL)
+    >>> model = AnomalyCLIPModel.from_pretrained(DEFAULT_MODEL)
+    >>> image = Image.new("RGB", (320, 200), "grey")
+    >>> with torch.no_grad():
+    ...     outputs = model(**processor(images=image))
+    >>> result = processor.post_process_anomaly_detection(outputs, target_sizes=[(200, 320)])[0]
+    >>> result["anomaly_map"].shape
+    torch.Size([200, 320])
+
+    ```
+    """
+
+    def __init__(
+        self,
+        image_processor: CLIPImageProcessorPil,
+        smoothing_sigma: float = 4.0,
+        threshold: float = 0.5,
+        pixel_threshold: float | None = None,
+        **kwargs: Any,
+    ):
+        if not isinstance(image_processor, CLIPImageProcessorPil):
+            # Where torchvision is installed, a saved processor comes back with that backend, which rounds differently.
+            image_processor = CLIPImageProcessorPil(**image_processor.to_dict())
+        super().__init__(image_processor, **kwargs)
+        if not (math.isfinite(smoothing_sigma) and smoothing_sigma >= 0):
+            raise ValueError(f"smoothing_sigma is {smoothing_sigma}; expected a number of pixels, 0 or more.")
+        _check_thresholds(threshold, pixel_threshold)
+        self.smoothing_sigma = smoothing_sigma
+        self.threshold = threshold
+        self.pixel_threshold = pixel_threshold
+
+    @classmethod
+    def from_config(cls, config: AnomalyCLIPConfig, **kwargs: Any) -> "AnomalyCLIPProcessor":
+        """Make the processor that fits a model: resized to `config.image_size`, CLIP's mean and deviation.
+
+        Args:
+            config ([`AnomalyCLIPConfig`]): Of the model.
+            **kwargs: `smoothing_sigma`, `threshold` and `pixel_threshold`.
+
+        Returns:
+            [`AnomalyCLIPProcessor`]
+        """
+        height, width = config.input_size
+        return cls(CLIPImageProcessorPil(size={"height": height, "width": width}, do_center_crop=False), **kwargs)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width, in pixels, to which images are resized."""
+        size = self.image_processor.size
+        return size["height"], size["width"]
+
+    def __call__(
+        self,
+        images: ImageSource | Sequence[ImageSource],
+        masks: Any = None,
+        return_tensors: str = "pt",
+    ) -> BatchFeature:
+        """Read and resize images and, for training, their masks.
+
+        Args:
+            images: One image or a list; each a path, URL, bytes, PIL image or array (see `load_image`).
+            masks (*optional*): One mask or a list, `None` for a normal image; anomalous where not 0.
+            return_tensors (`str`, *optional*, defaults to `"pt"`): Passed to [`~transformers.BatchFeature`].
+
+        Returns:
+            [`~transformers.BatchFeature`]: `pixel_values` of shape `(batch_size, 3, height, width)` and, with masks,
+            `masks` of shape `(batch_size, height, width)`.
+
+        Raises:
+            FileNotFoundError: If a path does not exist.
+            ValueError: If an image cannot be read, or the numbers of images and masks differ.
+        """
+        sources: list[Any] = list(images) if isinstance(images, (list, tuple)) else [images]
+        if not sources:
+            raise ValueError("images is empty; expected at least one image.")
+        pictures = [load_image(source) for source in sources]
+        features = self.image_processor(pictures, return_tensors=return_tensors)
+        if masks is not None:
+            mask_list = list(masks) if isinstance(masks, (list, tuple)) else [masks]
+            if len(mask_list) != len(pictures):
+                raise ValueError(
+                    f"got {len(mask_list)} masks for {len(pictures)} images; give None for a normal image."
+                )
+            features["masks"] = masks_to_tensor(mask_list, self.size)
+        return features
+
+    def post_process_anomaly_detection(
+        self,
+        outputs: Any,
+        target_sizes: Sequence[tuple[int, int]] | Tensor | None = None,
+        threshold: float | None = None,
+        pixel_threshold: float | None = None,
+    ) -> list[dict[str, Any]]:
+        """Smooth the maps at the model's size, bring them to the original size, and cut out what is anomalous.
+
+        Args:
+            outputs ([`AnomalyCLIPOutput`] or `dict`): With `image_scores` and `anomaly_maps`.
+            target_sizes (`list[tuple[int, int]]` or `torch.Tensor` of shape `(batch_size, 2)`, *optional*):
+                Original `(height, width)` of each image, in pixels. If unset, maps stay at the model's size.
+            threshold (`float`, *optional*): Overrides the processor's.
+            pixel_threshold (`float`, *optional*): Overrides the processor's.
+
+        Returns:
+            `list[dict]`: Per image
+
+            - `score` (`float`): probability of abnormal, in [0, 1];
+            - `label` (`str`): `"anomalous"` from the threshold on, else `"normal"`;
+            - `anomaly_map` (`torch.Tensor` of shape `(height, width)`): float32, 0 to the number of tapped layers;
+            - `mask` (`torch.Tensor` of shape `(height, width)` or `None`): bool, with a pixel threshold;
+            - `regions` (`list[dict]` or `None`): with a pixel threshold, 8-connected, the highest peak first; each
+              `box` (`[left, top, right, bottom]`, pixels, right and bottom exclusive), `area` (pixels) and `score`
+              (the map's peak).
+
+        Raises:
+            ValueError: If sizes do not match the batch, a threshold makes no sense, or scores are not finite.
+        """
+        threshold = self.threshold if threshold is None else threshold
+        pixel_threshold = self.pixel_threshold if pixel_threshold is None else pixel_threshold
+        _check_thresholds(threshold, pixel_threshold)
+        scores, maps = outputs["image_scores"].detach().float().cpu(), outputs["anomaly_maps"].detach().float().cpu()
+        if target_sizes is not None and len(target_sizes) != len(scores):
+            raise ValueError(f"got {len(target_sizes)} target_sizes for {len(scores)} images; expected one per image.")
+        if not (torch.isfinite(scores).all() and torch.isfinite(maps).all()):
+            raise ValueError("the model gave NaN or infinite scores; check the pixels and the weights that went in.")
+
+        smoothed = gaussian_smooth(maps, self.smoothing_sigma)
+        results = []
+        for index, (score, anomaly_map) in enumerate(zip(scores.tolist(), smoothed, strict=True)):
+            if target_sizes is not None:
+                height, width = (int(side) for side in target_sizes[index])
+                anomaly_map = F.interpolate(anomaly_map[None, None], size=(height, width), mode="bilinear")[0, 0]
+            mask = None if pixel_threshold is None else anomaly_map >= pixel_threshold
+            results.append(
+                {
+                    "score": score,
+                    "label": LABELS[score >= threshold],
+                    "anomaly_map": anomaly_map,
+                    "mask": mask,
+                    "regions": None if mask is None else find_regions(anomaly_map, mask),
+                }
+            )
+        return results
+
+
+def gaussian_smooth(maps: Tensor, sigma: float) -> Tensor:
+    """Smooth with a Gaussian truncated at four standard deviations, the border mirrored edge pixel included.
+
+    This is `scipy.ndimage.gaussian_filter` with its default border (`reflect`; numpy calls it `symmetric`).
+
+    Args:
+        maps (`torch.Tensor` of shape `(batch_size, height, width)`): What to smooth.
+        sigma (`float`): Standard deviation in pixels; 0 returns the maps as they are.
+
+    Returns:
+        `torch.Tensor` of shape `(batch_size, height, width)`
+    """
+    radius = int(KERNEL_TRUNCATION * sigma + 0.5)
+    if radius == 0:
+        return maps
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).to(maps)
+    for dimension in (1, 2):
+        length = maps.shape[dimension]
+        # Mirroring repeats with period 2 * length, so that maps smaller than the kernel work too.
+        index = torch.arange(-radius, length + radius, device=maps.device) % (2 * length)
+        padded = maps.index_select(dimension, torch.minimum(index, 2 * length - 1 - index))
+        shape = [1, 1, 1, 1]
+        shape[dimension + 1] = -1
+        maps = F.conv2d(padded[:, None], kernel.view(shape))[:, 0]
+    return maps
+
+
+def find_regions(anomaly_map: Tensor, mask: Tensor) -> list[dict[str, Any]]:
+    """Find the 8-connected regions of a mask, the highest peak first.
+
+    Args:
+        anomaly_map (`torch.Tensor` of shape `(height, width)`): Where peaks are read.
+        mask (`torch.Tensor` of shape `(height, width)`): bool.
+
+    Returns:
+        `list[dict]`: `box` (`[left, top, right, bottom]`, pixels, exclusive), `area` (pixels), `score` (peak).
+
+    Raises:
+        ImportError: If scipy is not installed.
+    """
+    try:
+        from scipy import ndimage
+    except ImportError as error:
+        raise ImportError("regions need scipy; install it with `pip install scipy`.") from error
+    labelled, count = ndimage.label(mask.numpy(), structure=torch.ones(3, 3).numpy())
+    numbers = range(1, count + 1)
+    areas = ndimage.sum_labels(mask.numpy(), labelled, numbers)
+    peaks = ndimage.maximum(anomaly_map.numpy(), labelled, numbers)
+    regions = [
+        {"box": [columns.start, rows.start, columns.stop, rows.stop], "area": int(area), "score": float(peak)}
+        for (rows, columns), area, peak in zip(ndimage.find_objects(labelled), areas, peaks, strict=True)
+    ]
+    return sorted(regions, key=lambda region: region["score"], reverse=True)
+
+
+def to_pil(values: Tensor) -> Image.Image:
+    """An anomaly map as a PIL image of mode F, a mask as one of mode L with 0 and 255; shape `(height, width)`."""
+    return Image.fromarray((values.to(torch.uint8) * 255 if values.dtype == torch.bool else values).numpy())
+
+
+def draw_overlay(
+    image: Image.Image,
+    anomaly_map: Image.Image,
+    maximum: float,
+    regions: Sequence[dict[str, Any]] | None = None,
+    opacity: float = 0.7,
+) -> Image.Image:
+    """Lay a heat map over its image: blue and faint where little speaks of a defect, red where much does.
+
+    Args:
+        image (`PIL.Image.Image`): In mode RGB.
+        anomaly_map (`PIL.Image.Image`): In mode F, of the same size.
+        maximum (`float`): Map value that is drawn in full red: the number of tapped layers.
+        regions (`list[dict]`, *optional*): Their boxes are drawn.
+        opacity (`float`, *optional*, defaults to 0.7): Of the heat map at the maximum, in [0, 1].
+
+    Returns:
+        `PIL.Image.Image`: in mode RGB.
+    """
+    level = anomaly_map.point(lambda value: value * (255 / maximum) + 0).convert("L")
+    colours = ImageOps.colorize(level, black="blue", mid="yellow", white="red")
+    overlay = Image.composite(colours, image, level.point(lambda value: value * opacity))
+    draw = ImageDraw.Draw(overlay)
+    for region in regions or ():
+        left, top, right, bottom = region["box"]
+        draw.rectangle((left, top, right - 1, bottom - 1), outline="red")
+    return overlay
+
+
+def _check_thresholds(threshold: float, pixel_threshold: float | None) -> None:
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"threshold is {threshold}; expected a score from 0 to 1.")
+    if pixel_threshold is not None and not (math.isfinite(pixel_threshold) and pixel_threshold >= 0):
+        raise ValueError(f"pixel_threshold is {pixel_threshold}; expected a map value, 0 or more.")
+
+
+__all__ = ["AnomalyCLIPProcessor", "draw_overlay", "find_regions", "gaussian_smooth"]

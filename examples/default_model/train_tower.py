@@ -1,0 +1,250 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+"""Train the small CLIP under the default model from scratch, on scenes that are drawn as training goes.
+
+    python train_tower.py --output tower --minutes 120 [--bank texture_bank]
+
+Run it again to go on where it stopped: a checkpoint is written every two minutes. Three losses, all against text:
+images against captions (contrastive), images against sentences about states, and every patch of the local path (DPAM)
+against the same sentences, so that the patches speak about their own place.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+
+from anomalyclip_hf.modeling_anomalyclip import encode_image, encode_text
+from captions import LONGEST_TEXT, VOCAB_SIZE, caption, state_sentences, train_tokenizer
+from defects import KINDS
+from scenes import TextureBank, draw_pair
+from surfaces import FAMILIES, PATH_WORDS
+
+
+TEMPERATURE = 0.07
+DPAM_LAYERS = 4  # of 5: 19 of 24, in proportion
+PAIRS_BY_SIZE = {96: 20, 128: 12, 160: 8, 192: 5, 256: 3}  # about as many tokens in each batch
+SIZE_ODDS = (0.35, 0.33, 0.16, 0.11, 0.05)
+SECONDS_BETWEEN_CHECKPOINTS = 120
+SECONDS_BETWEEN_VALIDATIONS = 900
+
+
+def build_clip() -> CLIPModel:
+    """A CLIP of 2.9 million parameters, 11.5 MB in float32."""
+    ids = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    text = {"vocab_size": VOCAB_SIZE, "hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 3}
+    text |= {"num_attention_heads": 3, "max_position_embeddings": LONGEST_TEXT, "projection_dim": 96} | ids
+    vision = {"hidden_size": 224, "intermediate_size": 640, "num_hidden_layers": 5, "num_attention_heads": 7}
+    vision |= {"image_size": 128, "patch_size": 8, "projection_dim": 96}
+    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=96))
+
+
+class PairBatches(IterableDataset):
+    """Endless batches of scenes without and with defect, all of one size per batch, never the same twice."""
+
+    def __init__(self, seed: int, bank_folder: Path | None):
+        self.seed, self.bank_folder = seed, bank_folder
+
+    def __iter__(self):
+        worker = torch.utils.data.get_worker_info()
+        rng = np.random.default_rng((self.seed, worker.id if worker else 0))
+        bank = TextureBank(self.bank_folder) if self.bank_folder else None
+        while True:
+            size = int(rng.choice(list(PAIRS_BY_SIZE), p=SIZE_ODDS))
+            scenes = [s for _ in range(PAIRS_BY_SIZE[size]) for s in draw_pair(rng, size, "train", bank)]
+            normal, abnormal = state_sentences(rng, 3)
+            yield {
+                "images": torch.from_numpy(np.stack([scene.image for scene in scenes])),
+                "masks": torch.from_numpy(np.stack([scene.mask for scene in scenes])),
+                "contents": [f"{scene.surface}, {scene.defect}" for scene in scenes],
+                "captions": [caption(scene.surface, scene.defect, rng) for scene in scenes],
+                "states": normal + abnormal,
+            }
+
+
+def to_pixel_values(images: Tensor) -> Tensor:
+    """(batch, height, width, 3) in [0, 255] to CLIP's normalised (batch, 3, height, width)."""
+    mean, std = torch.tensor(OPENAI_CLIP_MEAN), torch.tensor(OPENAI_CLIP_STD)
+    return ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
+
+
+def embed_texts(clip: CLIPModel, tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
+    """(texts, projection_dim), L2-normalised."""
+    token_ids = [torch.tensor(ids) for ids in tokenizer(texts, truncation=True)["input_ids"]]
+    ends = torch.tensor([len(ids) - 1 for ids in token_ids])
+    padded = nn.utils.rnn.pad_sequence(token_ids, batch_first=True)
+    return encode_text(clip, clip.text_model.embeddings.token_embedding(padded), ends)
+
+
+def compute_losses(clip: CLIPModel, tokenizer: CLIPTokenizer, batch: dict) -> dict[str, Tensor]:
+    """The three losses of one batch, each a scalar."""
+    image_embeds, (patch_embeds,) = encode_image(
+        clip,
+        to_pixel_values(batch["images"]),
+        dpam_layers=DPAM_LAYERS,
+        feature_layers=[len(clip.vision_model.encoder.layers)],
+    )
+    image_embeds, patch_embeds = F.normalize(image_embeds.float(), dim=-1), F.normalize(patch_embeds.float(), dim=-1)
+
+    # One caption per distinct content, so that no pair in the batch is a false negative.
+    first = {content: index for index, content in reversed(list(enumerate(batch["contents"])))}
+    contents = list(first)
+    texts = [batch["captions"][first[content]] for content in contents]
+    text_embeds = embed_texts(clip, tokenizer, texts + batch["states"])
+    caption_embeds, state_embeds = text_embeds[: len(texts)], text_embeds[len(texts) :].unflatten(0, (2, -1))
+
+    target = torch.tensor([contents.index(content) for content in batch["contents"]])
+    similarity = image_embeds @ caption_embeds.T / TEMPERATURE
+    of_caption = F.one_hot(target, len(contents)).T.float()
+    by_text = -(of_caption * similarity.T.log_softmax(-1)).sum(-1) / of_caption.sum(-1)
+    labels = batch["masks"].flatten(1).any(1).float()
+    directions = (state_embeds[1] - state_embeds[0]) / TEMPERATURE  # (sentences, projection_dim)
+    image_states = image_embeds @ directions.T
+    return {
+        "caption": (F.cross_entropy(similarity, target) + by_text.mean()) / 2,
+        "image": F.binary_cross_entropy_with_logits(image_states, labels[:, None].expand_as(image_states)),
+        "patch": patch_loss(patch_embeds @ directions.mean(0), batch["masks"], clip.config.vision_config.patch_size),
+    }
+
+
+def patch_loss(logits: Tensor, masks: Tensor, patch_size: int) -> Tensor:
+    """Cross-entropy and Dice per patch; a patch counts fully as damaged from a quarter of its area on."""
+    touched = (F.avg_pool2d(masks[:, None].float(), patch_size).flatten(1) * 4).clamp(max=1)
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, touched)
+    probability = logits.sigmoid()
+    dice = (2 * (probability * touched).sum(1) + 1) / (probability.sum(1) + touched.sum(1) + 1)
+    return 2 * cross_entropy + (1 - dice.mean())
+
+
+@torch.no_grad()
+def validate(clip: CLIPModel, tokenizer: CLIPTokenizer, scenes: list, size: int) -> dict[str, float]:
+    """Image and pixel AUROC on scenes of families that are not trained on."""
+    from sklearn.metrics import roc_auc_score
+
+    normal, abnormal = state_sentences(np.random.default_rng(0), 32)
+    embeds = embed_texts(clip, tokenizer, normal + abnormal).unflatten(0, (2, -1)).mean(1)
+    direction = embeds[1] - embeds[0]
+    scores, maps = [], []
+    for start in range(0, len(scenes), 32):
+        images = torch.from_numpy(np.stack([scene.image for scene in scenes[start : start + 32]]))
+        image_embeds, (patch_embeds,) = encode_image(
+            clip,
+            to_pixel_values(images),
+            dpam_layers=DPAM_LAYERS,
+            feature_layers=[len(clip.vision_model.encoder.layers)],
+        )
+        scores.append(F.normalize(image_embeds, dim=-1) @ direction)
+        side = size // clip.config.vision_config.patch_size
+        grid = (F.normalize(patch_embeds, dim=-1) @ direction).unflatten(1, (side, side))
+        maps.append(F.interpolate(grid[:, None], scale_factor=2, mode="bilinear")[:, 0])
+    masks = np.stack([scene.mask for scene in scenes])
+    step = size // maps[0].shape[-1]
+    return {
+        "image_auroc": roc_auc_score(masks.any((1, 2)), torch.cat(scores)),
+        "pixel_auroc": roc_auc_score(masks[:, ::step, ::step].ravel(), torch.cat(maps).flatten()),
+    }
+
+
+class Training:
+    """State of a run that can stop and go on: weights, their running average, optimiser and the time used."""
+
+    def __init__(self, output: Path, minutes: float, peak_learning_rate: float):
+        self.output, self.total_seconds, self.peak = output, minutes * 60, peak_learning_rate
+        self.clip, self.average = build_clip(), build_clip()
+        self.average.load_state_dict(self.clip.state_dict())
+        self.optimizer = torch.optim.AdamW(self.clip.parameters(), lr=0.0, weight_decay=0.05, betas=(0.9, 0.98))
+        self.step, self.seconds = 0, 0.0
+        self.checkpoint = output / "checkpoint.pt"
+        if self.checkpoint.exists():
+            state = torch.load(self.checkpoint, weights_only=True)
+            self.clip.load_state_dict(state["clip"])
+            self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step, self.seconds = state["step"], state["seconds"]
+
+    def save(self) -> None:
+        state = {"clip": self.clip.state_dict(), "average": self.average.state_dict(), "step": self.step}
+        state |= {"optimizer": self.optimizer.state_dict(), "seconds": self.seconds}
+        partial = self.checkpoint.with_suffix(".partial")
+        torch.save(state, partial)
+        partial.replace(self.checkpoint)
+
+    def update(self, loss: Tensor) -> None:
+        progress = min(self.seconds / self.total_seconds, 1.0)
+        warm_up = min((self.step + 1) / 300, 1.0)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.peak * warm_up * (0.5 + 0.5 * np.cos(np.pi * progress)) + 1e-6
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.clip.parameters(), 1.0)
+        self.optimizer.step()
+        self.step += 1
+        keep = min(0.999, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for averaged, current in zip(self.average.parameters(), self.clip.parameters(), strict=True):
+                averaged.lerp_(current, 1 - keep)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=Path("tower"), help="folder for checkpoints and the CLIP")
+    parser.add_argument("--minutes", type=float, default=120, help="length of the whole training, over all runs")
+    parser.add_argument("--bank", type=Path, help="folder written by collect_textures.py; drawn surfaces only without")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw scenes")
+    args = parser.parse_args()
+    args.output.mkdir(parents=True, exist_ok=True)
+
+    surfaces = [family.words for family in FAMILIES.values()] + [words for _, words in PATH_WORDS]
+    tokenizer = train_tokenizer(surfaces, [word for kind in KINDS.values() for word in kind[1]])
+    torch.manual_seed(0)
+    run = Training(args.output, args.minutes, args.learning_rate)
+    bank = TextureBank(args.bank) if args.bank else None
+    rng = np.random.default_rng(1)
+    validation = [scene for _ in range(150) for scene in draw_pair(rng, 128, "validation", bank)]
+    batches = DataLoader(
+        PairBatches(run.step, args.bank), batch_size=None, num_workers=args.workers, prefetch_factor=4
+    )
+
+    saved = validated = run.seconds
+    sums: dict[str, float] = {}
+    before = time.monotonic()
+    for batch in batches:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            losses = compute_losses(run.clip, tokenizer, batch)
+        run.update(losses["caption"] + 2 * losses["image"] + 2 * losses["patch"])
+        sums = {name: sums.get(name, 0.0) + loss.item() for name, loss in losses.items()}
+        now = time.monotonic()
+        run.seconds, before = run.seconds + now - before, now
+        finished = run.seconds >= run.total_seconds
+        if run.step % 50 == 0:
+            log(args.output, run, {name: total / 50 for name, total in sums.items()})
+            sums = {}
+        if finished or run.seconds - validated > SECONDS_BETWEEN_VALIDATIONS:
+            validated = run.seconds
+            log(args.output, run, validate(run.average, tokenizer, validation, 128))
+        if finished or run.seconds - saved > SECONDS_BETWEEN_CHECKPOINTS:
+            saved = run.seconds
+            run.save()
+        if finished:
+            break
+    run.average.save_pretrained(args.output / "clip")
+    tokenizer.save_pretrained(args.output / "clip")
+
+
+def log(output: Path, run: Training, figures: dict[str, float]) -> None:
+    line = {"step": run.step, "minutes": round(run.seconds / 60, 1), **{k: round(v, 4) for k, v in figures.items()}}
+    print(json.dumps(line), flush=True)
+    with (output / "log.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+if __name__ == "__main__":
+    main()
