@@ -123,6 +123,21 @@ class AnomalyCLIPConfig(CLIPConfig):
         }
         return cls(**{**towers, **overrides})
 
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As for any configuration, but another model's is refused instead of filled up with defaults.
+
+        Raises:
+            ValueError: If `config_dict` describes another type of model.
+        """
+        model_type = config_dict.get("model_type", cls.model_type)
+        if model_type != cls.model_type:
+            raise ValueError(
+                f"{config_dict.get('_name_or_path') or 'config.json'} describes a model of type {model_type}, expected "
+                f"{cls.model_type}. A plain CLIP goes to AnomalyCLIPModel.from_clip_pretrained."
+            )
+        return super().from_dict(config_dict, **kwargs)
+
     def to_clip_config(self) -> CLIPConfig:
         """The CLIP's own configuration; its towers are shared with this one, not copied."""
         return CLIPConfig(

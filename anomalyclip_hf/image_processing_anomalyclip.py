@@ -53,19 +53,24 @@ def load_image(source: ImageSource, name: str | None = None) -> Image.Image:
     if isinstance(source, dict):
         name = name or source.get("path")
         return load_image(source["path"] if source.get("bytes") is None else source["bytes"], name)
-    if isinstance(source, Image.Image):
-        return _to_rgb(source, name or getattr(source, "filename", "") or "the image")
     if isinstance(source, (np.ndarray, Tensor)):
         return _from_array(np.asarray(source), name or "the array")
-    if isinstance(source, bytes):
-        return _decode(source, name or "the image")
-    if isinstance(source, (str, os.PathLike)):
-        name = name or str(source)
-        is_url = str(source).startswith(("http://", "https://"))
-        return _decode(_download(str(source)) if is_url else _read(Path(source)), name)
+    if isinstance(source, Image.Image):
+        return _to_rgb(source, name or getattr(source, "filename", "") or "the image")
+    if isinstance(source, (str, os.PathLike, bytes)):
+        name = name or ("the image" if isinstance(source, bytes) else str(source))
+        return _to_rgb(_open(source, name), name)
     raise ValueError(
         f"an image cannot be made of {type(source).__name__}; expected a path, URL, bytes, PIL image or array."
     )
+
+
+def _open(source: str | os.PathLike | bytes, name: str) -> Image.Image:
+    """Open a file, URL or the bytes of a file in the mode that it has."""
+    if isinstance(source, bytes):
+        return _decode(source, name)
+    is_url = str(source).startswith(("http://", "https://"))
+    return _decode(_download(str(source)) if is_url else _read(Path(source)), name)
 
 
 def _read(path: Path) -> bytes:
@@ -104,7 +109,7 @@ def _decode(content: bytes, name: str) -> Image.Image:
         ) from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, MemoryError) as error:
         raise ValueError(f"{name} is damaged or cut short ({error}); copy or download the file again.") from error
-    return _to_rgb(image, name)
+    return image
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
@@ -161,7 +166,7 @@ def masks_to_tensor(masks: list[Any], size: tuple[int, int]) -> Tensor:
 
 def _mask_to_tensor(mask: Any, size: tuple[int, int]) -> Tensor:
     if isinstance(mask, (str, os.PathLike, bytes)):
-        mask = load_image(mask)
+        mask = _open(mask, "the mask" if isinstance(mask, bytes) else str(mask))
     if isinstance(mask, Image.Image):
         # Any colour but black counts, and palettes hold class numbers, not colours.
         pixels = np.asarray(mask if mask.mode in ("P", "1") or mask.mode.startswith("I") else mask.convert("RGB"))

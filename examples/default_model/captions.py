@@ -2,6 +2,7 @@
 """Captions of drawn scenes, sentences about states, and the small tokenizer that reads both."""
 
 import json
+import string
 
 import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
@@ -54,5 +55,8 @@ def train_tokenizer(surfaces: list[str], defects: list[str]) -> CLIPTokenizer:
     )
     trained.train_from_iterator(corpus, trainer)
     model = json.loads(trained.to_str())["model"]
+    # A character that never ended a word would be read as end of text.
+    for character in string.ascii_lowercase + string.digits + string.punctuation:
+        model["vocab"].setdefault(f"{character}</w>", len(model["vocab"]))
     merges = [tuple(merge) for merge in model["merges"]]
     return CLIPTokenizer(vocab=model["vocab"], merges=merges, model_max_length=LONGEST_TEXT)

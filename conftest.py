@@ -1,0 +1,103 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+"""Fixtures for the tests and for the examples in docstrings and documentation."""
+
+import os
+
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach a network; set before huggingface_hub is imported
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import json
+import string
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+from transformers.utils import logging
+
+from anomalyclip_hf import AnomalyCLIPConfig, AnomalyCLIPModel, AnomalyCLIPProcessor
+from anomalyclip_hf.prompt_ensemble_anomalyclip import ensemble_sentences
+
+
+logging.disable_progress_bar()
+
+FIXTURES = Path(__file__).parent / "tests" / "fixtures"
+TINY_TEXT = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2}
+TINY_VISION = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 3}
+TINY_VISION |= {"image_size": 32, "patch_size": 8}
+
+
+def tiny_config(**overrides) -> AnomalyCLIPConfig:
+    """A configuration with all parts of the real one; towers can be overridden by `text` and `vision`."""
+    settings = {"deep_prompt_depth": 3, "image_size": 40, "projection_dim": 24, **overrides}
+    text, vision = settings.pop("text", {}), settings.pop("vision", {})
+    return AnomalyCLIPConfig(text_config=TINY_TEXT | text, vision_config=TINY_VISION | vision, **settings)
+
+
+def tiny_model(**overrides) -> AnomalyCLIPModel:
+    torch.manual_seed(0)
+    model = AnomalyCLIPModel(tiny_config(**overrides)).eval()
+    for prompt in model.prompt_learner.parameters() if overrides.get("prompts") != "ensemble" else ():
+        torch.nn.init.normal_(prompt.data, std=0.5)  # far from the words, so that a lost prompt shows
+    return model
+
+
+@pytest.fixture
+def model() -> AnomalyCLIPModel:
+    return tiny_model()
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory) -> Path:
+    """A plain CLIP with a tokenizer of its own, as `CLIPModel.save_pretrained` leaves it."""
+    folder = tmp_path_factory.mktemp("clip")
+    trained = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    trained.pre_tokenizer = CLIPTokenizer().backend_tokenizer.pre_tokenizer
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<|startoftext|>", "<|endoftext|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        end_of_word_suffix="</w>",
+        show_progress=False,
+    )
+    corpus = [text for texts in ensemble_sentences() for text in texts]
+    trained.train_from_iterator([*corpus, " ".join(string.ascii_lowercase)], trainer)  # any letter may end a word
+    bpe = json.loads(trained.to_str())["model"]
+    tokenizer = CLIPTokenizer(vocab=bpe["vocab"], merges=[tuple(merge) for merge in bpe["merges"]])
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(1)
+    ids = {"vocab_size": len(tokenizer), "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    config = CLIPConfig(text_config=TINY_TEXT | ids, vision_config=TINY_VISION, projection_dim=24)
+    CLIPModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def model_folder(tmp_path, model) -> Path:
+    """A whole model with its processor, saved."""
+    folder = tmp_path / "model"
+    model.save_pretrained(folder)
+    AnomalyCLIPProcessor.from_config(model.config, smoothing_sigma=1.0).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def photo() -> Image.Image:
+    """A picture with structure, wider than high."""
+    generator = torch.Generator().manual_seed(3)
+    pixels = torch.randint(0, 255, (50, 80, 3), dtype=torch.uint8, generator=generator)
+    pixels[10:20, 30:50] = 255
+    return Image.fromarray(pixels.numpy())
+
+
+@pytest.fixture(params=["parity_a_fp32", "parity_a_top_fp32", "parity_a_as_published"])
+def parity(request) -> tuple[str, dict[str, torch.Tensor], dict[str, str]]:
+    """Name, tensors and settings of one reference run of the authors' code."""
+    path = FIXTURES / f"{request.param}.safetensors"
+    with safe_open(path, "pt") as file:
+        return request.param, load_file(path), file.metadata()

@@ -1,0 +1,150 @@
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from anomalyclip_hf import AnomalyCLIPModel
+from anomalyclip_hf.checkpoints_anomalyclip import PROMPTS_FILE, find_prompts_file
+from conftest import tiny_model
+
+
+def maps_of(model: AnomalyCLIPModel) -> torch.Tensor:
+    with torch.no_grad():
+        return model(torch.ones(1, 3, 40, 40)).anomaly_maps
+
+
+@pytest.fixture(params=["learned", "ensemble"])
+def on_clip(request, clip_folder) -> AnomalyCLIPModel:
+    settings = {"deep_prompt_depth": 3} if request.param == "learned" else {}
+    return AnomalyCLIPModel.from_clip_pretrained(str(clip_folder), prompts=request.param, image_size=40, **settings)
+
+
+@pytest.mark.parametrize("prompts_only", [False, True])
+def test_both_forms_survive_bit_for_bit(on_clip, prompts_only, tmp_path):
+    on_clip.save_pretrained(tmp_path / "saved", prompts_only=prompts_only)
+    names = {path.name for path in (tmp_path / "saved").iterdir()}
+    assert names == {"config.json", PROMPTS_FILE if prompts_only else "model.safetensors"}
+    loaded = AnomalyCLIPModel.from_pretrained(tmp_path / "saved")
+    assert torch.equal(maps_of(loaded), maps_of(on_clip))
+    assert loaded.config.prompts == on_clip.config.prompts
+    assert not loaded.training
+
+
+def test_prompts_only_size_for_the_papers_model():
+    """The prompts of ViT-L/14: 2 x 12 + 8 x 4 vectors of 768 float32."""
+    wide = tiny_model(text={"hidden_size": 768, "num_attention_heads": 12, "num_hidden_layers": 9, "vocab_size": 49408,
+                            "intermediate_size": 8}, deep_prompt_depth=9)  # fmt: skip
+    assert wide.num_parameters(only_trainable=True) * 4 == 172_032
+
+
+def test_prompts_are_saved_in_float32(clip_folder, tmp_path):
+    model = AnomalyCLIPModel.from_clip_pretrained(str(clip_folder), deep_prompt_depth=2, dtype=torch.bfloat16)
+    model.save_pretrained(tmp_path, prompts_only=True)
+    assert {tensor.dtype for tensor in load_file(tmp_path / PROMPTS_FILE).values()} == {torch.float32}
+    assert AnomalyCLIPModel.from_pretrained(tmp_path, dtype=torch.bfloat16).dtype == torch.bfloat16
+
+
+def test_prompts_only_needs_to_know_its_clip(model, tmp_path):
+    with pytest.raises(ValueError, match="base_model_name_or_path"):
+        model.save_pretrained(tmp_path, prompts_only=True)
+    model.save_pretrained(tmp_path, prompts_only=True, base_model_name_or_path="openai/clip-vit-base-patch32")
+    assert json.loads((tmp_path / "config.json").read_text())["base_model_name_or_path"].startswith("openai/")
+
+
+def test_the_two_forms_do_not_mix(on_clip, tmp_path):
+    on_clip.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"already holds model\.safetensors"):
+        on_clip.save_pretrained(tmp_path, prompts_only=True)
+
+
+def test_whole_models_have_no_prompts_file(model_folder):
+    assert find_prompts_file(model_folder) is None
+
+
+# ------------------------------------------------------------------------------------------------- bad checkpoints
+
+
+def rewrite(path, change) -> None:
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+def one_line_error(folder, error, *words):
+    with pytest.raises(error) as caught:
+        AnomalyCLIPModel.from_pretrained(folder)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(word in message for word in words), message
+
+
+def test_missing_tensor(model_folder):
+    rewrite(model_folder / "model.safetensors", lambda tensors: tensors.pop("prompt_learner.normal_prompt"))
+    one_line_error(model_folder, ValueError, str(model_folder), "lacks 1", "prompt_learner.normal_prompt")
+
+
+def test_extra_tensor(model_folder):
+    rewrite(model_folder / "model.safetensors", lambda tensors: tensors.update(surplus=torch.zeros(1)))
+    one_line_error(model_folder, ValueError, "holds unexpected 1", "surplus")
+
+
+def test_tensor_of_another_shape(model_folder):
+    name = "prompt_learner.normal_prompt"
+    rewrite(model_folder / "model.safetensors", lambda tensors: tensors.update({name: torch.zeros(3, 32)}))
+    one_line_error(model_folder, ValueError, f"{name} has shape (3, 32), expected (12, 32)")
+
+
+def test_a_plain_clip_is_not_taken_for_a_trained_model(clip_folder, tmp_path):
+    shutil.copytree(clip_folder, tmp_path / "clip")
+    with pytest.raises(ValueError, match="from_clip_pretrained|missing"):
+        AnomalyCLIPModel.from_pretrained(tmp_path / "clip")
+
+
+@pytest.mark.parametrize("keep", [0, 4, 200, -100])
+def test_whole_model_cut_short(model_folder, keep):
+    weights = model_folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:keep])
+    one_line_error(model_folder, OSError, str(model_folder), "damaged or cut short")
+
+
+@pytest.mark.parametrize("keep", [0, 4, 60, -10])
+def test_prompts_cut_short(on_clip, tmp_path, keep):
+    on_clip.save_pretrained(tmp_path, prompts_only=True)
+    weights = tmp_path / PROMPTS_FILE
+    weights.write_bytes(weights.read_bytes()[:keep])
+    one_line_error(tmp_path, OSError, PROMPTS_FILE, "damaged or cut short")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda tensors: tensors.pop("prompt_learner.deep_prompts"), "lacks 1"),
+        (lambda tensors: tensors.update(surplus=torch.zeros(1)), "surplus"),
+        (lambda tensors: tensors.update({"prompt_learner.deep_prompts": torch.zeros(1, 2, 3)}), "expected (2, 4, 32)"),
+        (lambda tensors: tensors["prompt_learner.normal_prompt"].fill_(float("nan")), "NaN"),
+    ],
+)
+def test_prompts_that_do_not_fit(clip_folder, tmp_path, change, words):
+    AnomalyCLIPModel.from_clip_pretrained(str(clip_folder), deep_prompt_depth=3).save_pretrained(
+        tmp_path, prompts_only=True
+    )
+    rewrite(tmp_path / PROMPTS_FILE, change)
+    one_line_error(tmp_path, ValueError, PROMPTS_FILE, words)
+
+
+def test_prompts_whose_clip_is_gone(clip_folder, tmp_path):
+    shutil.copytree(clip_folder, tmp_path / "clip")
+    AnomalyCLIPModel.from_clip_pretrained(str(tmp_path / "clip"), deep_prompt_depth=3).save_pretrained(
+        tmp_path / "prompts", prompts_only=True
+    )
+    shutil.rmtree(tmp_path / "clip")
+    with pytest.raises(OSError, match=str(tmp_path / "clip")):
+        AnomalyCLIPModel.from_pretrained(tmp_path / "prompts")
+
+
+def test_a_config_that_contradicts_itself_on_disk(model_folder):
+    path = model_folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"feature_layers": [30]}))
+    one_line_error(model_folder, ValueError, "feature_layers is [30]")

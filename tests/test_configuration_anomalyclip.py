@@ -1,0 +1,79 @@
+import pytest
+from huggingface_hub.errors import StrictDataclassError
+from transformers import AutoConfig, CLIPConfig
+
+from anomalyclip_hf import AnomalyCLIPConfig
+from conftest import tiny_config
+
+
+@pytest.mark.parametrize(
+    ("layers", "patch", "dpam_layers", "image_size"),
+    [(24, 14, 19, 518), (12, 16, 10, 512), (12, 32, 10, 512), (32, 14, 26, 518), (4, 8, 4, 512)],
+)
+def test_defaults_follow_the_tower(layers, patch, dpam_layers, image_size):
+    config = AnomalyCLIPConfig(vision_config={"num_hidden_layers": layers, "patch_size": patch})
+    assert (config.dpam_layers, config.feature_layers, config.image_size) == (dpam_layers, [layers], image_size)
+
+
+def test_paper_defaults():
+    config = AnomalyCLIPConfig()
+    assert (config.num_prompt_tokens, config.deep_prompt_depth, config.num_deep_prompt_tokens) == (12, 9, 4)
+    assert (config.temperature, config.pixel_loss_weight, config.dpam_attention) == (0.07, 4.0, "vv")
+    assert config.prompt_words == ("object.", "damaged object.")
+    assert config.normal_token_ids == [49406, 14115, 269, 49407]
+    assert config.abnormal_token_ids == [49406, 13568, 14115, 269, 49407]
+
+
+def test_survives_the_disk(tmp_path):
+    config = tiny_config(feature_layers=(3, 1), image_size=(40, 64), temperature=1, dpam_layers=2)
+    config.save_pretrained(tmp_path)
+    for loaded in (AnomalyCLIPConfig.from_pretrained(tmp_path), AutoConfig.from_pretrained(tmp_path)):
+        assert type(loaded) is AnomalyCLIPConfig
+        assert loaded.to_dict() | {"_name_or_path": ""} == config.to_dict()
+        assert (loaded.feature_layers, loaded.image_size, loaded.input_size) == ([1, 3], [40, 64], (40, 64))
+
+
+def test_from_clip_config_takes_the_towers():
+    clip_config = CLIPConfig(vision_config={"hidden_act": "gelu", "num_hidden_layers": 6}, projection_dim=64)
+    config = AnomalyCLIPConfig.from_clip_config(clip_config, dpam_layers=2)
+    assert config.vision_config.hidden_act == "gelu"
+    assert (config.projection_dim, config.dpam_layers, config.feature_layers) == (64, 2, [6])
+    assert config.to_clip_config().model_type == "clip"
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"feature_layers": [30]}, ["feature_layers is [30]", "from 1 to 4"]),
+        ({"feature_layers": []}, ["feature_layers is []"]),
+        ({"feature_layers": [0]}, ["feature_layers is [0]"]),
+        ({"dpam_layers": -1}, ["dpam_layers is -1", "0 to 4"]),
+        ({"dpam_layers": 5}, ["dpam_layers is 5"]),
+        ({"image_size": 45}, ["image_size is 45", "patch size 8"]),
+        ({"image_size": [40, 45]}, ["image_size is [40, 45]"]),
+        ({"image_size": 0}, ["image_size is 0"]),
+        ({"image_size": [40, 40, 40]}, ["image_size is [40, 40, 40]"]),
+        ({"dpam_attention": "vq"}, ["dpam_attention is 'vq'", "vv, qq, kk"]),
+        ({"prompts": "magic"}, ["prompts is 'magic'", "learned, ensemble"]),
+        ({"num_prompt_tokens": 0}, ["num_prompt_tokens is 0"]),
+        ({"deep_prompt_depth": 0}, ["deep_prompt_depth is 0", "to 3"]),
+        ({"deep_prompt_depth": 4}, ["deep_prompt_depth is 4"]),
+        ({"num_deep_prompt_tokens": 13}, ["num_deep_prompt_tokens is 13", "(12)"]),
+        ({"num_prompt_tokens": 75}, ["79 positions", "has 77"]),
+        ({"temperature": 0}, ["temperature is 0"]),
+        ({"object_name": "screw"}, ["normal_token_ids is missing", "from_clip_pretrained"]),
+        ({"text": {"vocab_size": 400}}, ["normal_token_ids is missing", "vocabulary of 400"]),
+        ({"normal_token_ids": [1, 99999], "abnormal_token_ids": [1, 2]}, ["normal_token_ids is [1, 99999]", "49408"]),
+    ],
+)
+def test_contradictions_are_named_in_one_line(settings, words):
+    with pytest.raises(ValueError, match="expected|missing|positions") as caught:
+        tiny_config(**settings)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(word in message for word in words), message
+
+
+def test_wrong_types_are_refused():
+    with pytest.raises(StrictDataclassError, match="dpam_layers"):
+        tiny_config(dpam_layers="many")

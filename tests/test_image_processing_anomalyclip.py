@@ -1,0 +1,243 @@
+import http.server
+import io
+import threading
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from anomalyclip_hf.image_processing_anomalyclip import load_image, masks_to_tensor
+
+
+GRADIENT = np.linspace(0, 255, 48).astype(np.uint8).reshape(6, 8)
+COLOUR = np.stack([GRADIENT, GRADIENT[::-1], GRADIENT[:, ::-1]], axis=2)
+
+
+def saved(image: Image.Image, path, **options) -> str:
+    image.save(path, **options)
+    return str(path)
+
+
+def assert_pixels(image: Image.Image, expected: np.ndarray, tolerance: int = 0):
+    assert image.mode == "RGB"
+    expected = np.stack([expected] * 3, 2) if expected.ndim == 2 else expected
+    assert np.abs(np.asarray(image).astype(int) - expected.astype(int)).max() <= tolerance
+
+
+def test_greyscale(tmp_path):
+    assert_pixels(load_image(saved(Image.fromarray(GRADIENT), tmp_path / "grey.png")), GRADIENT)
+
+
+@pytest.mark.parametrize("ending", ["png", "tiff"])
+def test_16_bit_is_scaled_not_clipped(tmp_path, ending):
+    deep = Image.fromarray(GRADIENT.astype(np.uint16) * 257)
+    assert_pixels(load_image(saved(deep, tmp_path / f"deep.{ending}")), GRADIENT)
+
+
+def test_32_bit_integers_count_as_16_bit(tmp_path):
+    assert_pixels(load_image(saved(Image.fromarray(GRADIENT.astype(np.int32) * 257), tmp_path / "i.tiff")), GRADIENT)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1 / 255])
+def test_float_tiff(tmp_path, scale):
+    path = saved(Image.fromarray((GRADIENT * scale).astype(np.float32)), tmp_path / "float.tiff")
+    assert_pixels(load_image(path), GRADIENT)
+
+
+def test_cmyk(tmp_path):
+    path = saved(Image.fromarray(COLOUR).convert("CMYK"), tmp_path / "cmyk.tiff")
+    assert_pixels(load_image(path), COLOUR, tolerance=2)
+
+
+def test_palette(tmp_path):
+    image = Image.fromarray(np.repeat(COLOUR[:1, :2], 4, axis=1)).quantize(4)
+    assert image.mode == "P"
+    assert_pixels(load_image(saved(image, tmp_path / "palette.png")), np.asarray(image.convert("RGB")))
+
+
+def test_black_and_white(tmp_path):
+    image = Image.fromarray(GRADIENT > 100)
+    assert_pixels(load_image(saved(image, tmp_path / "bits.png")), (GRADIENT > 100) * np.uint8(255))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparent_pixels_are_laid_over_white(tmp_path, mode):
+    image = Image.new(mode, (4, 4), 0)
+    assert_pixels(load_image(saved(image, tmp_path / "clear.png")), np.full((4, 4), 255))
+    opaque = Image.fromarray(COLOUR).convert(mode)
+    expected = np.asarray(Image.fromarray(COLOUR).convert("L" if mode == "LA" else "RGB"))
+    assert_pixels(load_image(saved(opaque, tmp_path / "opaque.png")), expected)
+
+
+def test_transparent_palette(tmp_path):
+    image = Image.new("P", (4, 4), 0)
+    assert_pixels(load_image(saved(image, tmp_path / "p.png", transparency=0)), np.full((4, 4), 255))
+
+
+def test_animation_gives_its_first_frame(tmp_path):
+    frames = [Image.fromarray(np.full((5, 5), level, np.uint8)) for level in (10, 200)]
+    path = saved(frames[0], tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    assert_pixels(load_image(path), np.full((5, 5), 10))
+
+
+def test_exif_rotation_is_applied(tmp_path):
+    image = Image.fromarray(COLOUR)
+    exif = image.getexif()
+    exif[0x0112] = 6  # stored lying, to be turned by 90 degrees clockwise
+    assert_pixels(load_image(saved(image, tmp_path / "turned.png", exif=exif)), np.rot90(COLOUR, -1))
+
+
+def test_one_pixel(tmp_path):
+    assert load_image(saved(Image.new("RGB", (1, 1)), tmp_path / "one.png")).size == (1, 1)
+
+
+def test_other_sources(tmp_path):
+    path = tmp_path / "image.png"
+    Image.fromarray(COLOUR).save(path)
+    for source in (
+        path,
+        path.read_bytes(),
+        Image.fromarray(COLOUR),
+        COLOUR,
+        torch.tensor(COLOUR),
+        COLOUR / 255.0,
+        {"bytes": path.read_bytes(), "path": None},
+        {"bytes": None, "path": str(path)},
+    ):
+        assert_pixels(load_image(source), COLOUR)
+    assert_pixels(load_image(GRADIENT[:, :, None]), GRADIENT)
+    assert_pixels(load_image(GRADIENT.astype(np.uint16) * 257), GRADIENT)
+
+
+@pytest.fixture
+def web(tmp_path):
+    """A server on the loopback address that serves `tmp_path`."""
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=tmp_path)
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_url(tmp_path, web, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    from huggingface_hub import close_session
+
+    close_session()  # a session made offline refuses every request
+    Image.fromarray(COLOUR).save(tmp_path / "image.png")
+    assert_pixels(load_image(f"{web}/image.png"), COLOUR)
+    with pytest.raises(ValueError, match=r"/missing\.png answered 404"):
+        load_image(f"{web}/missing.png")
+    monkeypatch.setattr("anomalyclip_hf.image_processing_anomalyclip.MAX_DOWNLOAD_BYTES", 10)
+    with pytest.raises(ValueError, match="more than 10 bytes"):
+        load_image(f"{web}/image.png")
+    close_session()
+
+
+# ------------------------------------------------------------------------------------------------- bad input
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "tiff", "bmp"])
+@pytest.mark.parametrize("keep", [0.3, 0.7])
+def test_truncated_files(tmp_path, ending, keep):
+    path = tmp_path / f"cut.{ending}"
+    noise = np.random.default_rng(0).integers(0, 255, (60, 60, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * keep)])
+    with pytest.raises(ValueError, match=rf"cut\.{ending} is (damaged|not an image)") as caught:
+        load_image(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"", r"bad\.png is empty \(0 bytes\)"), (b"hello world, no image here", "is not an image that Pillow can read")],
+)
+def test_files_that_are_no_images(tmp_path, content, words):
+    path = tmp_path / "bad.png"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=words):
+        load_image(path)
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"gone\.png does not exist"):
+        load_image(tmp_path / "gone.png")
+    with pytest.raises(ValueError, match="is a folder"):
+        load_image(tmp_path)
+
+
+def test_too_many_pixels_are_refused_before_memory_is_taken(tmp_path):
+    path = tmp_path / "huge.png"
+    Image.new("1", (20000, 20000)).save(path)  # 400 megapixels in a few kilobytes
+    with pytest.raises(ValueError, match=r"huge\.png is too large.*cut it into tiles"):
+        load_image(path)
+
+
+def test_nan_and_wild_floats():
+    with pytest.raises(ValueError, match="NaN"):
+        load_image(np.full((4, 4), np.nan))
+    with pytest.raises(ValueError, match="float pixels from -1 to 0"):
+        load_image(np.array([[0.0, -1.0]]))
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 4, 2), (2, 4, 4, 3), (0, 4)])
+def test_arrays_that_are_no_images(shape):
+    with pytest.raises(ValueError, match="shape"):
+        load_image(np.zeros(shape, np.uint8))
+
+
+def test_objects_that_are_no_images():
+    with pytest.raises(ValueError, match="made of int"):
+        load_image(3)
+
+
+# ------------------------------------------------------------------------------------------------- masks
+
+
+def test_masks_count_whatever_is_not_zero(tmp_path):
+    pixels = np.zeros((6, 8), np.uint8)
+    pixels[2:4, 2:6] = 1  # class numbers count as 255 does
+    expected = torch.tensor(pixels).float()
+    palette = Image.fromarray(pixels, mode="P")
+    palette.putpalette([0, 0, 0] * 256)
+    path = tmp_path / "mask.png"
+    palette.save(path)
+    deep = tmp_path / "deep.png"
+    Image.fromarray(pixels.astype(np.uint16)).save(deep)
+    colour = Image.fromarray(np.stack([pixels * 200, pixels * 0, pixels * 0], 2))
+    for mask in (pixels, torch.tensor(pixels), Image.fromarray(pixels), palette, path, deep, colour, pixels > 0):
+        assert torch.equal(masks_to_tensor([mask], (6, 8))[0], expected)
+
+
+def test_masks_are_resized_with_antialias_and_binary():
+    mask = np.zeros((100, 100), np.uint8)
+    mask[:, :30] = 255
+    small = masks_to_tensor([mask, None], (10, 10))
+    assert small.shape == (2, 10, 10)
+    assert torch.equal(small[0, :, :3], torch.ones(10, 3))
+    assert small[0, :, 3:].sum() == small[1].sum() == 0
+    thin = np.zeros((100, 100), np.uint8)
+    thin[:, 50] = 255  # a tenth of a pixel at the new size is no pixel
+    assert masks_to_tensor([thin], (10, 10)).sum() == 0
+
+
+def test_masks_with_channels_are_refused():
+    with pytest.raises(ValueError, match=r"shape \(4, 4, 3\)"):
+        masks_to_tensor([np.zeros((4, 4, 3))], (4, 4))

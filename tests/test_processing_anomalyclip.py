@@ -1,0 +1,186 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy import ndimage
+from transformers import AutoProcessor, CLIPImageProcessorPil
+
+from anomalyclip_hf import AnomalyCLIPProcessor
+from anomalyclip_hf.processing_anomalyclip import draw_overlay, find_regions, gaussian_smooth
+from conftest import tiny_config
+
+
+@pytest.fixture
+def processor() -> AnomalyCLIPProcessor:
+    return AnomalyCLIPProcessor.from_config(tiny_config(), smoothing_sigma=1.0)
+
+
+def outputs(*maps: torch.Tensor, scores: list[float] | None = None) -> dict:
+    return {"image_scores": torch.tensor(scores or [0.7] * len(maps)), "anomaly_maps": torch.stack(maps)}
+
+
+def peak_map() -> torch.Tensor:
+    """Two blobs, the smaller one higher, and one pixel that touches the first at a corner."""
+    anomaly_map = torch.zeros(40, 40)
+    anomaly_map[5:15, 5:25] = 0.6
+    anomaly_map[15, 25] = 0.55
+    anomaly_map[30:34, 30:32] = 0.9
+    return anomaly_map
+
+
+# ------------------------------------------------------------------------------------------------- images in
+
+
+def test_pixels_are_those_of_clips_own_processor(processor, photo):
+    reference = CLIPImageProcessorPil(size={"height": 40, "width": 40}, do_center_crop=False)
+    expected = reference(photo, return_tensors="pt")["pixel_values"]
+    assert torch.equal(processor(images=photo)["pixel_values"], expected)
+
+
+def test_one_list_and_masks(processor, photo):
+    features = processor(images=[photo, photo], masks=[np.ones((50, 80)), None])
+    assert features["pixel_values"].shape == (2, 3, 40, 40)
+    assert features["masks"].sum((1, 2)).tolist() == [1600, 0]
+    assert set(processor(images=photo)) == {"pixel_values"}
+
+
+def test_not_only_squares(photo):
+    processor = AnomalyCLIPProcessor.from_config(tiny_config(image_size=[40, 64]))
+    assert processor.size == (40, 64)
+    features = processor(images=photo, masks=np.ones((50, 80)))
+    assert features["pixel_values"].shape == (1, 3, 40, 64)
+    assert features["masks"].shape == (1, 40, 64)
+
+
+def test_bad_batches_are_named(processor, photo):
+    with pytest.raises(ValueError, match="2 masks for 1 images"):
+        processor(images=photo, masks=[None, None])
+    with pytest.raises(ValueError, match="images is empty"):
+        processor(images=[])
+    with pytest.raises(ValueError, match="NaN"):
+        processor(images=np.full((4, 4), np.nan))
+
+
+# ------------------------------------------------------------------------------------------------- results out
+
+
+def test_smoothed_map_is_that_of_the_authors(parity):
+    name, reference, _ = parity
+    smoothed = gaussian_smooth(reference["anomaly_map"], 4.0)
+    torch.testing.assert_close(smoothed, reference["anomaly_map_smoothed"], atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 50), (17, 16), (70, 33)])
+@pytest.mark.parametrize("sigma", [0.0, 0.1, 0.7, 4.0, 11.3])
+def test_smoothing_equals_scipy(shape, sigma):
+    maps = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
+    expected = np.stack([ndimage.gaussian_filter(m.numpy().astype(np.float64), sigma) for m in maps])
+    np.testing.assert_allclose(gaussian_smooth(maps, sigma).numpy(), expected, atol=2e-6)
+
+
+def test_scores_labels_and_sizes(processor):
+    results = processor.post_process_anomaly_detection(
+        outputs(peak_map(), peak_map(), scores=[0.2, 0.5]), target_sizes=[(100, 30), (7, 9)]
+    )
+    assert [result["label"] for result in results] == ["normal", "anomalous"]
+    assert [result["score"] for result in results] == pytest.approx([0.2, 0.5])
+    assert [tuple(result["anomaly_map"].shape) for result in results] == [(100, 30), (7, 9)]
+    assert results[0]["mask"] is results[0]["regions"] is None
+    without_sizes = processor.post_process_anomaly_detection(outputs(peak_map()), threshold=0.8)[0]
+    assert without_sizes["label"] == "normal"
+    expected = ndimage.gaussian_filter(peak_map().numpy(), 1.0)
+    np.testing.assert_allclose(without_sizes["anomaly_map"].numpy(), expected, atol=1e-6)
+
+
+def test_masks_and_regions(processor):
+    processor.smoothing_sigma = 0.0
+    result = processor.post_process_anomaly_detection(outputs(peak_map()), pixel_threshold=0.5)[0]
+    assert torch.equal(result["mask"], peak_map() >= 0.5)
+    small, large = result["regions"]
+    assert small == {"box": [30, 30, 32, 34], "area": 8, "score": pytest.approx(0.9)}
+    assert large == {"box": [5, 5, 26, 16], "area": 201, "score": pytest.approx(0.6)}  # joined at a corner
+    assert processor.post_process_anomaly_detection(outputs(peak_map()), pixel_threshold=2.0)[0]["regions"] == []
+
+
+def test_regions_equal_a_flood_fill():
+    mask = torch.rand(30, 31, generator=torch.Generator().manual_seed(1)) > 0.7
+    values = torch.rand(30, 31, generator=torch.Generator().manual_seed(2))
+    left, expected = {tuple(place) for place in mask.nonzero().tolist()}, []
+    while left:
+        stack, members = [left.pop()], []
+        while stack:
+            row, column = stack.pop()
+            members.append((row, column))
+            near = {(row + i, column + j) for i in (-1, 0, 1) for j in (-1, 0, 1)} & left
+            left -= near
+            stack.extend(near)
+        rows, columns = zip(*members, strict=True)
+        box = [min(columns), min(rows), max(columns) + 1, max(rows) + 1]
+        expected.append((max(values[place].item() for place in members), box, len(members)))
+    got = [(region["score"], region["box"], region["area"]) for region in find_regions(values, mask)]
+    assert got == sorted(expected, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"threshold": 1.5}, "threshold is 1.5"),
+        ({"threshold": float("nan")}, "threshold is nan"),
+        ({"pixel_threshold": -1}, "pixel_threshold is -1"),
+        ({"pixel_threshold": float("inf")}, "pixel_threshold is inf"),
+        ({"target_sizes": [(4, 4), (4, 4)]}, "2 target_sizes for 1 images"),
+    ],
+)
+def test_arguments_that_make_no_sense(processor, arguments, words):
+    with pytest.raises(ValueError, match=words):
+        processor.post_process_anomaly_detection(outputs(peak_map()), **arguments)
+
+
+def test_nan_is_never_a_result(processor):
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        processor.post_process_anomaly_detection(outputs(torch.full((40, 40), float("nan"))))
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        processor.post_process_anomaly_detection(outputs(peak_map(), scores=[float("nan")]))
+
+
+def test_overlay_keeps_what_is_normal_and_reddens_what_is_not():
+    image = Image.new("RGB", (40, 40), (0, 200, 0))
+    overlay = draw_overlay(image, Image.fromarray(peak_map().numpy() / 0.9), 1, [{"box": [1, 1, 4, 4]}])
+    assert overlay.size == (40, 40)
+    assert overlay.getpixel((20, 25)) == (0, 200, 0)
+    red, green, _ = overlay.getpixel((31, 31))
+    assert red > 150 > green
+    assert overlay.getpixel((1, 1)) == (255, 0, 0)
+
+
+# ------------------------------------------------------------------------------------------------- on disk
+
+
+def test_everything_is_in_one_file(processor, tmp_path):
+    processor.threshold, processor.pixel_threshold = 0.4, 0.3
+    processor.save_pretrained(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["processor_config.json"]
+    tiny_config().save_pretrained(tmp_path)
+    for loaded in (AnomalyCLIPProcessor.from_pretrained(tmp_path), AutoProcessor.from_pretrained(tmp_path)):
+        assert type(loaded) is AnomalyCLIPProcessor
+        assert (loaded.smoothing_sigma, loaded.threshold, loaded.pixel_threshold) == (1.0, 0.4, 0.3)
+        assert loaded.size == (40, 40)
+        assert type(loaded.image_processor) is CLIPImageProcessorPil
+
+
+def test_another_backend_is_replaced_by_the_reference():
+    class OtherBackend:
+        """Stands for the torchvision one, with which a saved processor comes back where that is installed."""
+
+        def to_dict(self):
+            return CLIPImageProcessorPil(size={"height": 16, "width": 24}, do_center_crop=False).to_dict()
+
+    processor = AnomalyCLIPProcessor(OtherBackend())
+    assert type(processor.image_processor) is CLIPImageProcessorPil
+    assert processor.size == (16, 24)
+
+
+@pytest.mark.parametrize("settings", [{"smoothing_sigma": -1.0}, {"threshold": 2.0}, {"pixel_threshold": -0.1}])
+def test_settings_that_make_no_sense(settings):
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        AnomalyCLIPProcessor.from_config(tiny_config(), **settings)
