@@ -4,12 +4,12 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from fixtures.reference_weights import clip_state_dict, prompt_state_dict
 from transformers import AutoModel, CLIPModel
 
 from anomalyclip_hf import AnomalyCLIPModel, convert_original_checkpoint
 from anomalyclip_hf.modeling_anomalyclip import AnomalyCLIPOutput, encode_image
 from conftest import tiny_config, tiny_model
-from fixtures.reference_weights import clip_state_dict, prompt_state_dict
 
 
 def pixels(batch_size: int = 2, height: int = 40, width: int = 40) -> torch.Tensor:
@@ -322,7 +322,11 @@ def test_words_are_tokenised_by_the_clips_tokenizer(clip_folder):
         str(clip_folder), deep_prompt_depth=2, object_name="tile", abnormal_template="broken {}"
     )
     tokenizer = AutoTokenizer.from_pretrained(clip_folder)
-    assert tokenizer.decode(model.config.abnormal_token_ids, skip_special_tokens=True).split() == ["broken", "tile", "."]
+    assert tokenizer.decode(model.config.abnormal_token_ids, skip_special_tokens=True).split() == [
+        "broken",
+        "tile",
+        ".",
+    ]
     assert model.config.base_model_name_or_path == str(clip_folder)
 
 

@@ -27,6 +27,14 @@ class OnError(StrEnum):
     fail = "fail"
 
 
+class Dtype(StrEnum):
+    """Precision of weights and activations; maps are always float32."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
 def predict(
     images: Annotated[list[str], typer.Argument(help="Files, folders, globs or URLs.", show_default=False)],
     output_dir: Annotated[Path, typer.Option(help="Where overlays, maps and scores.csv go.", show_default=False)],
@@ -42,7 +50,7 @@ def predict(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 8,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps; default: the first there is.")] = "",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    dtype: Annotated[Dtype, typer.Option(help="Precision to compute in.")] = Dtype.float32,
     on_error: Annotated[
         OnError, typer.Option(help="An image that cannot be read: go on with the rest, or stop.")
     ] = OnError.skip,
@@ -68,12 +76,19 @@ def predict(
         raise typer.Exit(2)
 
 
-def _load_pipeline(model: str, device: str, dtype: str, threshold: float | None, pixel_threshold: float | None) -> Any:
+def _load_pipeline(
+    model: str, device: str, dtype: Dtype, threshold: float | None, pixel_threshold: float | None
+) -> Any:
+    import torch
     from transformers import pipeline
 
     from .. import register
     from ..assets import DEFAULT_MODEL, DEFAULT_MODEL_NOTE
 
+    try:
+        torch.empty(0, device=device or "cpu")
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {device} is not there; expected cpu, cuda, cuda:1 or mps. ({error})") from error
     register()
     if not model:
         print(DEFAULT_MODEL_NOTE, file=sys.stderr)
@@ -81,7 +96,7 @@ def _load_pipeline(model: str, device: str, dtype: str, threshold: float | None,
         "anomaly-detection",
         model=model or DEFAULT_MODEL,
         device=device or None,
-        dtype=dtype,
+        dtype=dtype.value,
         threshold=threshold,
         pixel_threshold=pixel_threshold,
     )

@@ -71,7 +71,9 @@ def initialise_vision(clip: CLIPModel, images: Tensor) -> None:
     positions = tower.embeddings.position_embedding.weight
     side = config.image_size // patch
     frequencies = 100.0 ** -(torch.arange(width // 4) / (width // 4))
-    rows, columns = (place.flatten()[:, None] * frequencies for place in torch.meshgrid(2 * [torch.arange(side)], indexing="ij"))
+    rows, columns = (
+        place.flatten()[:, None] * frequencies for place in torch.meshgrid(2 * [torch.arange(side)], indexing="ij")
+    )
     positions[1:] = 0.5 * torch.cat([columns.sin(), columns.cos(), rows.sin(), rows.cos()], dim=1)
 
     for layer in tower.encoder.layers:
@@ -252,7 +254,10 @@ def main() -> None:
     run = Training(args.output, args.minutes, args.learning_rate, torch.from_numpy(first))
     validation = [scene for _ in range(150) for scene in draw_pair(rng, 128, "validation", bank)]
     batches = DataLoader(
-        PairBatches(run.step, args.bank, run.seconds, run.total_seconds), batch_size=None, num_workers=args.workers, prefetch_factor=4
+        PairBatches(run.step, args.bank, run.seconds, run.total_seconds),
+        batch_size=None,
+        num_workers=args.workers,
+        prefetch_factor=4,
     )
 
     saved = validated = run.seconds

@@ -1,0 +1,69 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+"""Measure what each part of the default model is worth, on test families and on real images.
+
+    python evaluate_parts.py --model default_model --tower tower/clip [--bank texture_bank] [--real FOLDER …]
+
+Rows: the model as it ships; hand-written prompts instead of learned ones; no local path; no smoothing. Prints a table
+in Markdown and one line of JSON.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from anomalyclip_hf import AnomalyCLIPModel, AnomalyCLIPProcessor
+from learn_prompts import draw
+from scenes import TextureBank
+from scoring import auroc, load_folder, score_scenes
+from surfaces import FAMILIES
+
+
+def test_sets(bank: TextureBank | None, real: list[Path]) -> dict:
+    """Drawn scenes of families that nothing was trained or chosen on, by kind, and the real folders."""
+    scenes = draw(400, 256, "test", bank, seed=3)
+    kinds = {"textures": [], "objects": [], "photographs": []}
+    for scene in scenes:
+        is_photo = scene.family not in FAMILIES
+        kinds["photographs" if is_photo else "objects" if FAMILIES[scene.family].is_object else "textures"].append(
+            scene
+        )
+    sets = {"all unseen families": scenes, **{f"unseen {kind}": group for kind, group in kinds.items() if group}}
+    return sets | {folder.name: load_folder(folder) for folder in real}
+
+
+def variants(model_folder: Path, tower: Path) -> dict[str, tuple[AnomalyCLIPModel, AnomalyCLIPProcessor]]:
+    shipped = AnomalyCLIPModel.from_pretrained(model_folder)
+    processor = AnomalyCLIPProcessor.from_pretrained(model_folder)
+    settings = {"image_size": shipped.config.image_size, "feature_layers": shipped.config.feature_layers}
+    ensemble = AnomalyCLIPModel.from_clip_pretrained(str(tower), prompts="ensemble", **settings)
+    plain = AnomalyCLIPModel.from_pretrained(model_folder)
+    plain.config.dpam_layers = 0
+    unsmoothed = AnomalyCLIPProcessor.from_config(shipped.config, smoothing_sigma=0.0)
+    return {
+        "as shipped": (shipped, processor),
+        "`ensemble` prompts": (ensemble, processor),
+        "DPAM off": (plain, processor),
+        "no smoothing": (shipped, unsmoothed),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--tower", type=Path, required=True)
+    parser.add_argument("--bank", type=Path)
+    parser.add_argument("--real", type=Path, nargs="*", default=[], help="folders in MVTec AD layout")
+    args = parser.parse_args()
+    sets = test_sets(TextureBank(args.bank) if args.bank else None, args.real)
+    figures = {}
+    print(f"| image / pixel AUROC | {' | '.join(f'{name} ({len(group)})' for name, group in sets.items())} |")
+    print(f"| --- |{' --- |' * len(sets)}")
+    for row, (model, processor) in variants(args.model, args.tower).items():
+        figures[row] = {name: auroc(group, *score_scenes(model, processor, group)) for name, group in sets.items()}
+        cells = [f"{cell['image_auroc']:.3f} / {cell['pixel_auroc']:.3f}" for cell in figures[row].values()]
+        print(f"| {row} | {' | '.join(cells)} |", flush=True)
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

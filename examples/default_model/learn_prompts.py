@@ -1,0 +1,98 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+"""Learn the prompts of the default model on its tower, with the package's own model and loss.
+
+    python learn_prompts.py --tower tower/clip --output default_model [--bank texture_bank]
+
+Input size, tapped layers and smoothing are chosen on validation families; prompts are learned on training families.
+Neither sees a test family.
+"""
+
+import argparse
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoTokenizer
+
+from anomalyclip_hf import AnomalyCLIPModel, AnomalyCLIPProcessor
+from scenes import Scene, TextureBank, draw_pair
+from scoring import auroc, score_scenes
+
+
+SIZES = (128, 160, 192, 224)
+FEATURE_LAYERS = ([4], [3, 4], [2, 3, 4])
+SIGMAS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
+LEARNING_RATE, BETAS, BATCH_PAIRS = 1e-3, (0.5, 0.999), 4  # batches of 8, as in the paper
+
+
+def draw(count: int, size: int, split: str, bank: TextureBank | None, seed: int) -> list[Scene]:
+    rng = np.random.default_rng(seed)
+    return [scene for _ in range(count) for scene in draw_pair(rng, size, split, bank)]
+
+
+def choose_settings(tower: Path, scenes: list[Scene]) -> dict:
+    """Size and layers with the highest mean of image and pixel AUROC, with the training-free prompts."""
+    best: tuple[float, dict] = (0.0, {})
+    for size, layers in itertools.product(SIZES, FEATURE_LAYERS):
+        settings = {"image_size": size, "feature_layers": layers}
+        model = AnomalyCLIPModel.from_clip_pretrained(str(tower), prompts="ensemble", **settings)
+        figures = auroc(scenes, *score_scenes(model, AnomalyCLIPProcessor.from_config(model.config), scenes))
+        print(json.dumps({**settings, **figures}), flush=True)
+        best = max(best, (sum(figures.values()), settings), key=lambda entry: entry[0])
+    return best[1]
+
+
+def learn(model: AnomalyCLIPModel, processor: AnomalyCLIPProcessor, bank: TextureBank | None, steps: int) -> None:
+    """The paper's optimiser on scenes that are drawn as training goes; the rate falls to zero along a cosine."""
+    optimizer = torch.optim.Adam(model.prompt_learner.parameters(), lr=LEARNING_RATE, betas=BETAS)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    rng, total = np.random.default_rng(111), 0.0
+    for step in range(1, steps + 1):
+        scenes = [scene for _ in range(BATCH_PAIRS) for scene in draw_pair(rng, processor.size[0], "train", bank)]
+        inputs = processor(images=[scene.image for scene in scenes], masks=[scene.mask for scene in scenes])
+        loss = model(**inputs, labels=torch.tensor([int(scene.mask.any()) for scene in scenes])).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        total += loss.item()
+        if step % 100 == 0:
+            print(json.dumps({"step": step, "loss": round(total / 100, 4)}), flush=True)
+            total = 0.0
+
+
+def choose_smoothing(model: AnomalyCLIPModel, scenes: list[Scene]) -> float:
+    best = (0.0, 0.0)
+    for sigma in SIGMAS:
+        processor = AnomalyCLIPProcessor.from_config(model.config, smoothing_sigma=sigma)
+        figures = auroc(scenes, *score_scenes(model, processor, scenes))
+        print(json.dumps({"smoothing_sigma": sigma, **figures}), flush=True)
+        best = max(best, (figures["pixel_auroc"], sigma))
+    return best[1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tower", type=Path, required=True, help="folder of the trained CLIP")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the finished model")
+    parser.add_argument("--bank", type=Path, help="folder written by collect_textures.py")
+    parser.add_argument("--steps", type=int, default=1500, help="batches of 8 images")
+    args = parser.parse_args()
+    bank = TextureBank(args.bank) if args.bank else None
+    validation = draw(200, 256, "validation", bank, seed=2)
+
+    settings = choose_settings(args.tower, validation)
+    torch.manual_seed(111)
+    model = AnomalyCLIPModel.from_clip_pretrained(str(args.tower), deep_prompt_depth=3, **settings)
+    model.config.base_model_name_or_path = None  # the tower goes along
+    learn(model, AnomalyCLIPProcessor.from_config(model.config), bank, args.steps)
+    model.save_pretrained(args.output)
+    sigma = choose_smoothing(model, validation)
+    AnomalyCLIPProcessor.from_config(model.config, smoothing_sigma=sigma).save_pretrained(args.output)
+    AutoTokenizer.from_pretrained(args.tower).save_pretrained(args.output)
+
+
+if __name__ == "__main__":
+    main()

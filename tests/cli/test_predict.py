@@ -1,0 +1,204 @@
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anomalyclip_hf.cli import app, main
+
+
+def write_images(folder: Path, names: list[str]) -> None:
+    rng = np.random.default_rng(0)
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (30, 50, 3), dtype=np.uint8)).save(path)
+
+
+@pytest.fixture
+def run(model_folder, tmp_path, monkeypatch, capsys):
+    """Run `anomalyclip predict` in this process; gives exit code, standard output and standard error."""
+
+    def run_predict(*arguments, model=True):
+        command = ["anomalyclip", "predict", "--output-dir", str(tmp_path / "out"), *map(str, arguments)]
+        command += ["--model", str(model_folder)] if model else []
+        monkeypatch.setattr(sys, "argv", command)
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capsys.readouterr()
+        return stop.value.code, captured.out, captured.err
+
+    return run_predict
+
+
+def written(tmp_path: Path) -> set[str]:
+    out = tmp_path / "out"
+    return {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+
+
+def test_a_folder_with_folders(run, tmp_path):
+    write_images(tmp_path / "in", ["a.png", "b.JPG", "deep/er/c.tiff"])
+    (tmp_path / "in" / "notes.txt").write_text("not an image")
+    code, out, _ = run(tmp_path / "in", "--batch-size", 2)
+    assert code == 0
+    stems = ["a", "b", "deep/er/c"]
+    assert written(tmp_path) == {f"{stem}_{end}" for stem in stems for end in ("overlay.png", "map.tiff")} | {
+        "scores.csv"
+    }
+    assert Image.open(tmp_path / "out" / "a_overlay.png").size == (50, 30)
+    anomaly_map = Image.open(tmp_path / "out" / "a_map.tiff")
+    assert (anomaly_map.mode, anomaly_map.size) == ("F", (50, 30))
+    assert "normal" in out or "anomalous" in out
+    with (tmp_path / "out" / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [Path(row["image"]).name for row in rows] == ["a.png", "b.JPG", "c.tiff"]
+    assert all(0 <= float(row["score"]) <= 1 and row["error"] == "" for row in rows)
+
+
+def test_globs_duplicates_and_equal_names(run, tmp_path):
+    write_images(tmp_path / "in", ["x/part.png", "x/part.jpg", "y/part.png"])
+    pattern = str(tmp_path / "in" / "*" / "part.png")
+    code, _, _ = run(pattern, tmp_path / "in" / "x" / "part.png", tmp_path / "in" / "x" / "part.jpg")
+    assert code == 0
+    maps = {name for name in written(tmp_path) if name.endswith("_map.tiff")}
+    assert maps == {"x/part_png_map.tiff", "x/part_jpg_map.tiff", "y/part_map.tiff"}
+
+
+def test_masks_regions_and_json(run, tmp_path):
+    write_images(tmp_path / "in", ["a.png"])
+    code, out, _ = run(tmp_path / "in", "--pixel-threshold", 0, "--json", "--threshold", 0)
+    assert code == 0
+    (row,) = json.loads(out)
+    assert row["label"] == "anomalous"
+    assert row["regions"][0]["box"] == [0, 0, 50, 30]
+    assert np.asarray(Image.open(tmp_path / "out" / "a_mask.png")).min() == 255
+
+
+def test_one_bad_image_does_not_cost_the_others(run, tmp_path):
+    write_images(tmp_path / "in", ["a.png", "c.png"])
+    (tmp_path / "in" / "b.png").touch()
+    code, _, err = run(tmp_path / "in")
+    assert code == 2
+    bad = [line for line in err.splitlines() if line.startswith("anomalyclip:")]
+    assert len(bad) == 1
+    assert "b.png is empty (0 bytes)" in bad[0]
+    assert {"a_overlay.png", "c_overlay.png", "scores.csv"} <= written(tmp_path)
+    with (tmp_path / "out" / "scores.csv").open() as file:
+        errors = {Path(row["image"]).name: row["error"] for row in csv.DictReader(file)}
+    assert "empty" in errors["b.png"]
+    assert errors["a.png"] == errors["c.png"] == ""
+
+
+def test_on_error_fail_stops_and_keeps_what_was_done(run, tmp_path):
+    write_images(tmp_path / "in", ["a.png", "c.png"])
+    (tmp_path / "in" / "b.png").write_bytes(b"no image")
+    code, _, err = run(tmp_path / "in", "--on-error", "fail", "--batch-size", 1)
+    assert code == 2
+    assert "b.png is not an image" in err
+    assert "a_overlay.png" in written(tmp_path)
+    assert "c_overlay.png" not in written(tmp_path)
+    assert "a.png" in (tmp_path / "out" / "scores.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere.png"], "nowhere.png does not exist and matches no file"),
+        (["empty_folder"], "empty_folder holds no images"),
+        (["a.png", "--threshold", "3"], "threshold is 3.0"),
+        (["a.png", "--device", "warp"], "warp"),
+    ],
+)
+def test_mistakes_end_in_one_line_and_code_2(run, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty_folder").mkdir()
+    write_images(tmp_path, ["a.png"])
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert words in err
+    assert "Traceback" not in err
+    assert len([line for line in err.splitlines() if line.startswith("anomalyclip:")]) == 1
+
+
+def test_unknown_dtypes_are_refused_with_the_known_ones(run, tmp_path):
+    write_images(tmp_path, ["a.png"])
+    code, _, err = run(tmp_path / "a.png", "--dtype", "float7")
+    assert code == 2
+    assert "bfloat16" in err
+
+
+def test_models_that_cannot_be_read(run, tmp_path, model_folder):
+    write_images(tmp_path / "in", ["a.png"])
+    weights = model_folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:300])
+    code, _, err = run(tmp_path / "in")
+    assert code == 2
+    assert f"{model_folder} are damaged or cut short" in err
+    code, _, err = run(tmp_path / "in", "--model", tmp_path / "no_model", model=False)
+    assert code == 2
+    assert "no_model" in err
+
+
+def test_nothing_is_left_half_written(run, tmp_path, monkeypatch):
+    write_images(tmp_path / "in", ["a.png"])
+
+    def disk_full(self, path, *args, **kwargs):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(Image.Image, "save", disk_full)
+    code, _, err = run(tmp_path / "in")
+    assert code == 2
+    assert "No space left on device" in err
+    assert written(tmp_path) == {"scores.csv"}
+
+
+def test_the_demonstration_model_says_what_it_is(run, tmp_path):
+    write_images(tmp_path / "in", ["a.png"])
+    code, _, err = run(tmp_path / "in", model=False)
+    assert code == 0
+    (note,) = [line for line in err.splitlines() if "demonstration model" in line]
+    assert "AUROC" in note
+    assert "--model" in note
+
+
+def test_help_does_not_import_torch():
+    program = "import sys; sys.argv = ['anomalyclip', '--help']; from anomalyclip_hf.cli import main\n"
+    program += "try: main()\nexcept SystemExit: pass\n"
+    program += "print('heavy:', sorted({'torch', 'transformers', 'scipy', 'PIL'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "predict" in done.stdout
+    assert "heavy: []" in done.stdout
+
+
+def test_runs_as_a_module(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "anomalyclip_hf.cli", "predict", "nowhere.png", "--output-dir", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].startswith("anomalyclip: nowhere.png does not exist")
+
+
+def test_help_names_every_option_of_the_docs():
+    documented = (Path(__file__).parents[2] / "docs" / "command_line.md").read_text()
+    for command in app.registered_commands:
+        name = command.callback.__name__
+        assert f"anomalyclip {name}" in documented
+    text = subprocess.run(
+        [sys.executable, "-m", "anomalyclip_hf.cli", "predict", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"COLUMNS": "200", "PATH": "", "TERM": "dumb", "NO_COLOR": "1"},
+    ).stdout
+    for option in ("--output-dir", "--model", "--threshold", "--pixel-threshold", "--batch-size", "--device",
+                   "--dtype", "--on-error", "--json"):  # fmt: skip
+        assert option in text
+        assert option in documented

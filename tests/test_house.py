@@ -1,0 +1,90 @@
+"""The structure that keeps the code readable and loadable from the Hub, checked on the source itself."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import anomalyclip_hf
+
+
+PACKAGE = Path(anomalyclip_hf.__file__).parent
+# Each file may import only from those above it; the Hub's remote-code loading copies this block.
+CLOSED_SET = [
+    "configuration_anomalyclip",
+    "image_processing_anomalyclip",
+    "losses_anomalyclip",
+    "prompt_ensemble_anomalyclip",
+    "checkpoints_anomalyclip",
+    "modeling_anomalyclip",
+    "processing_anomalyclip",
+    "pipeline_anomaly_detection",
+]
+OPEN_SET = ["convert_anomalyclip_original_to_hf", "cli"]
+ALLOWED = {"torch", "numpy", "PIL", "transformers", "huggingface_hub", "safetensors"}
+
+
+def imports_of(path: Path) -> list[tuple[int, str, bool]]:
+    """(level, module, inside a try) of every import in a file."""
+    tree = ast.parse(path.read_text())
+    tried = {id(node) for block in ast.walk(tree) if isinstance(block, ast.Try) for node in ast.walk(block)}
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(0, alias.name, id(node) in tried) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append((node.level, node.module or "", id(node) in tried))
+    return found
+
+
+@pytest.mark.parametrize("name", CLOSED_SET)
+def test_the_closed_set_is_closed(name):
+    above = CLOSED_SET[: CLOSED_SET.index(name)]
+    for level, module, tried in imports_of(PACKAGE / f"{name}.py"):
+        if level:
+            assert level == 1
+            assert module in above, f"{name} imports {module or 'the package'}, which does not stand above it"
+        else:
+            top = module.split(".")[0]
+            assert top in ALLOWED or top in sys.stdlib_module_names or tried, f"{name} imports {module}"
+
+
+def test_nothing_above_imports_from_below():
+    for path in PACKAGE.glob("*.py"):
+        if path.stem in CLOSED_SET:
+            continue
+        modules = {module.split(".")[0] for level, module, _ in imports_of(path) if level}
+        assert modules <= {*CLOSED_SET, *OPEN_SET, "assets", "version"}, path.name
+
+
+def test_budgets():
+    for path in PACKAGE.rglob("*.py"):
+        lines = len(path.read_text().splitlines())
+        assert lines <= (800 if path.stem.startswith("modeling") else 400), path.name
+
+
+def test_everything_public_is_there():
+    for name in anomalyclip_hf.__all__:
+        assert getattr(anomalyclip_hf, name).__doc__ or name in ("DEFAULT_MODEL", "__version__")
+    with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
+        anomalyclip_hf.Nothing  # noqa: B018
+
+
+def test_import_registers_with_transformers_in_a_fresh_process(model_folder):
+    program = f"""
+import anomalyclip_hf
+from transformers import AutoConfig, AutoModel, AutoProcessor, pipeline
+print(type(AutoConfig.from_pretrained({str(model_folder)!r})).__name__,
+      type(AutoModel.from_pretrained({str(model_folder)!r})).__name__,
+      type(AutoProcessor.from_pretrained({str(model_folder)!r})).__name__,
+      type(pipeline("anomaly-detection", model={str(model_folder)!r})).__name__)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [
+        "AnomalyCLIPConfig",
+        "AnomalyCLIPModel",
+        "AnomalyCLIPProcessor",
+        "AnomalyDetectionPipeline",
+    ]

@@ -1,0 +1,132 @@
+import base64
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from PIL import Image
+from transformers import pipeline
+
+from anomalyclip_hf import AnomalyCLIPModel, AnomalyCLIPProcessor, AnomalyDetectionPipeline
+
+
+@pytest.fixture
+def pipe(model_folder) -> AnomalyDetectionPipeline:
+    return pipeline("anomaly-detection", model=str(model_folder), device="cpu")
+
+
+def same(first: dict, second: dict) -> bool:
+    return first["score"] == pytest.approx(second["score"], abs=1e-5) and np.allclose(
+        np.asarray(first["anomaly_map"]), np.asarray(second["anomaly_map"]), atol=1e-5
+    )
+
+
+def test_equals_model_and_processor_by_hand(pipe, model_folder, photo):
+    model = AnomalyCLIPModel.from_pretrained(model_folder)
+    processor = AnomalyCLIPProcessor.from_pretrained(model_folder)
+    with torch.no_grad():
+        outputs = model(**processor(images=photo))
+    expected = processor.post_process_anomaly_detection(outputs, target_sizes=[(50, 80)])[0]
+    result = pipe(photo)
+    assert result["score"] == pytest.approx(expected["score"])
+    assert result["label"] == expected["label"]
+    assert (result["anomaly_map"].mode, result["anomaly_map"].size) == ("F", photo.size)
+    np.testing.assert_allclose(np.asarray(result["anomaly_map"]), expected["anomaly_map"].numpy(), atol=1e-6)
+    assert result["mask"] is None
+
+
+def test_every_kind_of_input(pipe, photo, tmp_path):
+    path = tmp_path / "photo.png"
+    photo.save(path)
+    expected = pipe(photo)
+    assert same(pipe(str(path)), expected)
+    assert same(pipe(path), expected)
+    assert same(pipe(path.read_bytes()), expected)
+    assert same(pipe(np.asarray(photo)), expected)
+    for several in (
+        [photo, str(path)],
+        (photo, photo),
+        Dataset.from_dict({"image": [photo, photo]})["image"],
+        (image for image in (photo, photo)),
+    ):
+        results = list(pipe(several))
+        assert len(results) == 2
+        assert all(same(result, expected) for result in results)
+    assert pipe([]) == []
+
+
+def test_batches_of_different_sizes(pipe, photo):
+    images = [photo.resize((30 + 7 * index, 60 - 5 * index)) for index in range(5)]
+    one_by_one = pipe(images)
+    for batch_size in (2, 5, 8):
+        batched = pipe(images, batch_size=batch_size)
+        assert [result["anomaly_map"].size for result in batched] == [image.size for image in images]
+        assert all(same(*pair) for pair in zip(batched, one_by_one, strict=True))
+
+
+def test_thresholds(pipe, photo):
+    score = pipe(photo)["score"]
+    assert pipe(photo, threshold=score / 2)["label"] == "anomalous"
+    assert pipe(photo, threshold=(1 + score) / 2)["label"] == "normal"
+    values = np.asarray(pipe(photo)["anomaly_map"])
+    level = float(np.median(values))
+    result = pipe(photo, pixel_threshold=level)
+    assert result["mask"].mode == "L"
+    np.testing.assert_array_equal(np.asarray(result["mask"]), (values >= level) * np.uint8(255))
+    assert sum(region["area"] for region in result["regions"]) == (values >= level).sum()
+
+
+def test_settings_of_the_pipeline_hold_for_every_call(model_folder, photo):
+    pipe = pipeline("anomaly-detection", model=str(model_folder), pixel_threshold=0.0, output="json", batch_size=2)
+    result = pipe(photo)
+    assert isinstance(result["mask"], str)
+    assert result["regions"][0]["area"] == 50 * 80
+
+
+def test_json(pipe, photo):
+    result = pipe(photo, output="json", pixel_threshold=0.5)
+    again = json.loads(json.dumps(result))
+    assert again == result
+    picture = Image.open(io.BytesIO(base64.b64decode(result["anomaly_map"])))
+    restored = np.asarray(picture).astype(float) / 65535 * result["anomaly_map_maximum"]
+    np.testing.assert_allclose(restored, np.asarray(pipe(photo)["anomaly_map"]), atol=1 / 65535)
+    assert Image.open(io.BytesIO(base64.b64decode(result["mask"]))).size == photo.size
+
+
+def test_dtype(model_folder, photo):
+    pipe = pipeline("anomaly-detection", model=str(model_folder), dtype=torch.bfloat16, device="cpu")
+    assert pipe.model.dtype == torch.bfloat16
+    assert 0 <= pipe(photo)["score"] <= 1
+
+
+def test_saved_pipelines_load_and_hold_no_path_of_this_machine(pipe, photo, tmp_path):
+    pipe.save_pretrained(tmp_path / "saved")
+    assert {path.name for path in (tmp_path / "saved").iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "processor_config.json",
+    }
+    assert "custom_pipelines" not in (tmp_path / "saved" / "config.json").read_text()
+    for file in ("config.json", "processor_config.json"):
+        assert str(tmp_path) not in (tmp_path / "saved" / file).read_text()
+    again = pipeline("anomaly-detection", model=str(tmp_path / "saved"))
+    assert same(again(photo), pipe(photo))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [({"output": "xml"}, "output is 'xml'"), ({"threshold": 7}, "threshold is 7"), ({"pixel_threshold": -1}, "is -1")],
+)
+def test_arguments_that_make_no_sense(pipe, photo, arguments, words):
+    with pytest.raises(ValueError, match=words):
+        pipe(photo, **arguments)
+
+
+def test_unreadable_images_are_named(pipe, tmp_path):
+    (tmp_path / "empty.png").touch()
+    with pytest.raises(ValueError, match=r"empty\.png is empty"):
+        pipe(str(tmp_path / "empty.png"))
+    with pytest.raises(FileNotFoundError, match=r"gone\.png does not exist"):
+        pipe(str(tmp_path / "gone.png"))
