@@ -133,8 +133,8 @@ class AnomalyCLIPConfig(CLIPConfig):
         model_type = config_dict.get("model_type", cls.model_type)
         if model_type != cls.model_type:
             raise ValueError(
-                f"{config_dict.get('_name_or_path') or 'config.json'} describes a model of type {model_type}, expected "
-                f"{cls.model_type}. A plain CLIP goes to AnomalyCLIPModel.from_clip_pretrained."
+                f"{config_dict.get('_name_or_path') or 'config.json'} describes a model of type {model_type}, "
+                f"expected {cls.model_type}. A plain CLIP goes to AnomalyCLIPModel.from_clip_pretrained."
             )
         return super().from_dict(config_dict, **kwargs)
 
@@ -241,7 +241,7 @@ class AnomalyCLIPConfig(CLIPConfig):
             if token_ids is None:
                 raise ValueError(
                     f"{name} is missing for the words {self.prompt_words} and a vocabulary of {vocab_size}; pass "
-                    "token ids, or build the model with AnomalyCLIPModel.from_clip_pretrained, which has the tokenizer."
+                    "token ids, or use AnomalyCLIPModel.from_clip_pretrained, which has the tokenizer."
                 )
             if len(token_ids) < 2 or not all(0 <= token_id < vocab_size for token_id in token_ids):
                 raise ValueError(

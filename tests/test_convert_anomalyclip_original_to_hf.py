@@ -1,3 +1,4 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 import hashlib
 import pickle
 from pathlib import Path
@@ -185,8 +186,8 @@ def test_files_cut_short(clip, prompts, tmp_path, ending, keep):
         ),
         (
             lambda s: s.update({"transformer.resblocks.0.mlp.c_fc.weight": torch.ones(7, 64)}),
-            "transformer.resblocks.0.mlp.c_fc.weight gives text_model.encoder.layers.0.mlp.fc1.weight of shape (7, 64), "
-            "expected (256, 64)",
+            "transformer.resblocks.0.mlp.c_fc.weight gives text_model.encoder.layers.0.mlp.fc1.weight of shape "
+            "(7, 64), expected (256, 64)",
         ),
         (lambda s: s.update({"text_projection": torch.ones(3)}), "text_projection has shape (3,), expected 2 dimen"),
         (lambda s: s.update({"text_model.embeddings.x": torch.ones(3)}), "converted from its folder"),

@@ -1,3 +1,4 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 from anomalyclip_hf.prompt_ensemble_anomalyclip import (
     ABNORMAL_STATES,
     NORMAL_STATES,

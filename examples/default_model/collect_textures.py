@@ -1,9 +1,11 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """Collect a bank of freely licensed photographic textures from Debian packages and scikit-image.
 
     python collect_textures.py --output texture_bank [--work scratch_folder]
 
-Each package is fetched with ``apt-get download``, unpacked, and its pictures are chosen by simple rules. The licence of
-every picture is read from the package's own copyright file; pictures without a recognised free licence are left out.
+Each package is fetched with ``apt-get download``, unpacked, and its pictures are chosen by simple rules. The licence
+of every picture is read from the package's own copyright file; pictures without a recognised free licence are left
+out.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """Synthetic defects: each kind changes a small part of an image inside its foreground and marks what changed.
 
-A kind is a function of a ``Spot`` (a window of the image) that returns the changed window (h, w, 3) and the shape of the
-change (h, w) in 0..1. ``apply_defect`` places the window, checks that the change is visible and gives an honest mask.
+A kind is a function of a ``Spot`` (a window of the image) that returns the changed window (h, w, 3) and the shape of
+the change (h, w) in 0..1. ``apply_defect`` places the window, checks that the change is visible and gives an
+honest mask.
 """
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """Small fast building blocks for the procedural scenes: noise, colours, shading and masks (float32, pixels)."""
 
 from __future__ import annotations
@@ -192,7 +193,7 @@ class Canvas:
     def box(self, x: float, y: float, half_width: float, half_height: float, value: int = 255) -> Canvas:
         """Fill a rectangle given by centre and half sides."""
         corners = [(-half_width, -half_height), (half_width, -half_height), (half_width, half_height)]
-        return self.polygon(np.array([*corners, (-half_width, half_height)]) + [x, y], value)
+        return self.polygon(np.array([*corners, (-half_width, half_height)]) + np.array([x, y]), value)
 
     def line(self, points: Array, thickness: float, value: int = 255) -> Canvas:
         """Draw a polyline (N, 2) of a thickness in object units."""

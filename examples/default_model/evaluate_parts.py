@@ -23,10 +23,9 @@ def test_sets(bank: TextureBank | None, real: list[Path]) -> dict:
     scenes = draw(400, 256, "test", bank, seed=3)
     kinds = {"textures": [], "objects": [], "photographs": []}
     for scene in scenes:
-        is_photo = scene.family not in FAMILIES
-        kinds["photographs" if is_photo else "objects" if FAMILIES[scene.family].is_object else "textures"].append(
-            scene
-        )
+        family = FAMILIES.get(scene.family)
+        kind = "photographs" if family is None else "objects" if family.is_object else "textures"
+        kinds[kind].append(scene)
     sets = {"all unseen families": scenes, **{f"unseen {kind}": group for kind, group in kinds.items() if group}}
     return sets | {folder.name: load_folder(folder) for folder in real}
 

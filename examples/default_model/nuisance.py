@@ -1,3 +1,4 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """Variation that has nothing to do with defects: normal structure of a scene, and what cameras and files do to it."""
 
 from __future__ import annotations

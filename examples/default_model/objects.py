@@ -1,3 +1,4 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """Procedural objects on backgrounds: each function draws (image uint8 (H, W, 3), foreground bool (H, W))."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """Pairs of synthetic scenes, normal and defective, for training an anomaly detector from scratch.
 
 python scenes.py --bank texture_bank --output sheet.png    # a contact sheet for eyes

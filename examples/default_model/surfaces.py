@@ -1,3 +1,4 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """Table of the procedural families: drawing function, plain caption words and split.
 
 Test families differ in kind from those seen in training, so that a test score speaks about unseen surfaces.

@@ -1,3 +1,4 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """Procedural textures: each function draws a uint8 RGB surface (height, width, 3) from a random generator."""
 
 from __future__ import annotations
@@ -157,7 +158,7 @@ def knit(rng: Rng, h: int, w: int) -> Array:
     pitch = log_uniform(rng, 6, 24)
     u, v = u / pitch + noise(rng, h, w, 50) * 0.08, v / pitch * rng.uniform(1, 1.6)
     side = np.abs((u % 1) - 0.5) * 2
-    loops = np.abs(np.sin(np.pi * (v + side * rng.uniform(0.4, 0.9)))) ** 0.6 * np.sin(np.pi * side) ** 0.5
+    loops = np.abs(np.sin(np.pi * (v + side * rng.uniform(0.4, 0.9)))) ** 0.6 * np.sin(np.pi * side).clip(0) ** 0.5
     base = colour(rng)
     image = mix(base * 0.4, related(rng, base, 15), loops)
     return to_uint8(image + (noise(rng, h, w, 1.2) * rng.uniform(3, 10))[..., None])

@@ -56,8 +56,8 @@ def build_clip() -> CLIPModel:
 def initialise_vision(clip: CLIPModel, images: Tensor) -> None:
     """Give the vision tower a start from which a few thousand steps suffice.
 
-    Patches are whitened, so that fine texture is not drowned by brightness; positions begin as sines, so that neighbours
-    are told from strangers; values are large enough for v-v attention to begin on the diagonal.
+    Patches are whitened, so that fine texture is not drowned by brightness; positions begin as sines, so that
+    neighbours are told from strangers; values are large enough for v-v attention to begin on the diagonal.
     """
     tower, config = clip.vision_model, clip.config.vision_config
     patch, width, layers = config.patch_size, config.hidden_size, config.num_hidden_layers
