@@ -211,9 +211,11 @@ def encode_image(
             local_states = hidden_states[:, 1:]
         # Of the last layer only the class token is read, unless its plain patches are tapped.
         class_token_only = number == len(layers) and (has_local_path or number not in feature_layers)
-        hidden_states, local_update = _dual_path_layer(
+        attended, local_update = _dual_path_attention(
             layer, hidden_states, dpam_attention if has_local_path else None, class_token_only
         )
+        hidden_states = (hidden_states[:, :1] if class_token_only else hidden_states) + attended
+        hidden_states = hidden_states + layer.mlp(layer.layer_norm2(hidden_states))
         if local_update is not None:
             local_states = local_states + local_update
         if number in feature_layers:
@@ -236,10 +238,10 @@ def _embed_patches(embeddings: Any, pixel_values: Tensor) -> Tensor:
     return torch.cat([class_token, patches.flatten(2).transpose(1, 2)], dim=1) + positions
 
 
-def _dual_path_layer(
+def _dual_path_attention(
     layer: Any, hidden_states: Tensor, dpam_attention: str | None, class_token_only: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Run one CLIP layer and, when `dpam_attention` is given, what it adds to the patches of the local path.
+    """What attention adds to the ordinary path and, when `dpam_attention` is given, to the patches of the local path.
 
     Both paths share the normalised input and its projections; with `class_token_only` the ordinary path is cut down to
     the class token, shape `(batch_size, 1, width)`.
@@ -250,16 +252,11 @@ def _dual_path_layer(
     query = _split_heads(attention, attention.q_proj(query_source))
     key = _split_heads(attention, attention.k_proj(normed))
     value = _split_heads(attention, attention.v_proj(normed))
-
-    local_update = None
-    if dpam_attention is not None:
-        operand = {"vv": value, "qq": query, "kk": key}[dpam_attention]
-        local_update = _attend(attention, operand[:, :, 1:], operand, value)
-
-    if class_token_only:
-        query, hidden_states = query[:, :, :1], hidden_states[:, :1]
-    hidden_states = hidden_states + _attend(attention, query, key, value)
-    return hidden_states + layer.mlp(layer.layer_norm2(hidden_states)), local_update
+    attended = _attend(attention, query[:, :, :1] if class_token_only else query, key, value)
+    if dpam_attention is None:
+        return attended, None
+    operand = {"vv": value, "qq": query, "kk": key}[dpam_attention]
+    return attended, _attend(attention, operand[:, :, 1:], operand, value)
 
 
 def _split_heads(attention: Any, projected: Tensor) -> Tensor:
@@ -269,9 +266,10 @@ def _split_heads(attention: Any, projected: Tensor) -> Tensor:
 
 def _attend(attention: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Attend through transformers' attention interface, then project: (batch_size, length of query, width)."""
-    attend: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
-        attention.config._attn_implementation, _eager_attention_forward
-    )
+    implementation = attention.config._attn_implementation
+    if implementation == "sdpa" and query.device.type == "cpu" and query.dtype == torch.bfloat16:
+        implementation = "eager"  # PyTorch's fused kernel takes twice as long there
+    attend: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, _eager_attention_forward)
     dropout = attention.dropout if attention.training else 0.0
     output, _ = attend(attention, query, key, value, None, scaling=attention.scale, dropout=dropout)
     return attention.out_proj(output.flatten(2))
@@ -285,14 +283,20 @@ def _eager_attention_forward(
     attention_mask: Tensor | None,
     scaling: float,
     dropout: float = 0.0,
-    **_: Any,
-) -> tuple[Tensor, Tensor]:
-    """Attention spelled out, in the interface's call; returns (batch_size, length, heads, head_dim) and weights."""
-    scores = query @ key.transpose(-1, -2) * scaling
-    if attention_mask is not None:
-        scores = scores + attention_mask
-    weights = F.dropout(scores.softmax(-1, dtype=torch.float32).to(query.dtype), dropout, module.training)
-    return (weights @ value).transpose(1, 2), weights
+) -> tuple[Tensor, None]:
+    """Attention spelled out, in the interface's call; returns (batch_size, length, heads, head_dim).
+
+    Head by head, since the similarities of one head fit a processor's cache and those of all do not.
+    """
+
+    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        similarity = (query * scaling) @ key.T
+        return F.dropout(similarity.softmax(-1), dropout, module.training) @ value
+
+    images = zip(query, key, value, strict=True)
+    return torch.stack(
+        [torch.stack([attend(*head) for head in zip(*image, strict=True)], 1) for image in images]
+    ), None
 
 
 # ---------------------------------------------------------------------------------------------------------- the model
