@@ -18,9 +18,9 @@ from scoring import auroc, load_folder, score_scenes
 from surfaces import FAMILIES
 
 
-def test_sets(bank: TextureBank | None, real: list[Path]) -> dict:
+def test_sets(count: int, bank: TextureBank | None, real: list[Path]) -> dict:
     """Drawn scenes of families that nothing was trained or chosen on, by kind, and the real folders."""
-    scenes = draw(400, 256, "test", bank, seed=3)
+    scenes = draw(count, 256, "test", bank, seed=3)
     kinds = {"textures": [], "objects": [], "photographs": []}
     for scene in scenes:
         family = FAMILIES.get(scene.family)
@@ -52,8 +52,9 @@ def main() -> None:
     parser.add_argument("--tower", type=Path, required=True)
     parser.add_argument("--bank", type=Path)
     parser.add_argument("--real", type=Path, nargs="*", default=[], help="folders in MVTec AD layout")
+    parser.add_argument("--scenes", type=int, default=400, help="drawn pairs")
     args = parser.parse_args()
-    sets = test_sets(TextureBank(args.bank) if args.bank else None, args.real)
+    sets = test_sets(args.scenes, TextureBank(args.bank) if args.bank else None, args.real)
     figures = {}
     print(f"| image / pixel AUROC | {' | '.join(f'{name} ({len(group)})' for name, group in sets.items())} |")
     print(f"| --- |{' --- |' * len(sets)}")

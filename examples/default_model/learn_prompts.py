@@ -78,10 +78,11 @@ def main() -> None:
     parser.add_argument("--tower", type=Path, required=True, help="folder of the trained CLIP")
     parser.add_argument("--output", type=Path, required=True, help="folder for the finished model")
     parser.add_argument("--bank", type=Path, help="folder written by collect_textures.py")
+    parser.add_argument("--scenes", type=int, default=200, help="validation pairs")
     parser.add_argument("--steps", type=int, default=1500, help="batches of 8 images")
     args = parser.parse_args()
     bank = TextureBank(args.bank) if args.bank else None
-    validation = draw(200, 256, "validation", bank, seed=2)
+    validation = draw(args.scenes, 256, "validation", bank, seed=2)
 
     settings = choose_settings(args.tower, validation)
     torch.manual_seed(111)

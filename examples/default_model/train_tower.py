@@ -36,7 +36,7 @@ PAIRS_BY_SIZE = {64: 32, 96: 16, 128: 10, 160: 6, 192: 4, 256: 2}  # about as ma
 CURRICULUM = (
     (0.15, (1.0, 0.0, 0.0, 0.0, 0.0, 0.0), 0.01),
     (0.40, (0.3, 0.5, 0.2, 0.0, 0.0, 0.0), 0.003),
-    (1.00, (0.05, 0.30, 0.35, 0.17, 0.09, 0.04), 0.0),
+    (1.00, (0.15, 0.40, 0.30, 0.10, 0.04, 0.01), 0.001),
 )
 SECONDS_BETWEEN_CHECKPOINTS = 120
 SECONDS_BETWEEN_VALIDATIONS = 900
@@ -241,6 +241,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=120, help="length of the whole training, over all runs")
     parser.add_argument("--bank", type=Path, help="folder written by collect_textures.py; drawn surfaces only without")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--scenes", type=int, default=150, help="pairs for whitening and for each validation")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw scenes")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
@@ -250,9 +251,9 @@ def main() -> None:
     torch.manual_seed(0)
     bank = TextureBank(args.bank) if args.bank else None
     rng = np.random.default_rng(1)
-    first = np.stack([scene.image for _ in range(150) for scene in draw_pair(rng, 96, "train", bank)])
+    first = np.stack([scene.image for _ in range(args.scenes) for scene in draw_pair(rng, 96, "train", bank)])
     run = Training(args.output, args.minutes, args.learning_rate, torch.from_numpy(first))
-    validation = [scene for _ in range(150) for scene in draw_pair(rng, 128, "validation", bank)]
+    validation = [scene for _ in range(args.scenes) for scene in draw_pair(rng, 128, "validation", bank)]
     batches = DataLoader(
         PairBatches(run.step, args.bank, run.seconds, run.total_seconds),
         batch_size=None,

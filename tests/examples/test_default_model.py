@@ -1,0 +1,131 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+"""The scripts that draw, train and measure the default model run, resume, and give what they promise."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+
+FOLDER = Path(__file__).parents[2] / "examples" / "default_model"
+sys.path.insert(0, str(FOLDER))
+
+from defects import KINDS, apply_defect  # noqa: E402
+from scenes import draw_pair  # noqa: E402
+from surfaces import FAMILIES, draw_family, names  # noqa: E402
+from train_tower import build_clip, initialise_vision, patch_loss  # noqa: E402
+
+
+def run(script: str, *arguments) -> str:
+    command = [sys.executable, str(FOLDER / script), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_pairs_are_honest(split):
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        normal, defective = draw_pair(rng, 64, split)
+        assert normal.image.shape == defective.image.shape == (64, 64, 3)
+        assert normal.image.dtype == np.uint8
+        assert normal.defect is None
+        assert not normal.mask.any()
+        assert defective.defect
+        assert defective.mask.any()
+        assert normal.family == defective.family
+        assert FAMILIES[normal.family].split == split
+
+
+def test_pairs_repeat_with_their_seed():
+    first, second = (draw_pair(np.random.default_rng(7), 64) for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        assert np.array_equal(one.image, other.image)
+        assert np.array_equal(one.mask, other.mask)
+
+
+def test_the_splits_share_no_family():
+    assert set(FAMILIES) == {
+        name for split in ("train", "validation", "test") for name in names(split, True) + names(split, False)
+    }
+    assert all(
+        len(names(split, is_object)) >= 2 for split in ("train", "validation", "test") for is_object in (True, False)
+    )
+
+
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+def test_every_family_can_be_drawn(name):
+    image, foreground = draw_family(name, np.random.default_rng(1), 72, 48)
+    assert image.shape == (72, 48, 3)
+    assert image.dtype == np.uint8
+    assert foreground.shape == (72, 48)
+    assert image.std() > 0
+    assert FAMILIES[name].is_object or foreground.all()
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_every_defect_changes_what_its_mask_says(kind):
+    rng = np.random.default_rng(2)
+    image, foreground = draw_family("gear", rng, 128, 128)
+    changed, mask, drawn = apply_defect(image, foreground, rng, kind)
+    difference = np.abs(changed - image).mean(2)
+    assert drawn in KINDS
+    assert mask.any()
+    assert difference[mask].mean() > 4
+    assert difference[mask].mean() > 4 * difference[~mask].mean()
+
+
+def test_patch_loss_prefers_the_truth():
+    masks = torch.zeros(2, 32, 32, dtype=torch.bool)
+    masks[1, :8, :16] = True
+    truth = torch.full((2, 16), -8.0)
+    truth[1, :2] = 8
+    assert patch_loss(truth, masks, 8) < 0.1 < patch_loss(-truth, masks, 8)
+
+
+def test_whitened_patches_have_equal_variance():
+    clip = build_clip()
+    images = torch.randint(0, 255, (40, 64, 64, 3), dtype=torch.uint8)
+    initialise_vision(clip, images)
+    from train_tower import to_pixel_values
+
+    filters = clip.vision_model.embeddings.patch_embedding
+    with torch.no_grad():
+        deviations = filters(to_pixel_values(images)).transpose(0, 1).flatten(1).std(1)[:192]
+    assert deviations.max() / deviations.min() < 1.5
+
+
+@pytest.fixture(scope="module")
+def tower(tmp_path_factory) -> Path:
+    """A tower after a few steps, in two runs."""
+    folder = tmp_path_factory.mktemp("default_model") / "tower"
+    run("train_tower.py", "--output", folder, "--minutes", 0.05, "--scenes", 4)
+    before = json.loads((folder / "log.jsonl").read_text().splitlines()[-1])["step"]
+    run("train_tower.py", "--output", folder, "--minutes", 0.1, "--scenes", 4)
+    after = json.loads((folder / "log.jsonl").read_text().splitlines()[-1])["step"]
+    assert after > before > 0
+    return folder / "clip"
+
+
+def test_training_resumes_and_prompts_are_learned_on_the_tower(tower, tmp_path):
+    run("learn_prompts.py", "--tower", tower, "--output", tmp_path / "model", "--steps", 2, "--scenes", 4)
+    names = {path.name for path in (tmp_path / "model").iterdir()}
+    assert {"config.json", "model.safetensors", "processor_config.json", "tokenizer.json"} <= names
+    out = run("evaluate_parts.py", "--model", tmp_path / "model", "--tower", tower, "--scenes", 8)
+    figures = json.loads(out.splitlines()[-1])
+    assert list(figures) == ["as shipped", "`ensemble` prompts", "DPAM off", "no smoothing"]
+    assert all(0 <= value <= 1 for row in figures.values() for cell in row.values() for value in cell.values())
+
+
+def test_sample_images_are_those_of_the_script(tmp_path):
+    run("make_images.py", "--images", tmp_path / "images", "--masks", tmp_path / "masks")
+    for drawn in tmp_path.rglob("*.png"):
+        kept = FOLDER.parent / drawn.relative_to(tmp_path)
+        pixels = [np.asarray(Image.open(path).convert("RGB")).astype(float) for path in (drawn, kept)]
+        assert np.abs(pixels[0] - pixels[1]).mean() < 0.5, kept.name
