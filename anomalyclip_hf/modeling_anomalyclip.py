@@ -401,15 +401,14 @@ class AnomalyCLIPModel(PreTrainedModel):
         patch_maps = [self._abnormal_probability(embeds, text_embeds, pixel_values) for embeds in patch_embeds]
 
         # Step 3: resizing is linear, so the sum over layers is resized once
-        anomaly_maps = _resize(torch.stack(patch_maps).sum(0) if len(patch_maps) > 1 else patch_maps[0], pixel_values)
+        anomaly_maps = _resize(torch.stack(patch_maps).sum(0), pixel_values)
 
         # Step 4: the loss, on maps at the size of the masks
         loss = image_loss = pixel_loss = None
         if labels is not None:
             mask_maps = [] if masks is None else [_resize(patch_map, masks) for patch_map in patch_maps]
-            loss, image_loss, pixel_loss = glocal_loss(
-                image_logits, labels, mask_maps, masks, self.config.pixel_loss_weight
-            )
+            weight = self.config.pixel_loss_weight
+            loss, image_loss, pixel_loss = glocal_loss(image_logits, labels, mask_maps, masks, weight)
 
         output = AnomalyCLIPOutput(
             loss=loss,
