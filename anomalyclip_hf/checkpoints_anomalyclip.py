@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import CLIPConfig, PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 
 from .configuration_anomalyclip import AnomalyCLIPConfig
@@ -84,6 +84,26 @@ def check_loading_info(info: Mapping[str, Any], source: str | os.PathLike) -> No
             f"{source} does not fit its configuration: {problem}. Load it with the config it was saved with."
         )
     _check_names(set(info["missing_keys"]), set(info["unexpected_keys"]), source)
+
+
+def check_base_model(config: AnomalyCLIPConfig, clip_config: CLIPConfig) -> None:
+    """Refuse to put prompts on another CLIP than the one they were saved with.
+
+    Args:
+        config ([`AnomalyCLIPConfig`]): Saved with the prompts.
+        clip_config ([`~transformers.CLIPConfig`]): Of the CLIP that `config.base_model_name_or_path` led to.
+
+    Raises:
+        ValueError: naming the size that differs.
+    """
+    for tower in ("text_config", "vision_config"):
+        saved, found = getattr(config, tower), getattr(clip_config, tower)
+        for name in ("hidden_size", "num_hidden_layers", "vocab_size", "patch_size", "image_size"):
+            if getattr(saved, name, None) != getattr(found, name, None):
+                raise ValueError(
+                    f"{config.base_model_name_or_path} has {tower}.{name} {getattr(found, name)}, expected "
+                    f"{getattr(saved, name)} as saved with the prompts; name their CLIP in config.json."
+                )
 
 
 def _check_names(missing: set[str], unexpected: set[str], source: str | os.PathLike) -> None:

@@ -19,6 +19,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import ModelOutput
 
 from .checkpoints_anomalyclip import (
+    check_base_model,
     check_loading_info,
     find_prompts_file,
     hub_arguments,
@@ -602,17 +603,22 @@ class AnomalyCLIPModel(PreTrainedModel):
     def _from_prompts_file(
         cls, prompts_file: str, source: str, config: AnomalyCLIPConfig | None, **kwargs: Any
     ) -> Any:
+        overrides = {name: kwargs.pop(name) for name in set(kwargs) & _own_settings()}
         if config is None:
             config = AnomalyCLIPConfig.from_pretrained(source, **hub_arguments(kwargs))
+        for name, value in overrides.items():
+            setattr(config, name, value)
         if config.base_model_name_or_path is None:
             raise ValueError(
                 f"{source} holds prompts only and its config.json names no base_model_name_or_path; add the CLIP's "
                 "Hub id or folder there, or save the model again with base_model_name_or_path=..."
             )
         # Where the prompts are says nothing about where their CLIP is.
-        kwargs = {name: value for name, value in kwargs.items() if name != "subfolder"}
-        kwargs["revision"] = config.base_model_revision or "main"
-        clip, info = _load_clip(config.base_model_name_or_path, **kwargs)
+        elsewhere = ("subfolder", "_commit_hash", "code_revision")
+        clip_kwargs = {name: value for name, value in kwargs.items() if name not in elsewhere}
+        clip_kwargs["revision"] = config.base_model_revision or "main"
+        clip, info = _load_clip(config.base_model_name_or_path, **clip_kwargs)
+        check_base_model(config, clip.config)
         model = cls(config, clip=clip)
         load_prompts_file(model, prompts_file)
         model = model.to(device=clip.device, dtype=clip.dtype).eval()

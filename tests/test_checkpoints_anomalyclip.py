@@ -145,6 +145,25 @@ def test_prompts_whose_clip_is_gone(clip_folder, tmp_path):
         AnomalyCLIPModel.from_pretrained(tmp_path / "prompts")
 
 
+def test_prompts_meet_another_clip_than_theirs(clip_folder, model, tmp_path):
+    AnomalyCLIPModel.from_clip_pretrained(str(clip_folder), deep_prompt_depth=3).save_pretrained(
+        tmp_path / "prompts", prompts_only=True
+    )
+    model.clip.save_pretrained(tmp_path / "other")
+    path = tmp_path / "prompts" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": str(tmp_path / "other")}))
+    one_line_error(tmp_path / "prompts", ValueError, "text_config.vocab_size 49408", "expected")
+
+
+def test_settings_can_be_overridden_in_both_forms(on_clip, tmp_path):
+    for prompts_only in (False, True):
+        folder = tmp_path / str(prompts_only)
+        on_clip.save_pretrained(folder, prompts_only=prompts_only)
+        assert AnomalyCLIPModel.from_pretrained(folder, dpam_layers=1).config.dpam_layers == 1
+        with pytest.raises(ValueError, match="dpam_layers is 9"):
+            AnomalyCLIPModel.from_pretrained(folder, dpam_layers=9)
+
+
 def test_a_config_that_contradicts_itself_on_disk(model_folder):
     path = model_folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"feature_layers": [30]}))
