@@ -2,20 +2,27 @@
 """Checkpoints on disk: the prompts-only form, and one clear line for whatever is missing, left over or damaged."""
 
 import os
+import pickle
+import re
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPConfig, PreTrainedModel
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
+from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 
 from .configuration_anomalyclip import AnomalyCLIPConfig
 
+
+try:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file, save_file
+except ImportError as error:
+    raise ImportError("checkpoints need safetensors; install it with `pip install safetensors`.") from error
 
 # Not a name that other loaders know: they would take it for a whole model and fill the CLIP with random weights.
 PROMPTS_FILE = "prompts.safetensors"
@@ -50,18 +57,36 @@ def find_prompts_file(source: str | os.PathLike | None, **kwargs: Any) -> str | 
     )
 
 
+def find_commit(source: str | os.PathLike, **kwargs: Any) -> str | None:
+    """Find the commit of a repository on the Hub that a name and revision stand for.
+
+    Args:
+        source (`str` or `os.PathLike`): Hub id or folder.
+        **kwargs: Those of `from_pretrained`.
+
+    Returns:
+        `str` or `None`: the commit; the revision as given where the cache does not tell; `None` for a folder.
+    """
+    if os.path.isdir(source):
+        return None
+    path = cached_file(source, CONFIG_NAME, **hub_arguments(kwargs))
+    snapshot = re.search(r"snapshots[/\\]([^/\\]+)[/\\]", path or "")
+    return snapshot[1] if snapshot else kwargs.get("revision")
+
+
 @contextmanager
 def readable_weights(source: str | os.PathLike) -> Iterator[None]:
     """Turn the errors of a damaged weight file into one line that names the checkpoint.
 
     Raises:
-        OSError: If a safetensors file below `source` is cut short or is none.
+        OSError: If a weight file below `source` is cut short, of another format, or holds more than tensors.
     """
     try:
         yield
-    except SafetensorError as error:
+    except (SafetensorError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise OSError(
-            f"the weights in {source} are damaged or cut short ({error}); fetch or save this checkpoint again."
+            f"the weights in {source} are damaged or cut short ({reason}); fetch or save this checkpoint again."
         ) from error
 
 
@@ -154,13 +179,13 @@ def save_prompts_file(model: PreTrainedModel, folder: str | os.PathLike) -> None
         model ([`AnomalyCLIPModel`]): Whose prompts are written, in float32.
         folder (`str` or `os.PathLike`): Exists.
     """
-    model.config.architectures = [type(model).__name__]
-    model.config.save_pretrained(folder)
-    target = Path(folder) / PROMPTS_FILE
-    partial = target.with_suffix(".partial")
     tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in prompt_state_dict(model).items()}
-    save_file(tensors, partial, metadata={"format": "pt"})
-    partial.replace(target)
+    model.config.architectures = [type(model).__name__]
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as partial:
+        save_file(tensors, Path(partial) / PROMPTS_FILE, metadata={"format": "pt"})
+        model.config.save_pretrained(partial)
+        for name in (PROMPTS_FILE, CONFIG_NAME):
+            (Path(partial) / name).replace(Path(folder) / name)
 
 
 def prepare_folder(folder: str | os.PathLike, config: AnomalyCLIPConfig, prompts_only: bool) -> None:

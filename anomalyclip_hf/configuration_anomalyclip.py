@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassError
 from transformers import CLIPConfig
 
 
@@ -14,6 +15,7 @@ CLIP_NORMAL_TOKEN_IDS = [49406, 14115, 269, 49407]
 CLIP_ABNORMAL_TOKEN_IDS = [49406, 13568, 14115, 269, 49407]
 
 PAPER_IMAGE_SIZE = 518
+PAPER_PROMPT_DEPTH = 9
 PROMPT_KINDS = ("learned", "ensemble")
 DPAM_ATTENTIONS = ("vv", "qq", "kk")
 
@@ -62,8 +64,10 @@ class AnomalyCLIPConfig(CLIPConfig):
             Divides every similarity before its softmax; greater than 0.
         pixel_loss_weight (`float`, *optional*, defaults to 4.0):
             Weight of the pixel loss against the image loss.
-        base_model_name_or_path (`str`, *optional*), base_model_revision (`str`, *optional*):
-            The CLIP under the prompts, and its commit; what a prompts-only checkpoint loads.
+        base_model_name_or_path (`str`, *optional*):
+            The CLIP under the prompts, a Hub id or folder; what a prompts-only checkpoint loads.
+        base_model_revision (`str`, *optional*), base_model_subfolder (`str`, *optional*):
+            Its commit and the folder in its repository.
 
     Raises:
         ValueError: If settings contradict each other; the message names the setting, its value and what is allowed.
@@ -83,7 +87,7 @@ class AnomalyCLIPConfig(CLIPConfig):
 
     prompts: str = "learned"
     num_prompt_tokens: int = 12
-    deep_prompt_depth: int = 9
+    deep_prompt_depth: int = PAPER_PROMPT_DEPTH
     num_deep_prompt_tokens: int = 4
     object_name: str = "object"
     normal_template: str = "{}"
@@ -98,6 +102,7 @@ class AnomalyCLIPConfig(CLIPConfig):
     pixel_loss_weight: float | int = 4.0
     base_model_name_or_path: str | None = None
     base_model_revision: str | None = None
+    base_model_subfolder: str | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
@@ -124,19 +129,36 @@ class AnomalyCLIPConfig(CLIPConfig):
         return cls(**{**towers, **overrides})
 
     @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+    def get_config_dict(
+        cls, pretrained_model_name_or_path: Any, **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """As for any configuration, but another model's is refused instead of filled up with defaults.
 
         Raises:
-            ValueError: If `config_dict` describes another type of model.
+            ValueError: If what is stored there describes another type of model.
         """
+        config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         model_type = config_dict.get("model_type", cls.model_type)
         if model_type != cls.model_type:
             raise ValueError(
-                f"{config_dict.get('_name_or_path') or 'config.json'} describes a model of type {model_type}, "
-                f"expected {cls.model_type}. A plain CLIP goes to AnomalyCLIPModel.from_clip_pretrained."
+                f"{pretrained_model_name_or_path} is a model of type {model_type}, expected {cls.model_type}. A plain "
+                "CLIP goes to AnomalyCLIPModel.from_clip_pretrained."
             )
-        return super().from_dict(config_dict, **kwargs)
+        return config_dict, kwargs
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As for any configuration, with one line for a value of the wrong type.
+
+        Raises:
+            ValueError: If a value has the wrong type, or settings contradict each other.
+        """
+        try:
+            return super().from_dict(config_dict, **kwargs)
+        except StrictDataclassError as error:
+            raise ValueError(
+                f"config.json does not hold a valid configuration: {' '.join(str(error).split())}"
+            ) from error
 
     def to_clip_config(self) -> CLIPConfig:
         """The CLIP's own configuration; its towers are shared with this one, not copied."""
@@ -162,10 +184,15 @@ class AnomalyCLIPConfig(CLIPConfig):
     @property
     def prompt_words(self) -> tuple[str, str]:
         """The words after the learnable vectors: normal, abnormal."""
-        return (
-            f"{self.normal_template.format(self.object_name)}.",
-            f"{self.abnormal_template.format(self.object_name)}.",
-        )
+        return tuple(f"{template.format(self.object_name)}." for template in self._templates)  # type: ignore[return-value]
+
+    @property
+    def _templates(self) -> tuple[str, str]:
+        templates = (self.normal_template, self.abnormal_template)
+        for template in templates:
+            if template.count("{}") != 1 or template.count("{") != 1:
+                raise ValueError(f"a template is {template!r}; expected one {{}} where the object's name goes.")
+        return templates
 
     def _resolve_from_towers(self) -> None:
         layers, patch = self.vision_config.num_hidden_layers, self.vision_config.patch_size
@@ -193,8 +220,10 @@ class AnomalyCLIPConfig(CLIPConfig):
         if self.prompts == "learned":
             self._check_prompt_sizes()
             self._check_token_ids()
-        if not self.temperature > 0:
+        if not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature is {self.temperature}; expected a number greater than 0 (the paper: 0.07).")
+        if not 0 <= self.pixel_loss_weight < math.inf:
+            raise ValueError(f"pixel_loss_weight is {self.pixel_loss_weight}; expected 0 or more (the paper: 4).")
 
     def _check_vision(self) -> None:
         layers, patch = self.vision_config.num_hidden_layers, self.vision_config.patch_size
@@ -212,8 +241,8 @@ class AnomalyCLIPConfig(CLIPConfig):
                 f"feature_layers is {self.feature_layers}; expected one or more layers counted from 1 to {layers}."
             )
         size: Any = self.image_size
-        sides = [size] if isinstance(size, int) else size
-        if len(sides) not in (1, 2) or any(side < patch or side % patch for side in sides):
+        sides = [size, size] if isinstance(size, int) else size
+        if len(sides) != 2 or any(side < patch or side % patch for side in sides):
             raise ValueError(
                 f"image_size is {size}; expected one side, or height and width, multiples of the patch size {patch}."
             )

@@ -7,6 +7,7 @@ when the caller says that the file is trusted.
 """
 
 import hashlib
+import io
 import math
 import os
 import pickle
@@ -139,22 +140,28 @@ def _read_clip_file(path: Path, trust_torchscript: bool) -> tuple[State, str | N
             return load_file(path), None
     if not _is_torchscript(path):
         return _load_pickle(path), None
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    content = path.read_bytes()  # once, so that what is opened is what was hashed
+    digest = hashlib.sha256(content).hexdigest()
     base_model = OPENAI_CLIP_FILES.get(digest)
     if base_model is None and not trust_torchscript:
         raise OSError(
             f"{path} is a TorchScript archive, which can run code, and its SHA-256 {digest} is none that OpenAI "
             "publishes. Download it again, or pass --trust-torchscript (trust_torchscript=True) if you trust it."
         )
-    return torch.jit.load(path, map_location="cpu").state_dict(), base_model
+    try:
+        return torch.jit.load(io.BytesIO(content), map_location="cpu").state_dict(), base_model
+    except RuntimeError as error:
+        raise OSError(f"{path} is a damaged TorchScript archive; download it again.") from error
 
 
 def _is_torchscript(path: Path) -> bool:
     if not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except zipfile.BadZipFile as error:
+        raise OSError(f"{path} is damaged or cut short; download it again.") from error
 
 
 def _load_pickle(path: Path) -> Mapping[str, Any]:
@@ -179,7 +186,7 @@ def _load_pickle(path: Path) -> Mapping[str, Any]:
 
 
 def _clip_from_openai(state: State, source: str) -> CLIPModel:
-    state = {name: tensor for name, tensor in state.items() if name not in NOT_WEIGHTS}
+    state = _check_tensors({name: value for name, value in state.items() if name not in NOT_WEIGHTS}, source)
     config = _clip_config(state, source).to_clip_config()
     with torch.device("meta"):
         clip = CLIPModel(config)
@@ -202,6 +209,16 @@ def _clip_from_openai(state: State, source: str) -> CLIPModel:
     clip.load_state_dict(converted, strict=True)
     _restore_position_ids(clip)
     return clip
+
+
+def _check_tensors(state: Mapping[Any, Any], source: str) -> dict[str, Tensor]:
+    """Refuse whatever is not a finite tensor under a name."""
+    for name, value in state.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise ValueError(f"{source}: {name} is a {type(value).__name__}; expected tensors under their names.")
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise ValueError(f"{source}: {name} of shape {tuple(value.shape)} holds NaN or infinite values.")
+    return dict(state)
 
 
 def _restore_position_ids(clip: CLIPModel) -> None:
@@ -245,7 +262,17 @@ def _clip_config(state: State, source: str) -> AnomalyCLIPConfig:
         return tuple(state[name].shape)
 
     def layers(prefix: str) -> int:
-        return len({name.split(".")[prefix.count(".") + 1] for name in state if name.startswith(prefix + ".")})
+        numbers = {name.split(".")[prefix.count(".") + 1] for name in state if name.startswith(prefix + ".")}
+        if not numbers:
+            raise ValueError(f"{source} lacks {prefix}.0; expected at least one layer.")
+        return len(numbers)
+
+    def heads(width: int) -> int:
+        if width % HEAD_SIZE:
+            raise ValueError(
+                f"{source} has a tower of width {width}; expected a multiple of the head size {HEAD_SIZE}."
+            )
+        return width // HEAD_SIZE
 
     vision_width, _, _, patch_size = shape("visual.conv1.weight", 4)
     grid = math.isqrt(shape("visual.positional_embedding", 2)[0] - 1)
@@ -257,7 +284,7 @@ def _clip_config(state: State, source: str) -> AnomalyCLIPConfig:
             "hidden_size": vision_width,
             "intermediate_size": 4 * vision_width,
             "num_hidden_layers": layers("visual.transformer.resblocks"),
-            "num_attention_heads": vision_width // HEAD_SIZE,
+            "num_attention_heads": heads(vision_width),
             "patch_size": patch_size,
             "image_size": grid * patch_size,
         },
@@ -266,7 +293,7 @@ def _clip_config(state: State, source: str) -> AnomalyCLIPConfig:
             "hidden_size": text_width,
             "intermediate_size": 4 * text_width,
             "num_hidden_layers": layers("transformer.resblocks"),
-            "num_attention_heads": text_width // HEAD_SIZE,
+            "num_attention_heads": heads(text_width),
             "max_position_embeddings": shape("positional_embedding", 2)[0],
         },
     )
@@ -280,10 +307,16 @@ def _prompt_tensors(prompts: str | os.PathLike | Mapping[str, Any]) -> dict[str,
     source = "the prompts" if isinstance(prompts, Mapping) else str(prompts)
     content = prompts if isinstance(prompts, Mapping) else _load_pickle(Path(prompts))
     content = content.get("prompt_learner", content)
-    tensors = {name: tensor for name, tensor in content.items() if not PROMPT_LEFTOVERS.fullmatch(name)}
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{source}: prompt_learner is a {type(content).__name__}; expected a state dict.")
+    learned = {name: tensor for name, tensor in content.items() if not PROMPT_LEFTOVERS.fullmatch(str(name))}
+    tensors = _check_tensors(learned, source)
     for name in ("ctx_pos", "ctx_neg"):
         if name not in tensors:
             raise ValueError(f"{source} lacks {name}; expected a published prompt_learner checkpoint of AnomalyCLIP.")
+        shape = tuple(tensors[name].shape)
+        if len(shape) < 2 or any(side != 1 for side in shape[:-2]):
+            raise ValueError(f"{source}: {name} has shape {shape}, expected (1, 1, tokens, width).")
     width = tensors["ctx_pos"].shape[-1]
     deep_shape = tuple(tensors.get("compound_prompts_text.0", torch.empty(0, width)).shape)
     for name, tensor in tensors.items():

@@ -3,6 +3,7 @@
 
 import io
 import os
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,11 @@ from torch import Tensor
 
 
 MAX_PIXELS = 178_956_970  # where Pillow itself takes a file for a decompression bomb
+MAX_FILE_BYTES = 1_000_000_000
 MAX_DOWNLOAD_BYTES = 100_000_000
-DOWNLOAD_TIMEOUT = 30.0  # seconds
+DOWNLOAD_TIMEOUT = 60.0  # seconds, for the whole file
+# Not all that Pillow knows: some formats start other programs.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 ImageSource = str | os.PathLike | bytes | dict | Image.Image | np.ndarray | Tensor
 
@@ -51,10 +55,12 @@ def load_image(source: ImageSource, name: str | None = None) -> Image.Image:
     ```
     """
     if isinstance(source, dict):
-        name = name or source.get("path")
-        return load_image(source["path"] if source.get("bytes") is None else source["bytes"], name)
-    if isinstance(source, (np.ndarray, Tensor)):
-        return _from_array(np.asarray(source), name or "the array")
+        return load_image(_from_row(source), name or source.get("path"))
+    if isinstance(source, Tensor):
+        source = source.detach().cpu()
+        source = (source.float() if source.is_floating_point() else source).numpy()
+    if isinstance(source, np.ndarray):
+        return _from_array(source, name or "the array")
     if isinstance(source, Image.Image):
         return _to_rgb(source, name or getattr(source, "filename", "") or "the image")
     if isinstance(source, (str, os.PathLike, bytes)):
@@ -63,6 +69,14 @@ def load_image(source: ImageSource, name: str | None = None) -> Image.Image:
     raise ValueError(
         f"an image cannot be made of {type(source).__name__}; expected a path, URL, bytes, PIL image or array."
     )
+
+
+def _from_row(row: dict) -> bytes | str:
+    """Take what a row of `datasets` holds: the bytes of a file, or else its path."""
+    source = row.get("bytes") or row.get("path")
+    if source is None:
+        raise ValueError(f"an image is a dict with {sorted(row)}; expected 'bytes' or 'path'.")
+    return source
 
 
 def _open(source: str | os.PathLike | bytes, name: str) -> Image.Image:
@@ -77,19 +91,31 @@ def _read(path: Path) -> bytes:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; expected an image file.")
     if not path.is_file():
-        raise ValueError(f"{path} is a folder; expected an image file.")
+        raise ValueError(f"{path} is a folder or device; expected an image file.")
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise ValueError(
+            f"{path} has {path.stat().st_size} bytes, above the limit of {MAX_FILE_BYTES}; make it smaller."
+        )
     return path.read_bytes()
 
 
 def _download(url: str) -> bytes:
-    with get_session().stream("GET", url, follow_redirects=True, timeout=DOWNLOAD_TIMEOUT) as response:
-        if response.status_code != 200:
-            raise ValueError(f"{url} answered {response.status_code}; expected an image.")
-        content = bytearray()
-        for chunk in response.iter_bytes():
-            content += chunk
-            if len(content) > MAX_DOWNLOAD_BYTES:
-                raise ValueError(f"{url} sends more than {MAX_DOWNLOAD_BYTES} bytes; download it and make it smaller.")
+    content, deadline = bytearray(), time.monotonic() + DOWNLOAD_TIMEOUT
+    try:
+        with get_session().stream("GET", url, follow_redirects=True, timeout=DOWNLOAD_TIMEOUT) as response:
+            status = response.status_code
+            for chunk in response.iter_bytes() if status == 200 else ():
+                content += chunk
+                if len(content) > MAX_DOWNLOAD_BYTES or time.monotonic() > deadline:
+                    break
+    except Exception as error:  # the client behind `get_session` differs between versions of huggingface_hub
+        raise ValueError(f"{url} cannot be reached ({error}); check the address, or download the file.") from error
+    if status != 200:
+        raise ValueError(f"{url} answered {status}; expected an image.")
+    if len(content) > MAX_DOWNLOAD_BYTES:
+        raise ValueError(f"{url} sends more than {MAX_DOWNLOAD_BYTES} bytes; download it and make it smaller.")
+    if time.monotonic() > deadline:
+        raise ValueError(f"{url} takes longer than {DOWNLOAD_TIMEOUT:.0f} seconds; download the file first.")
     return bytes(content)
 
 
@@ -99,26 +125,40 @@ def _decode(content: bytes, name: str) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS decides
-            image = Image.open(io.BytesIO(content))
+            image = Image.open(io.BytesIO(content), formats=FORMATS)
+            _check_pixels(image, name)
             image.load()
+            return ImageOps.exif_transpose(image)
+    except ImageTooLargeError:
+        raise
     except Image.DecompressionBombError as error:
-        raise ValueError(f"{name} is too large: {error}; make it smaller or cut it into tiles.") from error
+        raise ImageTooLargeError(f"{name} is too large: {error}; make it smaller or cut it into tiles.") from error
     except UnidentifiedImageError as error:
         raise ValueError(
             f"{name} is not an image that Pillow can read; expected PNG, JPEG, TIFF, BMP or WebP."
         ) from error
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, MemoryError) as error:
+    except Exception as error:  # damaged files make Pillow raise almost anything
         raise ValueError(f"{name} is damaged or cut short ({error}); copy or download the file again.") from error
-    return image
+
+
+class ImageTooLargeError(ValueError):
+    """An image has more pixels than `MAX_PIXELS`."""
+
+
+def _check_pixels(image: Image.Image, name: str) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise ImageTooLargeError(
+            f"{name} is too large: {image.width}x{image.height} px, the limit is {MAX_PIXELS}; make it smaller or cut "
+            "it into tiles."
+        )
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    if image.width * image.height > MAX_PIXELS:
-        raise ValueError(
-            f"{name} has {image.width}x{image.height} px, above the limit of {MAX_PIXELS}; make it smaller or cut it "
-            "into tiles."
-        )
-    image = ImageOps.exif_transpose(image)
+    _check_pixels(image, name)
+    try:
+        image = ImageOps.exif_transpose(image)  # also loads what was opened lazily
+    except OSError as error:
+        raise ValueError(f"{name} is damaged or cut short ({error}); copy or download the file again.") from error
     if image.mode.startswith("I"):
         # 16 bits: converting directly would clip everything above 255 to white.
         return Image.fromarray((np.asarray(image).clip(0, 65535) / 257).astype(np.uint8)).convert("RGB")
@@ -141,9 +181,16 @@ def _from_array(pixels: np.ndarray, name: str) -> Image.Image:
                 f"{name} has float pixels from {pixels.min():g} to {pixels.max():g}; expected [0, 1] or [0, 255]."
             )
         pixels = pixels * 255 if pixels.max() <= 1 else pixels
-        pixels = pixels.round().astype(np.uint8)
-    elif pixels.dtype != np.uint8:
-        return _to_rgb(Image.fromarray(pixels.astype(np.int32)), name)
+        pixels = pixels.round()
+    elif pixels.dtype == bool:
+        pixels = pixels * 255
+    elif pixels.dtype == np.uint16:
+        pixels = pixels / 257
+    elif not np.issubdtype(pixels.dtype, np.integer) or pixels.min() < 0 or pixels.max() > 255:
+        raise ValueError(
+            f"{name} has pixels of type {pixels.dtype}; expected uint8, uint16, or numbers from 0 to 255."
+        )
+    pixels = pixels.astype(np.uint8)
     return Image.fromarray(pixels.squeeze(2) if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels).convert("RGB")
 
 
@@ -159,19 +206,24 @@ def masks_to_tensor(masks: list[Any], size: tuple[int, int]) -> Tensor:
         `torch.Tensor` of shape `(len(masks), height, width)`: float32, 0 or 1.
 
     Raises:
-        ValueError: If a mask has more than one channel or cannot be read.
+        ValueError: If a mask has more than one channel, holds NaN, or cannot be read.
     """
     return torch.stack([torch.zeros(size) if mask is None else _mask_to_tensor(mask, size) for mask in masks])
 
 
 def _mask_to_tensor(mask: Any, size: tuple[int, int]) -> Tensor:
+    mask = _from_row(mask) if isinstance(mask, dict) else mask
     if isinstance(mask, (str, os.PathLike, bytes)):
         mask = _open(mask, "the mask" if isinstance(mask, bytes) else str(mask))
     if isinstance(mask, Image.Image):
         # Any colour but black counts, and palettes hold class numbers, not colours.
-        pixels = np.asarray(mask if mask.mode in ("P", "1") or mask.mode.startswith("I") else mask.convert("RGB"))
+        plain = mask.mode in ("1", "L", "P", "F") or mask.mode.startswith("I")
+        pixels = np.asarray(mask if plain else mask.convert("RGB"))
         mask = pixels.max(2) if pixels.ndim == 3 else pixels
-    anomalous = torch.as_tensor(np.asarray(mask) > 0)
+    mask = np.asarray(mask.detach().cpu().float() if isinstance(mask, Tensor) else mask)
+    if np.isnan(mask).any():
+        raise ValueError("a mask holds NaN; expected 0 where normal and anything above where anomalous.")
+    anomalous = torch.as_tensor(mask > 0)
     if anomalous.ndim != 2:
         raise ValueError(f"a mask has shape {tuple(anomalous.shape)}; expected (height, width).")
     resized = F.interpolate(anomalous[None, None].float(), size=size, mode="bilinear", antialias=True)

@@ -21,6 +21,7 @@ from transformers.utils import ModelOutput
 from .checkpoints_anomalyclip import (
     check_base_model,
     check_loading_info,
+    find_commit,
     find_prompts_file,
     hub_arguments,
     load_prompts_file,
@@ -28,7 +29,7 @@ from .checkpoints_anomalyclip import (
     readable_weights,
     save_prompts_file,
 )
-from .configuration_anomalyclip import AnomalyCLIPConfig
+from .configuration_anomalyclip import PAPER_PROMPT_DEPTH, AnomalyCLIPConfig
 from .losses_anomalyclip import glocal_loss
 from .prompt_ensemble_anomalyclip import ensemble_sentences
 
@@ -339,14 +340,16 @@ class AnomalyCLIPModel(PreTrainedModel):
 
     def __init__(self, config: AnomalyCLIPConfig, clip: CLIPModel | None = None):
         super().__init__(config)
-        config.check()
         if clip is None:
-            clip = CLIPModel._from_config(config.to_clip_config())
+            clip_config = config.to_clip_config()
+            clip = CLIPModel._from_config(clip_config, attn_implementation=config._attn_implementation)
         else:
+            config._attn_implementation = clip.config._attn_implementation
             for module in clip.modules():
                 module._is_hf_initialized = True  # post_init leaves the given weights alone
         self.clip = clip
         config.text_config, config.vision_config = clip.config.text_config, clip.config.vision_config  # one of each
+        config.check()
         if config.prompts == "learned":
             self.prompt_learner = AnomalyCLIPPromptLearner(config)
         else:
@@ -448,10 +451,13 @@ class AnomalyCLIPModel(PreTrainedModel):
         if self._cached_text is not None:
             cached_tower, cached_prompts, text_embeds = self._cached_text
             if cached_tower == tower and torch.equal(cached_prompts, prompts):
-                return text_embeds
-        with torch.inference_mode(False), torch.no_grad():  # so that a later forward may need gradients
-            self._cached_text = (tower, prompts.clone(), self._encode_prompts())
-        return self._cached_text[2]
+                return text_embeds.clone()  # what callers do to theirs stays with them
+        # Outside inference mode, so that a later forward may need gradients; in full precision whoever asks first.
+        full_precision = torch.autocast(prompts.device.type, enabled=False)
+        with torch.inference_mode(False), torch.no_grad(), full_precision:
+            text_embeds = self._encode_prompts()
+        self._cached_text = (tower, prompts.clone(), text_embeds)
+        return text_embeds.clone()
 
     def _encode_prompts(self) -> Tensor:
         token_embeds, end_positions = self.prompt_learner(self.clip.text_model.embeddings.token_embedding)
@@ -471,15 +477,21 @@ class AnomalyCLIPModel(PreTrainedModel):
             )
         if labels is not None and tuple(labels.shape) != shape[:1]:
             raise ValueError(f"labels has shape {tuple(labels.shape)}; expected ({shape[0]},), one label per image.")
-        if masks is None:
-            return
+        if labels is not None and not ((labels == 0) | (labels == 1)).all():
+            raise ValueError(f"labels are {labels.tolist()}; expected 0 (normal) and 1 (anomalous).")
+        if masks is not None:
+            self._check_masks(shape[0], labels, masks)
+
+    @staticmethod
+    def _check_masks(batch_size: int, labels: Tensor | None, masks: Tensor) -> None:
         if labels is None:
             raise ValueError("masks were given without labels; the loss needs both.")
-        if masks.ndim != 3 or masks.shape[0] != shape[0]:
-            raise ValueError(f"masks has shape {tuple(masks.shape)}; expected ({shape[0]}, height, width).")
-        if masks.numel() and masks.max() > 1:
+        if masks.ndim != 3 or masks.shape[0] != batch_size or not masks.numel():
+            raise ValueError(f"masks has shape {tuple(masks.shape)}; expected ({batch_size}, height, width).")
+        if not ((masks >= 0) & (masks <= 1)).all():
             raise ValueError(
-                f"masks go up to {masks.max().item()}; expected 0 and 1. AnomalyCLIPProcessor makes these."
+                f"masks go from {masks.min().item()} to {masks.max().item()}; expected 0 and 1. "
+                "AnomalyCLIPProcessor makes these."
             )
 
     # ------------------------------------------------------------------------------------------ loading and saving
@@ -518,13 +530,16 @@ class AnomalyCLIPModel(PreTrainedModel):
         ```
         """
         overrides = {name: kwargs.pop(name) for name in set(kwargs) & _own_settings()}
+        if os.path.isdir(clip_name_or_path):
+            clip_name_or_path = os.path.abspath(clip_name_or_path)  # prompts saved elsewhere must find it again
         clip, _ = _load_clip(clip_name_or_path, **kwargs)
 
         def load_tokenizer() -> Any:
             return tokenizer or AutoTokenizer.from_pretrained(clip_name_or_path, **hub_arguments(kwargs))
 
         overrides.setdefault("base_model_name_or_path", str(clip_name_or_path))
-        overrides.setdefault("base_model_revision", getattr(clip.config, "_commit_hash", None))
+        overrides.setdefault("base_model_revision", find_commit(clip_name_or_path, **kwargs))
+        overrides.setdefault("base_model_subfolder", kwargs.get("subfolder"))
         return cls.from_clip(clip, load_tokenizer, prompts=prompts, **overrides)
 
     @classmethod
@@ -537,11 +552,12 @@ class AnomalyCLIPModel(PreTrainedModel):
             clip ([`~transformers.CLIPModel`]): The CLIP; it is wrapped and frozen, not copied.
             load_tokenizer (`Callable`): Gives the CLIP's tokenizer; called only where token ids are not known already.
             prompts (`str`, *optional*, defaults to `"learned"`): `"learned"` or `"ensemble"`.
-            **overrides: Arguments of [`AnomalyCLIPConfig`].
+            **overrides: Arguments of [`AnomalyCLIPConfig`]; prompts go no deeper than the text tower by default.
 
         Returns:
             [`AnomalyCLIPModel`]: in evaluation mode, only the prompts trainable.
         """
+        overrides.setdefault("deep_prompt_depth", min(PAPER_PROMPT_DEPTH, clip.config.text_config.num_hidden_layers))
         # The words are tokenised by a configuration that needs no token ids.
         draft = AnomalyCLIPConfig.from_clip_config(clip.config, **{**overrides, "prompts": "ensemble"})
         if prompts == "learned" and draft.normal_token_ids is None:
@@ -550,7 +566,6 @@ class AnomalyCLIPModel(PreTrainedModel):
             overrides["normal_token_ids"] = tokenizer(normal_words)["input_ids"]
             overrides["abnormal_token_ids"] = tokenizer(abnormal_words)["input_ids"]
         config = AnomalyCLIPConfig.from_clip_config(clip.config, **{**overrides, "prompts": prompts})
-        config._attn_implementation = clip.config._attn_implementation
         model = cls(config, clip=clip)
         if prompts == "ensemble":
             tokenizer = load_tokenizer()
@@ -582,9 +597,11 @@ class AnomalyCLIPModel(PreTrainedModel):
             OSError: If a file is missing, cut short or unreadable; the message names it.
             ValueError: If tensors are missing, left over or of another shape than the configuration says.
         """
+        config = cls._load_config(pretrained_model_name_or_path, config, kwargs)
+        kwargs.pop("ignore_mismatched_sizes", None)  # a checkpoint that does not fit is never filled up
         prompts_file = find_prompts_file(pretrained_model_name_or_path, **kwargs)
         if prompts_file is not None:
-            return cls._from_prompts_file(prompts_file, pretrained_model_name_or_path, config, **kwargs)
+            return cls._from_prompts_file(prompts_file, config, **kwargs)
         wants_loading_info = kwargs.pop("output_loading_info", False)
         with readable_weights(pretrained_model_name_or_path):
             model, info = super().from_pretrained(
@@ -600,23 +617,27 @@ class AnomalyCLIPModel(PreTrainedModel):
         return (model, info) if wants_loading_info else model
 
     @classmethod
-    def _from_prompts_file(
-        cls, prompts_file: str, source: str, config: AnomalyCLIPConfig | None, **kwargs: Any
-    ) -> Any:
+    def _load_config(cls, source: Any, config: Any, kwargs: dict[str, Any]) -> AnomalyCLIPConfig:
+        """Load the configuration, and take the settings that override it out of `kwargs`."""
         overrides = {name: kwargs.pop(name) for name in set(kwargs) & _own_settings()}
-        if config is None:
-            config = AnomalyCLIPConfig.from_pretrained(source, **hub_arguments(kwargs))
+        if not isinstance(config, AnomalyCLIPConfig):
+            return AnomalyCLIPConfig.from_pretrained(config or source, **overrides, **hub_arguments(kwargs))
         for name, value in overrides.items():
             setattr(config, name, value)
+        return config
+
+    @classmethod
+    def _from_prompts_file(cls, prompts_file: str, config: AnomalyCLIPConfig, **kwargs: Any) -> Any:
         if config.base_model_name_or_path is None:
             raise ValueError(
-                f"{source} holds prompts only and its config.json names no base_model_name_or_path; add the CLIP's "
-                "Hub id or folder there, or save the model again with base_model_name_or_path=..."
+                f"{prompts_file} holds prompts only and its config.json names no base_model_name_or_path; add the "
+                "CLIP's Hub id or folder there, or save the model again with base_model_name_or_path=..."
             )
         # Where the prompts are says nothing about where their CLIP is.
         elsewhere = ("subfolder", "_commit_hash", "code_revision")
         clip_kwargs = {name: value for name, value in kwargs.items() if name not in elsewhere}
         clip_kwargs["revision"] = config.base_model_revision or "main"
+        clip_kwargs["subfolder"] = config.base_model_subfolder or ""
         clip, info = _load_clip(config.base_model_name_or_path, **clip_kwargs)
         check_base_model(config, clip.config)
         model = cls(config, clip=clip)
@@ -638,7 +659,8 @@ class AnomalyCLIPModel(PreTrainedModel):
             save_directory (`str` or `os.PathLike`): Folder; made where missing.
             *args: Passed on.
             prompts_only (`bool`, *optional*, defaults to `False`):
-                Write `prompts.safetensors` (about 170 KB for ViT-L/14) instead of all weights.
+                Write `prompts.safetensors` (about 170 KB for ViT-L/14) instead of all weights. The CLIP must be as it
+                was loaded: changes to it are not saved.
             base_model_name_or_path (`str`, *optional*):
                 The CLIP that loading shall put under the prompts. Defaults to the one the model was made from.
             **kwargs: As for [`~transformers.PreTrainedModel.save_pretrained`]; for a whole model only.
@@ -651,6 +673,8 @@ class AnomalyCLIPModel(PreTrainedModel):
             self.config.base_model_revision = None
         prepare_folder(save_directory, self.config, prompts_only)
         if prompts_only:
+            if args or kwargs:
+                raise ValueError(f"prompts_only=True does not take {', '.join(kwargs) or 'further arguments'}.")
             save_prompts_file(self, save_directory)
         else:
             super().save_pretrained(save_directory, *args, **kwargs)

@@ -13,7 +13,7 @@ from PIL import Image
 from transformers import Pipeline
 
 from .image_processing_anomalyclip import ImageSource, load_image
-from .processing_anomalyclip import to_pil
+from .processing_anomalyclip import check_thresholds, to_pil
 
 
 class AnomalyDetectionPipeline(Pipeline):
@@ -75,6 +75,7 @@ class AnomalyDetectionPipeline(Pipeline):
     ) -> tuple[dict, dict, dict]:
         if output not in (None, "pil", "json"):
             raise ValueError(f"output is {output!r}; expected 'pil' or 'json'.")
+        check_thresholds(0.5 if threshold is None else threshold, pixel_threshold)
         given = {"threshold": threshold, "pixel_threshold": pixel_threshold, "output": output}
         return {}, {}, {name: value for name, value in given.items() if value is not None}
 

@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageOps
@@ -59,10 +60,12 @@ class AnomalyCLIPProcessor(ProcessorMixin):
         if not isinstance(image_processor, CLIPImageProcessorPil):
             # Where torchvision is installed, a saved processor comes back with that backend, which rounds differently.
             image_processor = CLIPImageProcessorPil(**image_processor.to_dict())
+        if image_processor.size.get("height") is None or image_processor.size.get("width") is None:
+            raise ValueError(f"the image processor resizes to {image_processor.size}; expected a height and a width.")
         super().__init__(image_processor, **kwargs)
         if not (math.isfinite(smoothing_sigma) and smoothing_sigma >= 0):
             raise ValueError(f"smoothing_sigma is {smoothing_sigma}; expected a number of pixels, 0 or more.")
-        _check_thresholds(threshold, pixel_threshold)
+        check_thresholds(threshold, pixel_threshold)
         self.smoothing_sigma = smoothing_sigma
         self.threshold = threshold
         self.pixel_threshold = pixel_threshold
@@ -80,6 +83,25 @@ class AnomalyCLIPProcessor(ProcessorMixin):
         """
         height, width = config.input_size
         return cls(CLIPImageProcessorPil(size={"height": height, "width": width}, do_center_crop=False), **kwargs)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
+        """Load a processor; a model that was saved without one gets the one that fits its configuration.
+
+        Args:
+            pretrained_model_name_or_path (`str`): Hub id or folder.
+            **kwargs: As for [`~transformers.ProcessorMixin.from_pretrained`].
+
+        Returns:
+            [`AnomalyCLIPProcessor`]
+
+        Raises:
+            OSError: If there is neither a processor nor the configuration of a model.
+        """
+        try:
+            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        except OSError:
+            return cls.from_config(AnomalyCLIPConfig.from_pretrained(pretrained_model_name_or_path))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -108,18 +130,18 @@ class AnomalyCLIPProcessor(ProcessorMixin):
             FileNotFoundError: If a path does not exist.
             ValueError: If an image cannot be read, or the numbers of images and masks differ.
         """
-        sources: list[Any] = list(images) if isinstance(images, (list, tuple)) else [images]
+        sources = _as_list(images)
         if not sources:
             raise ValueError("images is empty; expected at least one image.")
         pictures = [load_image(source) for source in sources]
         features = self.image_processor(pictures, return_tensors=return_tensors)
         if masks is not None:
-            mask_list = list(masks) if isinstance(masks, (list, tuple)) else [masks]
+            mask_list = _as_list(masks)
             if len(mask_list) != len(pictures):
                 raise ValueError(
                     f"got {len(mask_list)} masks for {len(pictures)} images; give None for a normal image."
                 )
-            features["masks"] = masks_to_tensor(mask_list, self.size)
+            features.update(BatchFeature({"masks": masks_to_tensor(mask_list, self.size)}, tensor_type=return_tensors))
         return features
 
     def post_process_anomaly_detection(
@@ -154,7 +176,7 @@ class AnomalyCLIPProcessor(ProcessorMixin):
         """
         threshold = self.threshold if threshold is None else threshold
         pixel_threshold = self.pixel_threshold if pixel_threshold is None else pixel_threshold
-        _check_thresholds(threshold, pixel_threshold)
+        check_thresholds(threshold, pixel_threshold)
         scores, maps = outputs["image_scores"].detach().float().cpu(), outputs["anomaly_maps"].detach().float().cpu()
         if target_sizes is not None and len(target_sizes) != len(scores):
             raise ValueError(f"got {len(target_sizes)} target_sizes for {len(scores)} images; expected one per image.")
@@ -178,6 +200,13 @@ class AnomalyCLIPProcessor(ProcessorMixin):
                 }
             )
         return results
+
+
+def _as_list(items: Any) -> list[Any]:
+    """A list of one, or of what is in a list, tuple, column of a data set, or batch of masks."""
+    is_batch = isinstance(items, (np.ndarray, Tensor)) and items.ndim == 3 and items.shape[-1] != 3
+    is_sequence = isinstance(items, Sequence) and not isinstance(items, (str, bytes))
+    return list(items) if is_batch or is_sequence else [items]
 
 
 def gaussian_smooth(maps: Tensor, sigma: float) -> Tensor:
@@ -261,6 +290,7 @@ def draw_overlay(
     Returns:
         `PIL.Image.Image`: in mode RGB.
     """
+    # Pillow takes a function for float images only in the form of scale and offset.
     level = anomaly_map.point(lambda value: value * (255 / maximum) + 0).convert("L")
     colours = ImageOps.colorize(level, black="blue", mid="yellow", white="red")
     overlay = Image.composite(colours, image, level.point(lambda value: value * opacity))
@@ -271,11 +301,16 @@ def draw_overlay(
     return overlay
 
 
-def _check_thresholds(threshold: float, pixel_threshold: float | None) -> None:
+def check_thresholds(threshold: float, pixel_threshold: float | None) -> None:
+    """Refuse thresholds that make no sense.
+
+    Raises:
+        ValueError: naming the threshold, its value and what is allowed.
+    """
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold is {threshold}; expected a score from 0 to 1.")
     if pixel_threshold is not None and not (math.isfinite(pixel_threshold) and pixel_threshold >= 0):
         raise ValueError(f"pixel_threshold is {pixel_threshold}; expected a map value, 0 or more.")
 
 
-__all__ = ["AnomalyCLIPProcessor", "draw_overlay", "find_regions", "gaussian_smooth"]
+__all__ = ["AnomalyCLIPProcessor", "check_thresholds", "draw_overlay", "find_regions", "gaussian_smooth"]

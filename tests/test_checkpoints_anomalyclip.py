@@ -60,6 +60,54 @@ def test_the_two_forms_do_not_mix(on_clip, tmp_path):
         on_clip.save_pretrained(tmp_path, prompts_only=True)
 
 
+@pytest.fixture
+def hub_cache(clip_folder, tmp_path, monkeypatch):
+    """A cache as the Hub's client leaves it: branch `v2` of `someone/clip`, whose CLIP lies in a folder."""
+    repository = tmp_path / "hub" / "models--someone--clip"
+    for commit, branch in (("a" * 40, "main"), ("b" * 40, "v2")):
+        (repository / "refs").mkdir(parents=True, exist_ok=True)
+        (repository / "refs" / branch).write_text(commit)
+        if branch == "v2":
+            shutil.copytree(clip_folder, repository / "snapshots" / commit / "tower")
+    return str(tmp_path / "hub")
+
+
+def test_prompts_remember_revision_and_folder_of_their_clip(hub_cache, tmp_path):
+    model = AnomalyCLIPModel.from_clip_pretrained(
+        "someone/clip", revision="v2", subfolder="tower", cache_dir=hub_cache, deep_prompt_depth=3, image_size=40
+    )
+    assert model.config.base_model_revision == "b" * 40
+    model.save_pretrained(tmp_path / "prompts", prompts_only=True)
+    loaded = AnomalyCLIPModel.from_pretrained(tmp_path / "prompts", cache_dir=hub_cache)
+    assert torch.equal(maps_of(loaded), maps_of(model))
+
+
+def test_a_relative_clip_is_found_from_elsewhere(clip_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(clip_folder.parent)
+    model = AnomalyCLIPModel.from_clip_pretrained(clip_folder.name, deep_prompt_depth=3)
+    model.save_pretrained(tmp_path / "prompts", prompts_only=True)
+    monkeypatch.chdir(tmp_path)
+    assert AnomalyCLIPModel.from_pretrained("prompts").num_parameters() == model.num_parameters()
+
+
+def test_prompts_only_takes_nothing_it_would_ignore(on_clip, tmp_path):
+    with pytest.raises(ValueError, match="does not take push_to_hub"):
+        on_clip.save_pretrained(tmp_path, prompts_only=True, push_to_hub=True)
+
+
+def test_a_failing_save_leaves_the_old_prompts(on_clip, tmp_path, monkeypatch):
+    on_clip.save_pretrained(tmp_path, prompts_only=True)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def disk_full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("anomalyclip_hf.checkpoints_anomalyclip.save_file", disk_full)
+    with pytest.raises(OSError, match="No space left"):
+        on_clip.save_pretrained(tmp_path, prompts_only=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_whole_models_have_no_prompts_file(model_folder):
     assert find_prompts_file(model_folder) is None
 

@@ -61,7 +61,12 @@ def test_from_clip_config_takes_the_towers():
         ({"deep_prompt_depth": 4}, ["deep_prompt_depth is 4"]),
         ({"num_deep_prompt_tokens": 13}, ["num_deep_prompt_tokens is 13", "(12)"]),
         ({"num_prompt_tokens": 75}, ["79 positions", "has 77"]),
+        ({"image_size": [40]}, ["image_size is [40]"]),
         ({"temperature": 0}, ["temperature is 0"]),
+        ({"temperature": float("inf")}, ["temperature is inf", "expected"]),
+        ({"pixel_loss_weight": -1}, ["pixel_loss_weight is -1"]),
+        ({"abnormal_template": "damaged {x}"}, ["'damaged {x}'"]),
+        ({"normal_template": "thing"}, ["'thing'"]),
         ({"object_name": "screw"}, ["normal_token_ids is missing", "from_clip_pretrained"]),
         ({"text": {"vocab_size": 400}}, ["normal_token_ids is missing", "vocabulary of 400"]),
         ({"normal_token_ids": [1, 99999], "abnormal_token_ids": [1, 2]}, ["normal_token_ids is [1, 99999]", "49408"]),
@@ -73,6 +78,15 @@ def test_contradictions_are_named_in_one_line(settings, words):
     message = str(caught.value)
     assert "\n" not in message
     assert all(word in message for word in words), message
+
+
+def test_wrong_types_on_disk_are_named_in_one_line(tmp_path):
+    tiny_config().save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(path.read_text().replace('"dpam_layers": 4', '"dpam_layers": "many"'))
+    with pytest.raises(ValueError, match="dpam_layers") as caught:
+        AnomalyCLIPConfig.from_pretrained(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_wrong_types_are_refused():

@@ -111,9 +111,9 @@ def test_round_trip_through_a_folder(clip, prompts, tmp_path):
     assert loaded.config.feature_layers == [1, 3]
 
 
-def test_without_prompts_they_are_fresh():
-    model = convert_original_checkpoint(clip_state_dict(**SIZES | {"tl": 9}), None, image_size=32)
-    assert model.config.num_prompt_tokens == 12
+def test_without_prompts_they_are_fresh_and_no_deeper_than_the_text_tower(clip):
+    model = convert_original_checkpoint(clip, None, image_size=32)
+    assert (model.config.num_prompt_tokens, model.config.deep_prompt_depth) == (12, 4)
     assert model.prompt_learner.normal_prompt.std().item() == pytest.approx(0.02, rel=0.2)
 
 
@@ -149,6 +149,17 @@ def test_pickles_that_run_code_are_refused_and_not_run(clip, tmp_path, place, le
 def test_unknown_torchscript_is_refused(archive, prompts):
     with pytest.raises(OSError, match=r"ViT-tiny\.pt is a TorchScript archive.*--trust-torchscript"):
         convert_original_checkpoint(archive, prompts)
+
+
+def test_damaged_torchscript_is_named(archive, prompts, tmp_path):
+    import zipfile
+
+    damaged = tmp_path / "damaged.pt"
+    with zipfile.ZipFile(archive) as good, zipfile.ZipFile(damaged, "w") as bad:
+        for name in good.namelist():
+            bad.writestr(name, good.read(name) if not name.endswith("data.pkl") else b"no pickle")
+    with pytest.raises(OSError, match=r"damaged\.pt is a damaged TorchScript archive"):
+        convert_original_checkpoint(damaged, prompts, trust_torchscript=True)
 
 
 def test_published_torchscript_is_known_by_its_hash(archive, prompts, monkeypatch):
@@ -190,6 +201,16 @@ def test_files_cut_short(clip, prompts, tmp_path, ending, keep):
             "(7, 64), expected (256, 64)",
         ),
         (lambda s: s.update({"text_projection": torch.ones(3)}), "text_projection has shape (3,), expected 2 dimen"),
+        (lambda s: s.update({"ln_final.bias": 3}), "ln_final.bias is a int"),
+        (
+            lambda s: s.update({"ln_final.bias": torch.full((64,), float("nan"))}),
+            "ln_final.bias of shape (64,) holds NaN",
+        ),
+        (
+            lambda s: [s.pop(name) for name in list(s) if name.startswith("transformer.")],
+            "lacks transformer.resblocks.0",
+        ),
+        (lambda s: s.update({"visual.conv1.weight": torch.ones(32, 3, 8, 8)}), "width 32; expected a multiple"),
         (lambda s: s.update({"text_model.embeddings.x": torch.ones(3)}), "converted from its folder"),
     ],
 )
@@ -212,6 +233,14 @@ def test_clips_that_do_not_fit(clip, prompts, change, words):
             "ctx_neg has shape (1, 1, 5, 64), expected (1, 1, 6, 64)",
         ),
         (lambda s: s.update({"compound_prompts_text.1": torch.ones(3, 9)}), "has shape (3, 9), expected (3, 64)"),
+        (
+            lambda s: s.update(ctx_pos=torch.ones(2, 1, 6, 64)),
+            "ctx_pos has shape (2, 1, 6, 64), expected (1, 1, tokens",
+        ),
+        (lambda s: s.update(ctx_pos=torch.tensor(1.0)), "ctx_pos has shape ()"),
+        (lambda s: s.update(ctx_pos=5), "ctx_pos is a int"),
+        (lambda s: s.update(ctx_pos=torch.full((1, 1, 6, 64), float("inf"))), "infinite"),
+        (lambda s: s.update(prompt_learner=None), "prompt_learner is a NoneType"),
         (lambda s: s.pop("compound_prompts_text.1"), "numbered [0, 2]"),
     ],
 )

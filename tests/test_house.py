@@ -2,6 +2,7 @@
 """The structure that keeps the code readable and loadable from the Hub, checked on the source itself."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,7 @@ CLOSED_SET = [
     "pipeline_anomaly_detection",
 ]
 OPEN_SET = ["convert_anomalyclip_original_to_hf", "cli"]
-ALLOWED = {"torch", "numpy", "PIL", "transformers", "huggingface_hub", "safetensors"}
+ALLOWED = {"torch", "numpy", "PIL", "transformers", "huggingface_hub"}
 
 
 def imports_of(path: Path) -> list[tuple[int, str, bool]]:
@@ -64,6 +65,20 @@ def test_budgets():
     for path in PACKAGE.rglob("*.py"):
         lines = len(path.read_text().splitlines())
         assert lines <= (800 if path.stem.startswith("modeling") else 400), path.name
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                docstring = (ast.get_docstring(node, clean=False) or "").count("\n") + 1
+                assert node.end_lineno - node.lineno + 1 - docstring <= 45, f"{path.name}: {node.name}"
+
+
+def test_ci_runs_the_commands_of_the_readme():
+    root = PACKAGE.parent
+    blocks = re.findall(r"```bash\n(.*?)\n```", (root / "README.md").read_text(), re.S)
+    commands = [line for block in blocks for line in block.splitlines() if ".venv/bin" in line]
+    assert len(commands) == 2
+    ci = (root / ".ci" / "run").read_text()
+    assert commands[1] in ci.splitlines()
+    assert commands[0].split(" && ")[-1] in ci
 
 
 def test_everything_public_is_there():

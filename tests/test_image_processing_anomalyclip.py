@@ -109,6 +109,10 @@ def test_other_sources(tmp_path):
         assert_pixels(load_image(source), COLOUR)
     assert_pixels(load_image(GRADIENT[:, :, None]), GRADIENT)
     assert_pixels(load_image(GRADIENT.astype(np.uint16) * 257), GRADIENT)
+    assert_pixels(load_image(COLOUR.astype(np.uint16) * 257), COLOUR)
+    assert_pixels(load_image(COLOUR.astype(np.int64)), COLOUR)
+    assert_pixels(load_image(GRADIENT > 100), (GRADIENT > 100) * np.uint8(255))
+    assert_pixels(load_image(torch.tensor(GRADIENT / 255.0, dtype=torch.bfloat16, requires_grad=True)), GRADIENT, 1)
 
 
 @pytest.fixture
@@ -194,6 +198,10 @@ def test_too_many_pixels_are_refused_before_memory_is_taken(tmp_path):
 def test_nan_and_wild_floats():
     with pytest.raises(ValueError, match="NaN"):
         load_image(np.full((4, 4), np.nan))
+    with pytest.raises(ValueError, match="type complex128"):
+        load_image(np.zeros((4, 4), complex))
+    with pytest.raises(ValueError, match="type int64"):
+        load_image(np.full((4, 4), 70000))
     with pytest.raises(ValueError, match="float pixels from -1 to 0"):
         load_image(np.array([[0.0, -1.0]]))
 
@@ -202,6 +210,33 @@ def test_nan_and_wild_floats():
 def test_arrays_that_are_no_images(shape):
     with pytest.raises(ValueError, match="shape"):
         load_image(np.zeros(shape, np.uint8))
+
+
+def test_formats_that_start_other_programs_are_not_opened():
+    with pytest.raises(ValueError, match="not an image that Pillow can read"):
+        load_image(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n")
+
+
+def test_unreachable_address():
+    from huggingface_hub import close_session
+
+    close_session()
+    with pytest.raises(ValueError, match=r"127\.0\.0\.1:9/x\.png cannot be reached"):
+        load_image("http://127.0.0.1:9/x.png")
+
+
+def test_lazily_opened_images_are_named_when_damaged(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (60, 60, 3), dtype=np.uint8)
+    path = tmp_path / "lazy.png"
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(ValueError, match=r"lazy\.png is damaged"):
+        load_image(Image.open(path))
+
+
+def test_rows_without_content():
+    with pytest.raises(ValueError, match="expected 'bytes' or 'path'"):
+        load_image({"image": 3})
 
 
 def test_objects_that_are_no_images():
@@ -223,7 +258,20 @@ def test_masks_count_whatever_is_not_zero(tmp_path):
     deep = tmp_path / "deep.png"
     Image.fromarray(pixels.astype(np.uint16)).save(deep)
     colour = Image.fromarray(np.stack([pixels * 200, pixels * 0, pixels * 0], 2))
-    for mask in (pixels, torch.tensor(pixels), Image.fromarray(pixels), palette, path, deep, colour, pixels > 0):
+    row = {"bytes": None, "path": str(path)}
+    soft = Image.fromarray(pixels.astype(np.float32) / 2)
+    for mask in (
+        row,
+        soft,
+        pixels,
+        torch.tensor(pixels),
+        Image.fromarray(pixels),
+        palette,
+        path,
+        deep,
+        colour,
+        pixels > 0,
+    ):
         assert torch.equal(masks_to_tensor([mask], (6, 8))[0], expected)
 
 
@@ -237,6 +285,11 @@ def test_masks_are_resized_with_antialias_and_binary():
     thin = np.zeros((100, 100), np.uint8)
     thin[:, 50] = 255  # a tenth of a pixel at the new size is no pixel
     assert masks_to_tensor([thin], (10, 10)).sum() == 0
+
+
+def test_masks_with_nan_are_refused():
+    with pytest.raises(ValueError, match="NaN"):
+        masks_to_tensor([np.full((4, 4), np.nan)], (4, 4))
 
 
 def test_masks_with_channels_are_refused():

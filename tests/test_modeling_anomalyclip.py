@@ -1,6 +1,8 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+import copy
 import json
 import math
+import pickle
 
 import pytest
 import torch
@@ -214,6 +216,20 @@ def test_eager_and_sdpa_agree_without_warnings(model, caplog):
     torch.testing.assert_close(outputs["eager"].text_embeds, outputs["sdpa"].text_embeds, atol=2e-5, rtol=0)
 
 
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_attention_can_be_chosen_however_the_model_is_loaded(attention, model_folder, clip_folder, tmp_path):
+    loaded = [
+        AnomalyCLIPModel.from_pretrained(model_folder, attn_implementation=attention),
+        AutoModel.from_pretrained(model_folder, attn_implementation=attention),
+        AnomalyCLIPModel.from_clip_pretrained(str(clip_folder), attn_implementation=attention),
+    ]
+    loaded[-1].save_pretrained(tmp_path / "prompts", prompts_only=True)
+    loaded.append(AnomalyCLIPModel.from_pretrained(tmp_path / "prompts", attn_implementation=attention))
+    for model in loaded:
+        towers = (model, model.clip, model.clip.vision_model, model.clip.text_model)
+        assert [tower.config._attn_implementation for tower in towers] == [attention] * 4
+
+
 @torch.no_grad()
 def test_bfloat16_stays_near_float32():
     model = tiny_model(feature_layers=[2, 4])
@@ -256,10 +272,14 @@ def test_fresh_prompts_have_the_papers_deviation(clip_folder):
 
 
 @torch.no_grad()
-def test_text_embeddings_are_kept_until_something_changes(model):
+def test_text_embeddings_are_kept_until_something_changes(model, monkeypatch):
+    calls, encode = [], model._encode_prompts
+    monkeypatch.setattr(model, "_encode_prompts", lambda: calls.append(1) or encode())
     kept = model.get_text_embeds()
-    assert model.get_text_embeds() is kept
-    assert model(pixels()).text_embeds is kept
+    assert torch.equal(model(pixels()).text_embeds, kept)
+    model(pixels()).text_embeds.zero_()  # what a caller does to its copy stays there
+    assert torch.equal(model.get_text_embeds(), kept)
+    assert len(calls) == 1
     changes = {
         "in place": lambda: model.prompt_learner.normal_prompt.add_(0.1),
         "through .data": lambda: model.prompt_learner.deep_prompts.data.mul_(1.5),
@@ -271,8 +291,23 @@ def test_text_embeddings_are_kept_until_something_changes(model):
         change()
         changed = model.get_text_embeds()
         assert not torch.equal(changed, kept), name
-        torch.testing.assert_close(changed, model._encode_prompts(), msg=name)
+        torch.testing.assert_close(changed, encode(), msg=name)
         kept = changed
+
+
+@torch.no_grad()
+def test_text_embeddings_are_exact_even_when_autocast_asks_first(model):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = model(pixels()).text_embeds
+    torch.testing.assert_close(rounded, model._encode_prompts())
+
+
+@torch.no_grad()
+def test_models_can_be_copied_and_pickled(model):
+    expected = model(pixels()).anomaly_maps
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(other(pixels()).anomaly_maps, expected)
+        assert trainable(other) == PROMPT_NAMES
 
 
 def test_training_after_inference_mode(model):
@@ -286,15 +321,21 @@ def test_training_after_inference_mode(model):
 
 
 @torch.no_grad()
-def test_deep_prompts_overwrite_positions(model):
-    """Depth 3 is 2 layers, and what stood at the overwritten positions before layer 1 no longer counts."""
-    assert model.prompt_learner.deep_prompts.shape == (2, 4, 32)
-    before = model.get_text_embeds()
-    full = tiny_model(num_deep_prompt_tokens=12)
-    changed = full.get_text_embeds()
-    full.prompt_learner.deep_prompts[0].zero_()
-    assert not torch.equal(full.get_text_embeds(), changed)
-    assert before.shape == (2, 24)
+def test_deep_prompts_overwrite_positions_and_move_nothing(model):
+    """Depth 3 is 2 layers: what enters them differs from what left the layer before at positions 1 to 4 alone."""
+    layers = model.clip.text_model.encoder.layers
+    entered, left = [], []
+    for layer in layers:
+        layer.register_forward_pre_hook(lambda _, inputs: entered.append(inputs[0]))
+        layer.register_forward_hook(lambda _, inputs, output: left.append(output))
+    model.get_text_embeds()
+    deep_prompts = model.prompt_learner.deep_prompts
+    assert deep_prompts.shape == (2, 4, 32)
+    assert entered[0].shape == (2, 12 + 5, 32)
+    for index in (1, 2):
+        assert torch.equal(entered[index][:, 1:5], deep_prompts[index - 1].expand(2, -1, -1))
+        assert torch.equal(entered[index][:, :1], left[index - 1][:, :1])
+        assert torch.equal(entered[index][:, 5:], left[index - 1][:, 5:])
 
 
 @torch.no_grad()
@@ -354,8 +395,10 @@ def test_words_are_tokenised_by_the_clips_tokenizer(clip_folder):
                 "labels": torch.tensor([1]),
                 "masks": torch.full((1, 40, 40), 255.0),
             },
-            "masks go up to 255",
+            "masks go from 255.0 to 255.0",
         ),
+        ({"pixel_values": torch.zeros(1, 3, 40, 40), "labels": torch.tensor([2])}, "labels are [2]"),
+        ({"pixel_values": torch.zeros(1, 3, 40, 40), "labels": torch.tensor([0.5])}, "labels are [0.5]"),
     ],
 )
 def test_wrong_tensors_are_named(model, arguments, words):

@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from PIL import Image
 from scipy import ndimage
 from transformers import AutoProcessor, CLIPImageProcessorPil
@@ -43,6 +44,19 @@ def test_one_list_and_masks(processor, photo):
     assert features["pixel_values"].shape == (2, 3, 40, 40)
     assert features["masks"].sum((1, 2)).tolist() == [1600, 0]
     assert set(processor(images=photo)) == {"pixel_values"}
+
+
+def test_columns_batches_of_masks_and_numpy(processor, photo):
+    column = Dataset.from_dict({"image": [photo, photo]})["image"]
+    features = processor(images=column, masks=np.ones((2, 50, 80)), return_tensors="np")
+    assert features["pixel_values"].shape == (2, 3, 40, 40)
+    assert isinstance(features["masks"], np.ndarray)
+    assert features["masks"].shape == (2, 40, 40)
+
+
+def test_processors_without_a_fixed_size_are_refused():
+    with pytest.raises(ValueError, match="expected a height and a width"):
+        AnomalyCLIPProcessor(CLIPImageProcessorPil())
 
 
 def test_not_only_squares(photo):

@@ -1,12 +1,12 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """The command line, one file a verb. Nothing here imports torch before a verb runs, so that --help answers at once."""
 
-import logging
 import sys
 
 import typer
 
 from .convert import convert
+from .messages import complain
 from .predict import predict
 
 
@@ -23,14 +23,8 @@ app.command()(convert)
 
 def main() -> None:
     """Run the command line; a user's mistake ends in one line and exit code 2."""
-    logging.getLogger("transformers").setLevel(logging.ERROR)
     try:
         app()
-    except (OSError, ValueError, ImportError) as error:
-        fail(error)
-
-
-def fail(error: Exception) -> None:
-    """Say what went wrong in one line on standard error, and leave with exit code 2."""
-    print(f"anomalyclip: {' '.join(str(error).split())}", file=sys.stderr)
-    sys.exit(2)
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
+        complain(error)
+        sys.exit(2)

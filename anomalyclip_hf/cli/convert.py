@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from .files import whole_folder
+from .messages import quiet_transformers
 
 
 def convert(
@@ -41,6 +42,7 @@ def convert(
     from ..convert_anomalyclip_original_to_hf import convert_original_checkpoint
     from ..processing_anomalyclip import AnomalyCLIPProcessor
 
+    quiet_transformers()
     with whole_folder(output_dir) as folder:
         model = convert_original_checkpoint(
             clip,

@@ -5,6 +5,7 @@ import glob
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,31 +19,42 @@ def is_url(name: str) -> bool:
     return name.startswith(("http://", "https://"))
 
 
-def find_images(names: list[str]) -> list[str]:
+def find_images(names: list[str], output_dir: Path) -> list[str]:
     """Expand files, folders (with all below), globs and URLs into images, each once, in the order given.
+
+    Args:
+        names (`list[str]`): What the user named.
+        output_dir (`Path`): Results of an earlier run in it are no inputs.
 
     Raises:
         FileNotFoundError: If a name leads to nothing, or a folder holds no image.
     """
-    found: dict[str, None] = {}
+    found: dict[str, str] = {}  # by what it really is, so that two ways to one file count once
     for name in names:
         if is_url(name):
-            found[name] = None
-        elif Path(name).is_dir():
-            images = sorted(path for path in Path(name).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-            if not images:
-                raise FileNotFoundError(
-                    f"{name} holds no images; expected files ending in {', '.join(sorted(IMAGE_SUFFIXES))}."
-                )
-            found.update((str(path), None) for path in images)
-        elif Path(name).exists():
-            found[name] = None
-        else:
-            matches = sorted(glob.glob(name, recursive=True))
-            if not matches:
-                raise FileNotFoundError(f"{name} does not exist and matches no file; check the path.")
-            found.update((match, None) for match in matches if Path(match).is_file())
-    return list(found)
+            found.setdefault(name, name)
+            continue
+        for path in _find_files(name, output_dir.resolve()):
+            found.setdefault(str(path.resolve()), str(path))
+    return list(found.values())
+
+
+def _find_files(name: str, output_dir: Path) -> list[Path]:
+    if Path(name).is_dir():
+        images = [path for path in sorted(Path(name).rglob("*")) if _is_image(path, output_dir)]
+        if not images:
+            raise FileNotFoundError(f"{name} holds no images; expected {', '.join(sorted(IMAGE_SUFFIXES))} files.")
+        return images
+    files = [Path(name)] if Path(name).exists() else [Path(match) for match in sorted(glob.glob(name, recursive=True))]
+    files = [path for path in files if not path.is_dir()]
+    if not files:
+        raise FileNotFoundError(f"{name} does not exist and matches no file; check the path.")
+    return files
+
+
+def _is_image(path: Path, output_dir: Path) -> bool:
+    is_result = output_dir in path.resolve().parents
+    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and not path.name.startswith(".") and not is_result
 
 
 def output_stems(images: list[str]) -> dict[str, str]:
@@ -50,20 +62,15 @@ def output_stems(images: list[str]) -> dict[str, str]:
     files = [Path(image).resolve() for image in images if not is_url(image)]
     common = os.path.commonpath([file.parent for file in files]) if files else ""
     relative = {image: _relative_path(image, common) for image in images}
+    endings = Counter(path.with_suffix("") for path in relative.values())
     stems: dict[str, str] = {}
-    taken: set[str] = set()
     for image, path in relative.items():
-        same_stem = sum(other.with_suffix("") == path.with_suffix("") for other in relative.values())
-        stem = (
-            str(path.with_suffix(""))
-            if same_stem == 1
-            else str(path).replace(path.suffix, path.suffix.replace(".", "_"))
-        )
+        is_alone = endings[path.with_suffix("")] == 1
+        stem = path.with_suffix("") if is_alone else path.with_name(f"{path.stem}_{path.suffix[1:]}")
         candidate, number = stem, 2
-        while candidate in taken:
-            candidate, number = f"{stem}_{number}", number + 1
-        taken.add(candidate)
-        stems[image] = candidate
+        while str(candidate) in stems.values():
+            candidate, number = stem.with_name(f"{stem.name}_{number}"), number + 1
+        stems[image] = str(candidate)
     return stems
 
 
@@ -78,7 +85,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Give a path to write to; the file moves to `path` when the block ends well and is gone when it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # The ending stays, since image formats are chosen by it.
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    partial = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
     try:
         yield partial
         partial.replace(path)

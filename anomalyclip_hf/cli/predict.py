@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .files import find_images, output_stems, whole_file
+from .messages import complain, quiet_transformers
 
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def predict(
     Per image: NAME_overlay.png and NAME_map.tiff (float32, one value per pixel), with --pixel-threshold NAME_mask.png;
     and one scores.csv. An image that cannot be read is named in one line, and the exit code is 2.
     """
-    sources = find_images(images)
+    sources = find_images(images, output_dir)
     stems = output_stems(sources)
     output_dir.mkdir(parents=True, exist_ok=True)
     pipe = _load_pipeline(model, device, dtype, threshold, pixel_threshold)
@@ -70,7 +71,9 @@ def predict(
         for row in _with_progress(_score(pipe, sources, stems, output_dir, batch_size, on_error), len(sources)):
             rows.append(row)
     finally:
-        _write_scores(rows, output_dir / "scores.csv")
+        rows.sort(key=lambda row: sources.index(row["image"]))
+        if rows:
+            _write_scores(rows, output_dir / "scores.csv")
     print(json.dumps(rows, indent=2)) if as_json else _print_table(rows, output_dir)
     if any(row["error"] for row in rows):
         raise typer.Exit(2)
@@ -86,9 +89,10 @@ def _load_pipeline(
     from ..assets import DEFAULT_MODEL, DEFAULT_MODEL_NOTE
 
     try:
-        torch.empty(0, device=device or "cpu")
+        torch.zeros(1, device=device or "cpu").item()
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device {device} is not there; expected cpu, cuda, cuda:1 or mps. ({error})") from error
+        raise ValueError(f"--device {device} is not there; expected cpu, cuda, cuda:1 or mps.") from error
+    quiet_transformers()
     register()
     if not model:
         print(DEFAULT_MODEL_NOTE, file=sys.stderr)
@@ -113,8 +117,7 @@ def _score(
         except (OSError, ValueError) as error:
             if on_error is OnError.fail:
                 raise
-            print(f"anomalyclip: {error}", file=sys.stderr)
-            yield {**dict.fromkeys(SCORE_COLUMNS), "image": source, "error": str(error)}
+            yield {**dict.fromkeys(SCORE_COLUMNS), "image": source, "error": complain(error)}
         if len(batch) == batch_size:
             yield from _score_batch(pipe, batch, stems, output_dir)
             batch = []
@@ -163,7 +166,7 @@ def _with_progress(rows: Iterator[dict[str, Any]], total: int) -> Iterator[dict[
 
 
 def _write_scores(rows: list[dict[str, Any]], path: Path) -> None:
-    with whole_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+    with whole_file(path) as partial, partial.open("w", newline="", errors="backslashreplace") as file:
         writer = csv.DictWriter(file, SCORE_COLUMNS)
         writer.writeheader()
         for row in rows:
@@ -172,12 +175,14 @@ def _write_scores(rows: list[dict[str, Any]], path: Path) -> None:
 
 def _print_table(rows: list[dict[str, Any]], output_dir: Path) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("image", "score", "label")
     for row in rows:
         if row["error"] is None:
-            table.add_row(row["image"], f"{row['score']:.3f}", row["label"])
+            name = row["image"].encode(errors="backslashreplace").decode()
+            table.add_row(escape(name), f"{row['score']:.3f}", row["label"])
     console = Console()
     console.print(table)
-    console.print(f"Heat maps and scores.csv are in {output_dir}", highlight=False)
+    console.print(f"Heat maps and scores.csv are in {output_dir}", highlight=False, markup=False)

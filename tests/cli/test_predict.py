@@ -1,12 +1,14 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 
 from anomalyclip_hf.cli import app, main
@@ -69,6 +71,64 @@ def test_globs_duplicates_and_equal_names(run, tmp_path):
     assert maps == {"x/part_png_map.tiff", "x/part_jpg_map.tiff", "y/part_map.tiff"}
 
 
+def test_results_of_an_earlier_run_are_no_inputs(run, tmp_path):
+    write_images(tmp_path / "out", ["a.png"])
+    write_images(tmp_path, ["b.png"])
+    for _ in range(2):
+        code, out, _ = run(tmp_path, "--json")
+        assert code == 0
+        assert [Path(row["image"]).name for row in json.loads(out)] == ["b.png"]
+
+
+def test_one_file_named_twice_counts_once(run, tmp_path, monkeypatch):
+    write_images(tmp_path / "in", ["a.png"])
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = run("in/a.png", "./in/../in/a.png", tmp_path / "in", "--json")
+    assert code == 0
+    assert len(json.loads(out)) == 1
+
+
+def test_rows_stand_in_the_order_of_the_inputs(run, tmp_path):
+    write_images(tmp_path / "in", ["a.png", "c.png"])
+    (tmp_path / "in" / "b.png").touch()
+    _, out, _ = run(tmp_path / "in", "--json")
+    assert [Path(row["image"]).name for row in json.loads(out)] == ["a.png", "b.png", "c.png"]
+
+
+def test_odd_names(run, tmp_path):
+    write_images(tmp_path / "in", ["[red]b.png", "[/x].png", "sp ace.png", "x.png/inner.png", "ö.png"])
+    (tmp_path / "in" / "bad.png").write_bytes(b"[/x]")
+    os.rename(tmp_path / "in" / "ö.png", os.fsencode(tmp_path / "in") + b"/\xff.png")
+    code, out, _ = run(tmp_path / "in")
+    assert code == 2
+    assert "[/x].png" in out.replace("\n", "")
+    assert len((tmp_path / "out" / "scores.csv").read_text().splitlines()) == 7
+
+
+def test_a_wrong_option_keeps_earlier_scores(run, tmp_path):
+    write_images(tmp_path / "in", ["a.png"])
+    run(tmp_path / "in")
+    before = (tmp_path / "out" / "scores.csv").read_bytes()
+    code, _, err = run(tmp_path / "in", "--pixel-threshold", -1)
+    assert code == 2
+    assert "pixel_threshold is -1" in err
+    assert (tmp_path / "out" / "scores.csv").read_bytes() == before
+
+
+def test_a_model_saved_without_processor_gets_one(run, tmp_path, model_folder):
+    (model_folder / "processor_config.json").unlink()
+    write_images(tmp_path / "in", ["a.png"])
+    assert run(tmp_path / "in")[0] == 0
+
+
+def test_an_unreachable_url_does_not_cost_the_others(run, tmp_path):
+    write_images(tmp_path / "in", ["a.png"])
+    code, _, err = run("http://127.0.0.1:9/x.png", tmp_path / "in")
+    assert code == 2
+    assert "127.0.0.1:9/x.png cannot be reached" in err
+    assert "a_overlay.png" in written(tmp_path)
+
+
 def test_masks_regions_and_json(run, tmp_path):
     write_images(tmp_path / "in", ["a.png"])
     code, out, _ = run(tmp_path / "in", "--pixel-threshold", 0, "--json", "--threshold", 0)
@@ -112,6 +172,7 @@ def test_on_error_fail_stops_and_keeps_what_was_done(run, tmp_path):
         (["empty_folder"], "empty_folder holds no images"),
         (["a.png", "--threshold", "3"], "threshold is 3.0"),
         (["a.png", "--device", "warp"], "warp"),
+        (["a.png", "--device", "meta"], "meta"),
     ],
 )
 def test_mistakes_end_in_one_line_and_code_2(run, tmp_path, monkeypatch, arguments, words):
@@ -139,6 +200,12 @@ def test_models_that_cannot_be_read(run, tmp_path, model_folder):
     code, _, err = run(tmp_path / "in")
     assert code == 2
     assert f"{model_folder} are damaged or cut short" in err
+    config = model_folder / "config.json"
+    config.write_text(config.read_text().replace('"dpam_layers": 4', '"dpam_layers": "many"'))
+    code, _, err = run(tmp_path / "in")
+    assert code == 2
+    assert "dpam_layers" in err
+    assert len(err.strip().splitlines()) == 1
     code, _, err = run(tmp_path / "in", "--model", tmp_path / "no_model", model=False)
     assert code == 2
     assert "no_model" in err
@@ -155,7 +222,7 @@ def test_nothing_is_left_half_written(run, tmp_path, monkeypatch):
     code, _, err = run(tmp_path / "in")
     assert code == 2
     assert "No space left on device" in err
-    assert written(tmp_path) == {"scores.csv"}
+    assert written(tmp_path) == set()
 
 
 def test_the_demonstration_model_says_what_it_is(run, tmp_path):
@@ -202,4 +269,12 @@ def test_help_names_every_option_of_the_docs():
     for option in ("--output-dir", "--model", "--threshold", "--pixel-threshold", "--batch-size", "--device",
                    "--dtype", "--on-error", "--json"):  # fmt: skip
         assert option in text
-        assert option in documented
+    parameters = [
+        option
+        for command in typer.main.get_command(app).commands.values()
+        for parameter in command.params
+        for option in parameter.opts
+        if option.startswith("--") and option != "--help"
+    ]
+    assert len(parameters) > 15
+    assert [option for option in parameters if option not in documented] == []
