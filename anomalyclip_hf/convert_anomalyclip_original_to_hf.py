@@ -251,52 +251,45 @@ def _rename(name: str, tensor: Tensor, source: str) -> list[tuple[str, Tensor]]:
 
 def _clip_config(state: State, source: str) -> AnomalyCLIPConfig:
     """Read the sizes of a CLIP off the shapes of a few tensors."""
-
-    def shape(name: str, dimensions: int) -> tuple[int, ...]:
-        if name not in state:
-            raise ValueError(f"{source} lacks {name}; expected the state dict of one of OpenAI's vision transformers.")
-        if state[name].ndim != dimensions:
-            raise ValueError(
-                f"{source}: {name} has shape {tuple(state[name].shape)}, expected {dimensions} dimensions."
-            )
-        return tuple(state[name].shape)
-
-    def layers(prefix: str) -> int:
-        numbers = {name.split(".")[prefix.count(".") + 1] for name in state if name.startswith(prefix + ".")}
-        if not numbers:
-            raise ValueError(f"{source} lacks {prefix}.0; expected at least one layer.")
-        return len(numbers)
-
-    def heads(width: int) -> int:
-        if width % HEAD_SIZE:
-            raise ValueError(
-                f"{source} has a tower of width {width}; expected a multiple of the head size {HEAD_SIZE}."
-            )
-        return width // HEAD_SIZE
-
-    vision_width, _, _, patch_size = shape("visual.conv1.weight", 4)
-    grid = math.isqrt(shape("visual.positional_embedding", 2)[0] - 1)
-    vocab_size, text_width = shape("token_embedding.weight", 2)
+    vision_width, _, _, patch_size = _shape(state, "visual.conv1.weight", 4, source)
+    grid = math.isqrt(_shape(state, "visual.positional_embedding", 2, source)[0] - 1)
+    vocab_size, text_width = _shape(state, "token_embedding.weight", 2, source)
     return AnomalyCLIPConfig(
         prompts="ensemble",  # needs no token ids, whatever the vocabulary
-        projection_dim=shape("text_projection", 2)[1],
+        projection_dim=_shape(state, "text_projection", 2, source)[1],
         vision_config={
-            "hidden_size": vision_width,
-            "intermediate_size": 4 * vision_width,
-            "num_hidden_layers": layers("visual.transformer.resblocks"),
-            "num_attention_heads": heads(vision_width),
+            **_tower_sizes(state, "visual.transformer.resblocks", vision_width, source),
             "patch_size": patch_size,
             "image_size": grid * patch_size,
         },
         text_config={
+            **_tower_sizes(state, "transformer.resblocks", text_width, source),
             "vocab_size": vocab_size,
-            "hidden_size": text_width,
-            "intermediate_size": 4 * text_width,
-            "num_hidden_layers": layers("transformer.resblocks"),
-            "num_attention_heads": heads(text_width),
-            "max_position_embeddings": shape("positional_embedding", 2)[0],
+            "max_position_embeddings": _shape(state, "positional_embedding", 2, source)[0],
         },
     )
+
+
+def _shape(state: State, name: str, dimensions: int, source: str) -> tuple[int, ...]:
+    if name not in state:
+        raise ValueError(f"{source} lacks {name}; expected the state dict of one of OpenAI's vision transformers.")
+    if state[name].ndim != dimensions:
+        raise ValueError(f"{source}: {name} has shape {tuple(state[name].shape)}, expected {dimensions} dimensions.")
+    return tuple(state[name].shape)
+
+
+def _tower_sizes(state: State, prefix: str, width: int, source: str) -> dict[str, int]:
+    numbers = {name.split(".")[prefix.count(".") + 1] for name in state if name.startswith(prefix + ".")}
+    if not numbers:
+        raise ValueError(f"{source} lacks {prefix}.0; expected at least one layer.")
+    if width % HEAD_SIZE:
+        raise ValueError(f"{source} has a tower of width {width}; expected a multiple of the head size {HEAD_SIZE}.")
+    return {
+        "hidden_size": width,
+        "intermediate_size": 4 * width,
+        "num_hidden_layers": len(numbers),
+        "num_attention_heads": width // HEAD_SIZE,
+    }
 
 
 # ------------------------------------------------------------------------------------------------------------ prompts
