@@ -274,7 +274,7 @@ def to_pil(values: Tensor) -> Image.Image:
 def draw_overlay(
     image: Image.Image,
     anomaly_map: Image.Image,
-    maximum: float,
+    maximum: float | None = None,
     regions: Sequence[dict[str, Any]] | None = None,
     opacity: float = 0.7,
 ) -> Image.Image:
@@ -283,13 +283,16 @@ def draw_overlay(
     Args:
         image (`PIL.Image.Image`): In mode RGB.
         anomaly_map (`PIL.Image.Image`): In mode F, of the same size.
-        maximum (`float`): Map value that is drawn in full red: the number of tapped layers.
+        maximum (`float`, *optional*): Map value that is drawn in full red. Defaults to the map's own peak, which shows
+            where to look first and says nothing about how much is wrong: that is the score.
         regions (`list[dict]`, *optional*): Their boxes are drawn.
         opacity (`float`, *optional*, defaults to 0.7): Of the heat map at the maximum, in [0, 1].
 
     Returns:
         `PIL.Image.Image`: in mode RGB.
     """
+    if maximum is None:
+        maximum = max(anomaly_map.getextrema()[1], 1e-12)
     # Pillow takes a function for float images only in the form of scale and offset.
     level = anomaly_map.point(lambda value: value * (255 / maximum) + 0).convert("L")
     colours = ImageOps.colorize(level, black="blue", mid="yellow", white="red")

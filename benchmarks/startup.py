@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 
-IMAGE = Path(__file__).parents[1] / "examples" / "images" / "gear_scratched.png"
+IMAGE = Path(__file__).parents[1] / "examples" / "images" / "corrugated_stained.png"
 COMMAND_LINE = "import sys; sys.argv = ['anomalyclip', *sys.argv[1:]]; from anomalyclip_hf.cli import main; main()"
 
 

@@ -139,9 +139,7 @@ def _score_batch(
     results = pipe([picture for _, picture in batch], batch_size=len(batch))
     for (source, picture), result in zip(batch, results, strict=True):
         stem = output_dir / stems[source]
-        overlay = draw_overlay(
-            picture, result["anomaly_map"], len(pipe.model.config.feature_layers), result["regions"]
-        )
+        overlay = draw_overlay(picture, result["anomaly_map"], regions=result["regions"])
         outputs = {"overlay.png": overlay, "map.tiff": result["anomaly_map"], "mask.png": result["mask"]}
         for ending, image in outputs.items():
             if image is not None:
