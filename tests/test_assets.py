@@ -43,10 +43,7 @@ def test_its_words_are_those_of_its_tokenizer():
 
 def test_it_is_the_default_of_the_task(pipe):
     assert PIPELINE_REGISTRY.check_task("anomaly-detection")[1]["default"]["model"] == (DEFAULT_MODEL, None)
-    assert (
-        pipe.model.config.to_dict()["vision_config"]
-        == AnomalyCLIPModel.from_pretrained(DEFAULT_MODEL).config.vision_config.to_dict()
-    )
+    assert pipe.model.name_or_path == DEFAULT_MODEL
 
 
 @pytest.mark.parametrize("name", ["corrugated_stained", "foam_holed", "solar_cell_cracked"])
