@@ -291,10 +291,10 @@ def draw_overlay(
     Returns:
         `PIL.Image.Image`: in mode RGB.
     """
-    if maximum is None:
-        maximum = max(anomaly_map.getextrema()[1], 1e-12)
+    peak = float(anomaly_map.getextrema()[1]) if maximum is None else maximum  # type: ignore[arg-type]
+    scale = 255 / max(peak, 1e-12)
     # Pillow takes a function for float images only in the form of scale and offset.
-    level = anomaly_map.point(lambda value: value * (255 / maximum) + 0).convert("L")
+    level = anomaly_map.point(lambda value: value * scale + 0).convert("L")
     colours = ImageOps.colorize(level, black="blue", mid="yellow", white="red")
     overlay = Image.composite(colours, image, level.point(lambda value: value * opacity))
     draw = ImageDraw.Draw(overlay)
