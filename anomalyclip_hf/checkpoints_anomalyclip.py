@@ -35,21 +35,22 @@ def hub_arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return {name: kwargs[name] for name in HUB_ARGUMENTS if kwargs.get(name) is not None}
 
 
-def find_prompts_file(source: str | os.PathLike | None, **kwargs: Any) -> str | None:
-    """Find the prompts of a prompts-only checkpoint.
+def find_file(source: str | os.PathLike | None, name: str, **kwargs: Any) -> str | None:
+    """Find one file of a checkpoint, where it has one.
 
     Args:
         source (`str` or `os.PathLike`, *optional*): Hub id or folder.
+        name (`str`): Of the file, such as `prompts.safetensors`.
         **kwargs: Those of `from_pretrained`; `revision`, `subfolder`, `token`, `cache_dir` and the like are used.
 
     Returns:
-        `str` or `None`: path of the file, `None` where the checkpoint is a whole model.
+        `str` or `None`: path of the file, `None` where the checkpoint has none.
     """
     if source is None:
         return None
     return cached_file(
         source,
-        PROMPTS_FILE,
+        name,
         **hub_arguments(kwargs),
         _raise_exceptions_for_gated_repo=False,
         _raise_exceptions_for_missing_entries=False,
@@ -211,4 +212,4 @@ def prepare_folder(folder: str | os.PathLike, config: AnomalyCLIPConfig, prompts
     Path(folder).mkdir(parents=True, exist_ok=True)
 
 
-__all__ = ["PROMPTS_FILE", "check_loading_info", "find_prompts_file", "load_prompts_file", "save_prompts_file"]
+__all__ = ["PROMPTS_FILE", "check_loading_info", "find_file", "load_prompts_file", "save_prompts_file"]

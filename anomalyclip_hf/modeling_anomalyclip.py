@@ -19,10 +19,11 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import ModelOutput
 
 from .checkpoints_anomalyclip import (
+    PROMPTS_FILE,
     check_base_model,
     check_loading_info,
     find_commit,
-    find_prompts_file,
+    find_file,
     hub_arguments,
     load_prompts_file,
     prepare_folder,
@@ -599,7 +600,7 @@ class AnomalyCLIPModel(PreTrainedModel):
         """
         config = cls._load_config(pretrained_model_name_or_path, config, kwargs)
         kwargs.pop("ignore_mismatched_sizes", None)  # a checkpoint that does not fit is never filled up
-        prompts_file = find_prompts_file(pretrained_model_name_or_path, **kwargs)
+        prompts_file = find_file(pretrained_model_name_or_path, PROMPTS_FILE, **kwargs)
         if prompts_file is not None:
             return cls._from_prompts_file(prompts_file, config, **kwargs)
         wants_loading_info = kwargs.pop("output_loading_info", False)

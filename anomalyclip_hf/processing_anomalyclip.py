@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
 from transformers import BatchFeature, CLIPImageProcessorPil, ProcessorMixin
+from transformers.utils import PROCESSOR_NAME
 
+from .checkpoints_anomalyclip import find_file, hub_arguments
 from .configuration_anomalyclip import AnomalyCLIPConfig
 from .image_processing_anomalyclip import ImageSource, load_image, masks_to_tensor
 
@@ -101,7 +103,10 @@ class AnomalyCLIPProcessor(ProcessorMixin):
         try:
             return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         except OSError:
-            return cls.from_config(AnomalyCLIPConfig.from_pretrained(pretrained_model_name_or_path))
+            hub_kwargs = hub_arguments(kwargs)
+            if find_file(pretrained_model_name_or_path, PROCESSOR_NAME, **hub_kwargs) is not None:
+                raise  # there is one, and it cannot be read
+            return cls.from_config(AnomalyCLIPConfig.from_pretrained(pretrained_model_name_or_path, **hub_kwargs))
 
     @property
     def size(self) -> tuple[int, int]:

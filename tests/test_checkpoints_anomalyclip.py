@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from anomalyclip_hf import AnomalyCLIPModel
-from anomalyclip_hf.checkpoints_anomalyclip import PROMPTS_FILE, find_prompts_file
+from anomalyclip_hf.checkpoints_anomalyclip import PROMPTS_FILE, find_file
 from conftest import tiny_model
 
 
@@ -109,7 +109,7 @@ def test_a_failing_save_leaves_the_old_prompts(on_clip, tmp_path, monkeypatch):
 
 
 def test_whole_models_have_no_prompts_file(model_folder):
-    assert find_prompts_file(model_folder) is None
+    assert find_file(model_folder, PROMPTS_FILE) is None
 
 
 # ------------------------------------------------------------------------------------------------- bad checkpoints
@@ -121,7 +121,7 @@ def rewrite(path, change) -> None:
     save_file(tensors, path, metadata={"format": "pt"})
 
 
-def one_line_error(folder, error, *words):
+def assert_one_line_error(folder, error, *words):
     with pytest.raises(error) as caught:
         AnomalyCLIPModel.from_pretrained(folder)
     message = str(caught.value)
@@ -131,18 +131,18 @@ def one_line_error(folder, error, *words):
 
 def test_missing_tensor(model_folder):
     rewrite(model_folder / "model.safetensors", lambda tensors: tensors.pop("prompt_learner.normal_prompt"))
-    one_line_error(model_folder, ValueError, str(model_folder), "lacks 1", "prompt_learner.normal_prompt")
+    assert_one_line_error(model_folder, ValueError, str(model_folder), "lacks 1", "prompt_learner.normal_prompt")
 
 
 def test_extra_tensor(model_folder):
     rewrite(model_folder / "model.safetensors", lambda tensors: tensors.update(surplus=torch.zeros(1)))
-    one_line_error(model_folder, ValueError, "holds unexpected 1", "surplus")
+    assert_one_line_error(model_folder, ValueError, "holds unexpected 1", "surplus")
 
 
 def test_tensor_of_another_shape(model_folder):
     name = "prompt_learner.normal_prompt"
     rewrite(model_folder / "model.safetensors", lambda tensors: tensors.update({name: torch.zeros(3, 32)}))
-    one_line_error(model_folder, ValueError, f"{name} has shape (3, 32), expected (12, 32)")
+    assert_one_line_error(model_folder, ValueError, f"{name} has shape (3, 32), expected (12, 32)")
 
 
 def test_a_plain_clip_is_not_taken_for_a_trained_model(clip_folder, tmp_path):
@@ -155,7 +155,7 @@ def test_a_plain_clip_is_not_taken_for_a_trained_model(clip_folder, tmp_path):
 def test_whole_model_cut_short(model_folder, keep):
     weights = model_folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:keep])
-    one_line_error(model_folder, OSError, str(model_folder), "damaged or cut short")
+    assert_one_line_error(model_folder, OSError, str(model_folder), "damaged or cut short")
 
 
 @pytest.mark.parametrize("keep", [0, 4, 60, -10])
@@ -163,7 +163,7 @@ def test_prompts_cut_short(on_clip, tmp_path, keep):
     on_clip.save_pretrained(tmp_path, prompts_only=True)
     weights = tmp_path / PROMPTS_FILE
     weights.write_bytes(weights.read_bytes()[:keep])
-    one_line_error(tmp_path, OSError, PROMPTS_FILE, "damaged or cut short")
+    assert_one_line_error(tmp_path, OSError, PROMPTS_FILE, "damaged or cut short")
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_prompts_that_do_not_fit(clip_folder, tmp_path, change, words):
         tmp_path, prompts_only=True
     )
     rewrite(tmp_path / PROMPTS_FILE, change)
-    one_line_error(tmp_path, ValueError, PROMPTS_FILE, words)
+    assert_one_line_error(tmp_path, ValueError, PROMPTS_FILE, words)
 
 
 def test_prompts_whose_clip_is_gone(clip_folder, tmp_path):
@@ -200,7 +200,7 @@ def test_prompts_meet_another_clip_than_theirs(clip_folder, model, tmp_path):
     model.clip.save_pretrained(tmp_path / "other")
     path = tmp_path / "prompts" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": str(tmp_path / "other")}))
-    one_line_error(tmp_path / "prompts", ValueError, "text_config.vocab_size 49408", "expected")
+    assert_one_line_error(tmp_path / "prompts", ValueError, "text_config.vocab_size 49408", "expected")
 
 
 def test_settings_can_be_overridden_in_both_forms(on_clip, tmp_path):
@@ -215,4 +215,4 @@ def test_settings_can_be_overridden_in_both_forms(on_clip, tmp_path):
 def test_a_config_that_contradicts_itself_on_disk(model_folder):
     path = model_folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"feature_layers": [30]}))
-    one_line_error(model_folder, ValueError, "feature_layers is [30]")
+    assert_one_line_error(model_folder, ValueError, "feature_layers is [30]")

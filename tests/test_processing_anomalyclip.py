@@ -183,6 +183,15 @@ def test_everything_is_in_one_file(processor, tmp_path):
         assert type(loaded.image_processor) is CLIPImageProcessorPil
 
 
+def test_a_damaged_processor_is_not_replaced_by_defaults(processor, tmp_path):
+    tiny_config().save_pretrained(tmp_path)
+    assert AnomalyCLIPProcessor.from_pretrained(tmp_path).smoothing_sigma == 4.0
+    processor.save_pretrained(tmp_path)
+    (tmp_path / "processor_config.json").write_text("{")
+    with pytest.raises(OSError, match="processor_config"):
+        AnomalyCLIPProcessor.from_pretrained(tmp_path)
+
+
 def test_another_backend_is_replaced_by_the_reference():
     class OtherBackend:
         """Stands for the torchvision one, with which a saved processor comes back where that is installed."""
