@@ -19,9 +19,12 @@ from torch import Tensor
 MAX_PIXELS = 178_956_970  # where Pillow itself takes a file for a decompression bomb
 MAX_FILE_BYTES = 1_000_000_000
 MAX_DOWNLOAD_BYTES = 100_000_000
+JPEG_MASK_THRESHOLD = 127  # for loaders; the paper's authors take every value above 0
 DOWNLOAD_TIMEOUT = 60.0  # seconds, for the whole file
 # Not all that Pillow knows: some formats start other programs.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # with these a TIFF or BigTIFF begins
 
 ImageSource = str | os.PathLike | bytes | dict | Image.Image | np.ndarray | Tensor
 
@@ -128,17 +131,45 @@ def _decode(content: bytes, name: str) -> Image.Image:
             image = Image.open(io.BytesIO(content), formats=FORMATS)
             _check_pixels(image, name)
             image.load()
-            return ImageOps.exif_transpose(image)
+            upright = ImageOps.exif_transpose(image)
+            upright.format = image.format  # a copy forgets it
+            return upright
     except ImageTooLargeError:
         raise
     except Image.DecompressionBombError as error:
         raise ImageTooLargeError(f"{name} is too large: {error}; make it smaller or cut it into tiles.") from error
     except UnidentifiedImageError as error:
+        if content.startswith(TIFF_STARTS):
+            return _decode_tiff(content, name)
         raise ValueError(
             f"{name} is not an image that Pillow can read; expected PNG, JPEG, TIFF, BMP or WebP."
         ) from error
     except Exception as error:  # damaged files make Pillow raise almost anything
         raise ValueError(f"{name} is damaged or cut short ({error}); copy or download the file again.") from error
+
+
+def _decode_tiff(content: bytes, name: str) -> Image.Image:
+    """Read a TIFF that Pillow refuses, as one of three channels that calls itself grey (CVC-ClinicDB)."""
+    try:
+        import tifffile
+    except ImportError as error:
+        raise ImportError(f"{name} needs tifffile; install it with `pip install tifffile`.") from error
+    try:
+        with tifffile.TiffFile(io.BytesIO(content)) as file:
+            page: Any = file.pages[0]
+            if page.imagewidth * page.imagelength > MAX_PIXELS:
+                raise ImageTooLargeError(
+                    f"{name} is too large: {page.imagewidth}x{page.imagelength} px, the limit is {MAX_PIXELS}; make "
+                    "it smaller or cut it into tiles."
+                )
+            pixels = page.asarray()
+    except ImageTooLargeError:
+        raise
+    except Exception as error:  # damaged files make tifffile raise almost anything
+        raise ValueError(f"{name} is damaged or cut short ({error}); copy or download the file again.") from error
+    if page.axes.startswith("S"):
+        pixels = np.moveaxis(pixels, 0, -1)
+    return _from_array(pixels[..., :3] if pixels.ndim == 3 else pixels, name)
 
 
 class ImageTooLargeError(ValueError):
@@ -212,22 +243,42 @@ def masks_to_tensor(masks: list[Any], size: tuple[int, int]) -> Tensor:
 
 
 def _mask_to_tensor(mask: Any, size: tuple[int, int]) -> Tensor:
-    mask = _from_row(mask) if isinstance(mask, dict) else mask
-    if isinstance(mask, (str, os.PathLike, bytes)):
-        mask = _open(mask, "the mask" if isinstance(mask, bytes) else str(mask))
-    if isinstance(mask, Image.Image):
-        # Any colour but black counts, and palettes hold class numbers, not colours.
-        plain = mask.mode in ("1", "L", "P", "F") or mask.mode.startswith("I")
-        pixels = np.asarray(mask if plain else mask.convert("RGB"))
-        mask = pixels.max(2) if pixels.ndim == 3 else pixels
-    mask = np.asarray(mask.detach().cpu().float() if isinstance(mask, Tensor) else mask)
-    if np.isnan(mask).any():
-        raise ValueError("a mask holds NaN; expected 0 where normal and anything above where anomalous.")
-    anomalous = torch.as_tensor(mask > 0)
+    if isinstance(mask, (np.ndarray, Tensor)):
+        mask = np.asarray(mask.detach().cpu().float() if isinstance(mask, Tensor) else mask)
+        if np.isnan(mask).any():
+            raise ValueError("a mask holds NaN; expected 0 where normal and anything above where anomalous.")
+        anomalous = mask > 0
+    else:
+        anomalous = load_mask(mask)
     if anomalous.ndim != 2:
-        raise ValueError(f"a mask has shape {tuple(anomalous.shape)}; expected (height, width).")
-    resized = F.interpolate(anomalous[None, None].float(), size=size, mode="bilinear", antialias=True)
+        raise ValueError(f"a mask has shape {anomalous.shape}; expected (height, width).")
+    resized = F.interpolate(torch.as_tensor(anomalous)[None, None].float(), size=size, mode="bilinear", antialias=True)
     return (resized[0, 0] > 0.5).float()
 
 
-__all__ = ["load_image", "masks_to_tensor"]
+def load_mask(source: Any, jpeg_threshold: int = 0) -> np.ndarray:
+    """Open ground truth of any format and mode that Pillow reads; any colour but black counts as anomalous.
+
+    Args:
+        source: A path, the bytes of a file, a PIL image, or a row of `datasets` as `{"bytes", "path"}`.
+        jpeg_threshold (`int`, *optional*, defaults to 0):
+            Value from 0 to 254 above which a pixel of a JPEG counts, since its coding leaves grey around every edge.
+
+    Returns:
+        `numpy.ndarray` of shape `(height, width)`: bool, True where anomalous.
+
+    Raises:
+        FileNotFoundError: If the path does not exist.
+        ValueError: If it is no image, damaged or too large; one line that names it.
+    """
+    source = _from_row(source) if isinstance(source, dict) else source
+    if isinstance(source, (str, os.PathLike, bytes)):
+        source = _open(source, "the mask" if isinstance(source, bytes) else str(source))
+    # Palettes hold class numbers, not colours.
+    is_plain = source.mode in ("1", "L", "P", "F") or source.mode.startswith("I")
+    pixels = np.asarray(source if is_plain else source.convert("RGB"))
+    anomalous: np.ndarray = np.greater(pixels, jpeg_threshold if source.format in ("JPEG", "MPO") else 0)
+    return anomalous.any(2) if anomalous.ndim == 3 else anomalous
+
+
+__all__ = ["JPEG_MASK_THRESHOLD", "load_image", "load_mask", "masks_to_tensor"]

@@ -6,6 +6,7 @@ import sys
 import typer
 
 from .convert import convert
+from .datasets import datasets
 from .messages import complain
 from .predict import predict
 
@@ -19,6 +20,7 @@ app = typer.Typer(
 )
 app.command()(predict)
 app.command()(convert)
+app.add_typer(datasets, name="datasets")
 
 
 def main() -> None:

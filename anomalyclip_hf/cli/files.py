@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-
-IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
+from ..data.files import IMAGE_SUFFIXES, is_image_name
 
 
 def is_url(name: str) -> bool:
@@ -54,7 +53,7 @@ def _find_files(name: str, output_dir: Path) -> list[Path]:
 
 def _is_image(path: Path, output_dir: Path) -> bool:
     is_result = output_dir in path.resolve().parents
-    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and not path.name.startswith(".") and not is_result
+    return is_image_name(path.name) and path.is_file() and not is_result
 
 
 def output_stems(images: list[str]) -> dict[str, str]:

@@ -1,0 +1,114 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+"""`anomalyclip datasets`: which data sets are known, what is found under a folder, and what is wrong with it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..data.catalogue import CATALOGUE
+from ..data.readers import ANOMALOUS, NORMAL
+from ..data.scanning import find_dataset, scan
+from .messages import complain, parse_columns
+
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..data.checking import CheckReport
+
+datasets = typer.Typer(invoke_without_command=True)
+SHOWN = 10  # files of each kind; the rest are counted
+
+
+@datasets.callback()
+def list_datasets(
+    context: typer.Context,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder with data sets: say which are there, and in which layout.")
+    ] = None,
+) -> None:
+    """List the data sets that are known by name, and check one that was downloaded."""
+    if context.invoked_subcommand is not None:
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    if data_dir is not None and not data_dir.is_dir():
+        raise FileNotFoundError(
+            f"{data_dir} does not exist or is no folder; name the folder that holds the data sets."
+        )
+    table = Table("name", "domain", "title", "licence")
+    table.add_column("test: normal / anomalous" if data_dir else "page", overflow="fold")
+    for name, entry in CATALOGUE.items():
+        last = entry.page if data_dir is None else _describe_found(name, data_dir)
+        table.add_row(name, entry.domain, entry.title, entry.licence, last)
+    console = Console()
+    console.print(table)
+    console.print("Also csv, jsonl, parquet and hub: see docs/datasets.md.", highlight=False)
+
+
+def _describe_found(name: str, data_dir: Path) -> str:
+    folder = find_dataset(name, data_dir)
+    if folder is None:
+        return ""
+    try:
+        scanned = scan(name, folder)
+    except (OSError, ValueError) as error:
+        return f"[red]{complain(error)}[/red]"
+    labels = [row.label for row in scanned.rows if row.split == "test"]
+    counts = f"{labels.count(NORMAL)} / {labels.count(ANOMALOUS)}"
+    return f"{counts} in {scanned.root.relative_to(data_dir)} ({scanned.reader.name})"
+
+
+@datasets.command()
+def check(
+    name: Annotated[str, typer.Argument(help="A name that `anomalyclip datasets` lists; or csv, jsonl.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where it was unpacked.")],
+    category: Annotated[str | None, typer.Option(help="Only this one.")] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="Of a table, OURS=THEIRS, as image=file; repeat for more.")
+    ] = None,
+) -> None:
+    """Open every file of a data set: counts per category, empty masks, unpaired files, unreadable images.
+
+    The exit code is 1 when an evaluation would be surprised.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    from ..data.checking import check as check_files
+
+    scanned = scan(name, folder, parse_columns(column), category)
+    console = Console()
+    console.print(f"{scanned.entry.title}, read as {scanned.reader.name} from {scanned.root}", highlight=False)
+    errors = Console(stderr=True)
+    report = check_files(scanned, track(scanned.rows, "Opening", console=errors, transient=True))
+    _print_counts(report, console)
+    for problem in scanned.problems:
+        complain(problem)
+    findings = {
+        "empty masks": report.empty_masks,
+        "anomalous images without mask": report.unpaired,
+        "masks of another size than their image": report.other_size,
+        "unreadable files": report.unreadable,
+        "image files that belong to no row": report.unused,
+    }
+    for title, found in findings.items():
+        console.print(f"{len(found)} {title}", highlight=False)
+        for line in found[:SHOWN]:
+            console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+        if len(found) > SHOWN:
+            console.print(f"  … and {len(found) - SHOWN} more", highlight=False)
+    if scanned.problems or not report.is_clean:
+        raise typer.Exit(1)
+
+
+def _print_counts(report: "CheckReport", console: "Console") -> None:
+    from rich.table import Table
+
+    table = Table("split", "category", "normal", "anomalous", "unknown")
+    for split, category in sorted({key[:2] for key in report.counts}):
+        counts = (str(report.counts[split, category, label]) for label in (NORMAL, ANOMALOUS, None))
+        table.add_row(split, category, *counts)
+    console.print(table)

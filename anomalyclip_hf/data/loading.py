@@ -1,0 +1,224 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+"""`load_anomaly_dataset`: any of the catalogue's data sets, or one's own, with the same columns."""
+
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from ..image_processing_anomalyclip import JPEG_MASK_THRESHOLD
+from .catalogue import CATALOGUE
+from .features import AnomalyImage, AnomalyMask
+from .readers import GOOD, NORMAL, parse_label
+from .scanning import TABLE_NAMES, Scan, fingerprint, scan
+
+
+LABEL_NAMES = ("normal", "anomalous")
+STORED = ("hub", "parquet")  # already data sets: columns instead of files
+COLUMNS = ("image", "mask", "label", "category", "defect_type", "path")
+
+
+def load_anomaly_dataset(
+    name: str,
+    data_dir: str | os.PathLike,
+    split: str = "test",
+    category: str | None = None,
+    streaming: bool = False,
+    *,
+    columns: Mapping[str, str] | None = None,
+    jpeg_mask_threshold: int = JPEG_MASK_THRESHOLD,
+    cache_dir: str | os.PathLike | None = None,
+    **hub_options: Any,
+) -> datasets.Dataset | datasets.IterableDataset:
+    """Load a data set for anomaly detection from where it was unpacked.
+
+    Images stay where they are and are opened when a row is read. The table of rows is cached by `datasets` and made
+    anew when a file was added, removed or changed.
+
+    Args:
+        name (`str`): A name that `anomalyclip datasets` lists; or `folder`, `csv`, `jsonl`, `parquet`, `hub`.
+        data_dir (`str` or `os.PathLike`):
+            The unpacked folder, or one or two levels above it; for a table the file; for `hub` the repository's id.
+        split (`str`, *optional*, defaults to `"test"`): `"test"`, or `"train"` where there is one.
+        category (`str`, *optional*): Only this category.
+        streaming (`bool`, *optional*, defaults to `False`): Give an `IterableDataset` and write no cache.
+        columns (`Mapping[str, str]`, *optional*):
+            Of tables and stored data sets: our name (`image`, `mask`, `label`, `category`, …) to theirs.
+        jpeg_mask_threshold (`int`, *optional*, defaults to 127):
+            Value from 0 to 254 above which a pixel of a JPEG mask is anomalous. The paper's authors use 0.
+        cache_dir (`str` or `os.PathLike`, *optional*): Instead of the cache of `datasets`.
+        **hub_options: For `hub`: `revision`, `token` and what else [`~datasets.load_dataset`] takes.
+
+    Returns:
+        [`~datasets.Dataset`] or [`~datasets.IterableDataset`] with the columns `image` (RGB), `mask` (mode L, 0 and
+        255; None for normal images and where there is none), `label` (`ClassLabel`: normal, anomalous; None where
+        unknown), `category`, `defect_type` (`"good"` for normal) and `path` (below the folder).
+
+    Raises:
+        FileNotFoundError: If the folder, or the layout in it, is not there; says where to get the data set.
+        ValueError: If name, category, split or columns are unknown, or files contradict each other.
+
+    Example:
+    ```python
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> from anomalyclip_hf import load_anomaly_dataset
+
+    >>> folder = Path(tempfile.mkdtemp()) / "bolts"
+    >>> for kind in ("good", "scratch"):
+    ...     (folder / kind).mkdir(parents=True)
+    ...     Image.new("L", (8, 6)).save(folder / kind / "000.png")
+    >>> dataset = load_anomaly_dataset("folder", folder, cache_dir=folder.parent / "cache")
+    >>> dataset["path"][:], dataset["label"][:], dataset["defect_type"][:]
+    (['good/000.png', 'scratch/000.png'], [0, 1], ['good', 'scratch'])
+
+    ```
+    """
+    if name in STORED:
+        stored = _load_stored(name, str(data_dir), split, streaming, hub_options)
+        rows = _standardise(stored, str(data_dir), split, dict(columns or {}), jpeg_mask_threshold)
+        return rows if category is None else rows.filter(lambda value: value == category, input_columns="category")
+    if hub_options:
+        raise ValueError(f"unknown options {', '.join(hub_options)}; only hub takes more.")
+    scanned = scan(name, data_dir, dict(columns or {}), category)
+    for problem in scanned.problems:
+        warnings.warn(problem, stacklevel=2)
+    splits = sorted({row.split for row in scanned.rows})
+    if split not in splits:
+        raise ValueError(f"{name} has no split {split!r} in {scanned.root}; expected one of {', '.join(splits)}.")
+    builder = AnomalyDataset(
+        scanned=scanned,
+        config_name=name,
+        data_dir=str(scanned.root.resolve()),
+        files=fingerprint(scanned.rows),
+        jpeg_mask_threshold=jpeg_mask_threshold,
+        cache_dir=None if cache_dir is None else str(cache_dir),
+    )
+    if streaming:
+        return builder.as_streaming_dataset(split)
+    builder.download_and_prepare(verification_mode="no_checks")
+    return builder.as_dataset(split)
+
+
+@dataclass
+class AnomalyDatasetConfig(datasets.BuilderConfig):
+    """What a cached table depends on, besides its folder."""
+
+    files: str = ""
+    jpeg_mask_threshold: int = JPEG_MASK_THRESHOLD
+
+
+class AnomalyDataset(datasets.GeneratorBasedBuilder):
+    """Writes the rows of a [`Scan`] as a data set; images by reference."""
+
+    BUILDER_CONFIG_CLASS = AnomalyDatasetConfig
+    BUILDER_CONFIGS = [AnomalyDatasetConfig(name=name) for name in (*CATALOGUE, *TABLE_NAMES)]
+
+    def __init__(self, *args: Any, scanned: Scan, **kwargs: Any):
+        self.scanned = scanned
+        super().__init__(*args, **kwargs)
+
+    def _info(self) -> datasets.DatasetInfo:
+        entry = self.scanned.entry
+        return datasets.DatasetInfo(
+            description=f"{entry.title}, read as {self.scanned.reader.name}",
+            homepage=entry.page,
+            license=entry.licence,
+            features=features(self.config.jpeg_mask_threshold),
+        )
+
+    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
+        records: dict[str, list[dict[str, Any]]] = {}
+        for row in self.scanned.rows:
+            record = {
+                "image": str(row.image.absolute()),
+                "mask": None if row.mask is None else str(row.mask.absolute()),
+                "label": row.label,
+                "category": row.category,
+                "defect_type": row.defect_type,
+                "path": self.scanned.path_of(row),
+            }
+            records.setdefault(row.split, []).append(record)
+        return [
+            datasets.SplitGenerator(name=split, gen_kwargs={"records": rows})
+            for split, rows in sorted(records.items())
+        ]
+
+    def _generate_examples(self, records: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+        for record in records:
+            yield record["path"], record
+
+
+def features(jpeg_mask_threshold: int = JPEG_MASK_THRESHOLD) -> datasets.Features:
+    """The columns that every data set has."""
+    return datasets.Features(
+        {
+            "image": AnomalyImage(),
+            "mask": AnomalyMask(jpeg_threshold=jpeg_mask_threshold),
+            "label": datasets.ClassLabel(names=list(LABEL_NAMES)),
+            "category": datasets.Value("string"),
+            "defect_type": datasets.Value("string"),
+            "path": datasets.Value("string"),
+        }
+    )
+
+
+def _load_stored(
+    name: str, source: str, split: str, streaming: bool, hub_options: dict[str, Any]
+) -> datasets.Dataset | datasets.IterableDataset:
+    if name == "hub":
+        return datasets.load_dataset(source, split=split, streaming=streaming, **hub_options)
+    files = {split: _parquet_files(Path(source), split)}
+    return datasets.load_dataset("parquet", data_files=files, split=split, streaming=streaming)
+
+
+def _standardise(
+    stored: datasets.Dataset | datasets.IterableDataset,
+    source: str,
+    split: str,
+    columns: dict[str, str],
+    jpeg_mask_threshold: int,
+) -> datasets.Dataset | datasets.IterableDataset:
+    """Bring a data set of the Hub or of Parquet files to our columns."""
+    theirs = {ours: columns.get(ours, ours) for ours in COLUMNS}
+    found = stored.column_names or []
+    if lacking := [theirs[ours] for ours in ("image", "label") if theirs[ours] not in found]:
+        raise ValueError(f"{source} lacks {', '.join(lacking)}; it has {', '.join(found)}. Map them with columns=.")
+    label_names = getattr(stored.features[theirs["label"]], "names", None)
+    for ours in ("image", "mask"):
+        if theirs[ours] in found:
+            stored = stored.cast_column(theirs[ours], datasets.Image(decode=False))
+
+    def standardise(row: dict[str, Any], number: int) -> dict[str, Any]:
+        given = {ours: row.get(column) for ours, column in theirs.items()}
+        word = given["label"]
+        if label_names is not None and word is not None:
+            word = label_names[word]
+        label = parse_label(None if word is None else str(word), f"{source}, row {number}")
+        kind = given["defect_type"] or ("anomaly" if label else None)
+        return {
+            "image": given["image"],
+            "mask": None if label == NORMAL else given["mask"],
+            "label": label,
+            "category": given["category"] or Path(source).stem,
+            "defect_type": GOOD if label == NORMAL else kind,
+            "path": given["path"] or (given["image"] or {}).get("path") or f"{split}/{number}",
+        }
+
+    columns_of_ours = features(jpeg_mask_threshold)
+    return stored.map(standardise, with_indices=True, remove_columns=found, features=columns_of_ours)
+
+
+def _parquet_files(path: Path, split: str) -> list[str]:
+    if path.is_file():
+        return [str(path)]
+    files = sorted(path.rglob("*.parquet"))
+    of_split = [file for file in files if split in file.relative_to(path).as_posix()] or files
+    if not of_split:
+        raise FileNotFoundError(f"{path} holds no .parquet files.")
+    return [str(file) for file in of_split]
