@@ -16,6 +16,8 @@ from .version import __version__
 if TYPE_CHECKING:
     from .configuration_anomalyclip import AnomalyCLIPConfig
     from .convert_anomalyclip_original_to_hf import convert_original_checkpoint
+    from .data.loading import load_anomaly_dataset
+    from .metrics.anomaly_detection import AnomalyDetectionMetric
     from .modeling_anomalyclip import AnomalyCLIPModel
     from .pipeline_anomaly_detection import AnomalyDetectionPipeline
     from .processing_anomalyclip import AnomalyCLIPProcessor
@@ -25,7 +27,9 @@ _MODULE_OF = {
     "AnomalyCLIPModel": "modeling_anomalyclip",
     "AnomalyCLIPProcessor": "processing_anomalyclip",
     "AnomalyDetectionPipeline": "pipeline_anomaly_detection",
+    "AnomalyDetectionMetric": "metrics.anomaly_detection",
     "convert_original_checkpoint": "convert_anomalyclip_original_to_hf",
+    "load_anomaly_dataset": "data.loading",
 }
 
 
@@ -67,8 +71,10 @@ __all__ = [
     "AnomalyCLIPConfig",
     "AnomalyCLIPModel",
     "AnomalyCLIPProcessor",
+    "AnomalyDetectionMetric",
     "AnomalyDetectionPipeline",
     "__version__",
     "convert_original_checkpoint",
+    "load_anomaly_dataset",
     "register",
 ]

@@ -79,6 +79,7 @@ def path_inside(folder: Path, name: str, source: Path) -> Path:
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or PureWindowsPath(name).drive or ".." in path.parts:
         raise ValueError(
-            f"{source} names {name!r}, which leads out of {folder}; expected paths below it. Correct or remove the file."
+            f"{source} names {name!r}, which leads out of {folder}; expected paths below it. Correct or "
+            "remove the file."
         )
     return folder / path
