@@ -277,8 +277,8 @@ def load_mask(source: Any, jpeg_threshold: int = 0) -> np.ndarray:
     # Palettes hold class numbers, not colours.
     is_plain = source.mode in ("1", "L", "P", "F") or source.mode.startswith("I")
     pixels = np.asarray(source if is_plain else source.convert("RGB"))
-    anomalous: np.ndarray = np.greater(pixels, jpeg_threshold if source.format in ("JPEG", "MPO") else 0)
-    return anomalous.any(2) if anomalous.ndim == 3 else anomalous
+    strongest = pixels.max(2) if pixels.ndim == 3 else pixels
+    return strongest > (jpeg_threshold if source.format in ("JPEG", "MPO") else 0)
 
 
 __all__ = ["JPEG_MASK_THRESHOLD", "load_image", "load_mask", "masks_to_tensor"]

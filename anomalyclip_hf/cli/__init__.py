@@ -7,6 +7,7 @@ import typer
 
 from .convert import convert
 from .datasets import datasets
+from .evaluate import evaluate
 from .messages import complain
 from .predict import predict
 
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 app.command()(predict)
 app.command()(convert)
+app.command()(evaluate)
 app.add_typer(datasets, name="datasets")
 
 

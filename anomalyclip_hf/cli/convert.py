@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .files import whole_folder
+from ..atomic_files import whole_folder
 from .messages import quiet_transformers
 
 

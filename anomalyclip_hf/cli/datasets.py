@@ -9,7 +9,8 @@ import typer
 from ..data.catalogue import CATALOGUE
 from ..data.readers import ANOMALOUS, NORMAL
 from ..data.scanning import find_dataset, scan
-from .messages import complain, parse_columns
+from .messages import complain
+from .options import ColumnOption, parse_columns
 
 
 if TYPE_CHECKING:
@@ -66,9 +67,7 @@ def check(
     name: Annotated[str, typer.Argument(help="A name that `anomalyclip datasets` lists; or csv, jsonl.")],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where it was unpacked.")],
     category: Annotated[str | None, typer.Option(help="Only this one.")] = None,
-    column: Annotated[
-        list[str] | None, typer.Option(help="Of a table, OURS=THEIRS, as image=file; repeat for more.")
-    ] = None,
+    column: ColumnOption = None,
 ) -> None:
     """Open every file of a data set: counts per category, empty masks, unpaired files, unreadable images.
 

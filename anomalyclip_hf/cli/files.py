@@ -1,13 +1,9 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Reading what the user named, and writing files that appear whole or not at all."""
+"""Finding the images that the user named, and names for what is written about them."""
 
 import glob
 import os
-import shutil
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from ..data.files import IMAGE_SUFFIXES, is_image_name
@@ -77,37 +73,3 @@ def _relative_path(image: str, common: str) -> Path:
     if is_url(image):
         return Path(image.split("?")[0].rstrip("/").rsplit("/", 1)[-1])
     return Path(image).resolve().relative_to(common)
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Give a path to write to; the file moves to `path` when the block ends well and is gone when it does not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The ending stays, since image formats are chosen by it.
-    partial = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-@contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """Give a folder to write to; it moves to `path` when the block ends well and is gone when it does not.
-
-    Raises:
-        FileExistsError: If `path` is a file or a folder that is not empty.
-    """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise FileExistsError(f"{path} exists already and is not an empty folder; choose another output folder.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=path.parent))
-    try:
-        yield partial
-        partial.chmod(0o755)
-        if path.exists():
-            path.rmdir()
-        partial.replace(path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

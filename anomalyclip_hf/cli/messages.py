@@ -11,18 +11,6 @@ def complain(problem: Exception | str) -> str:
     return line
 
 
-def parse_columns(pairs: list[str] | None) -> dict[str, str]:
-    """Read `OURS=THEIRS` pairs.
-
-    Raises:
-        ValueError: naming the pair that has no `=`.
-    """
-    for pair in pairs or ():
-        if "=" not in pair:
-            raise ValueError(f"--column {pair}: expected OURS=THEIRS, as image=file.")
-    return dict(pair.split("=", 1) for pair in pairs or ())
-
-
 def quiet_transformers() -> None:
     """Leave only errors of transformers; its progress bars and reports would hide the one line that matters."""
     from transformers.utils import logging

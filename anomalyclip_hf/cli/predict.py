@@ -5,14 +5,24 @@ import csv
 import json
 import sys
 from collections.abc import Iterator
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .files import find_images, output_stems, whole_file
+from ..atomic_files import whole_file
+from .files import find_images, output_stems
 from .messages import complain, quiet_transformers
+from .options import (
+    BatchSizeOption,
+    DeviceOption,
+    Dtype,
+    DtypeOption,
+    ModelOption,
+    OnError,
+    OnErrorOption,
+    check_device,
+)
 
 
 if TYPE_CHECKING:
@@ -21,40 +31,20 @@ if TYPE_CHECKING:
 SCORE_COLUMNS = ("image", "score", "label", "height", "width", "regions", "error")
 
 
-class OnError(StrEnum):
-    """What to do about an image that cannot be read."""
-
-    skip = "skip"
-    fail = "fail"
-
-
-class Dtype(StrEnum):
-    """Precision of weights and activations; maps are always float32."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-
-
 def predict(
     images: Annotated[list[str], typer.Argument(help="Files, folders, globs or URLs.", show_default=False)],
     output_dir: Annotated[Path, typer.Option(help="Where overlays, maps and scores.csv go.", show_default=False)],
-    model: Annotated[
-        str,
-        typer.Option(help="Folder or Hub id; without, the demonstration model in the package.", show_default=False),
-    ] = "",
+    model: ModelOption = "",
     threshold: Annotated[
         float | None, typer.Option(help="Score, 0 to 1, from which an image is anomalous; default: the model's.")
     ] = None,
     pixel_threshold: Annotated[
         float | None, typer.Option(help="Map value from which a pixel is; gives masks and regions.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 8,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps; default: the first there is.")] = "",
-    dtype: Annotated[Dtype, typer.Option(help="Precision to compute in.")] = Dtype.float32,
-    on_error: Annotated[
-        OnError, typer.Option(help="An image that cannot be read: go on with the rest, or stop.")
-    ] = OnError.skip,
+    batch_size: BatchSizeOption = 8,
+    device: DeviceOption = "",
+    dtype: DtypeOption = Dtype.float32,
+    on_error: OnErrorOption = OnError.skip,
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON instead of a table.")] = False,
 ) -> None:
     """Score images and write a heat map of each.
@@ -82,16 +72,12 @@ def predict(
 def _load_pipeline(
     model: str, device: str, dtype: Dtype, threshold: float | None, pixel_threshold: float | None
 ) -> Any:
-    import torch
     from transformers import pipeline
 
     from .. import register
     from ..assets import DEFAULT_MODEL, DEFAULT_MODEL_NOTE
 
-    try:
-        torch.zeros(1, device=device or "cpu").item()
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device {device} is not there; expected cpu, cuda, cuda:1 or mps.") from error
+    check_device(device)
     quiet_transformers()
     register()
     if not model:

@@ -45,7 +45,7 @@ def scan(
 
     Raises:
         ValueError: If the name or category is unknown, or files contradict each other.
-        FileNotFoundError: If the folder or the layout in it is not there; says what was looked for and where to get it.
+        FileNotFoundError: If the folder or the layout in it is not there; says what was looked for, and where.
     """
     folder = Path(data_dir)
     if not folder.exists():
@@ -79,7 +79,7 @@ def find_layout(name: str, folder: Path) -> tuple[Path, Reader]:
     """Look for a data set in a folder and the levels below it, nearest first.
 
     Raises:
-        FileNotFoundError: If no layout of the data set is there; says what was looked for and where to get it.
+        FileNotFoundError: If no layout of the data set is there; says what was looked for, and where.
     """
     entry, level = CATALOGUE[name], [folder]
     for _ in range(entry.search_depth + 1):

@@ -1,0 +1,61 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+"""Options that several verbs share."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+
+class OnError(StrEnum):
+    """What to do about an image that cannot be read."""
+
+    skip = "skip"
+    fail = "fail"
+
+
+class Dtype(StrEnum):
+    """Precision of weights and activations; maps are always float32."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+ModelOption = Annotated[
+    str, typer.Option(help="Folder or Hub id; without, the demonstration model in the package.", show_default=False)
+]
+BatchSizeOption = Annotated[int, typer.Option(min=1, help="Images per forward pass.")]
+DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps; default: the first there is.")]
+DtypeOption = Annotated[Dtype, typer.Option(help="Precision to compute in.")]
+OnErrorOption = Annotated[OnError, typer.Option(help="An image that cannot be read: go on with the rest, or stop.")]
+ColumnOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Of a table, OUR column=THEIRS, as image=file; repeat for more.", metavar="OURS=THEIRS"),
+]
+
+
+def parse_columns(pairs: list[str] | None) -> dict[str, str]:
+    """Read what --column was given.
+
+    Raises:
+        ValueError: naming the pair that has no `=`.
+    """
+    for pair in pairs or ():
+        if "=" not in pair:
+            raise ValueError(f"--column {pair}: expected OURS=THEIRS, as image=file.")
+    return dict(pair.split("=", 1) for pair in pairs or ())
+
+
+def check_device(device: str) -> None:
+    """Try a device.
+
+    Raises:
+        ValueError: If PyTorch cannot use it.
+    """
+    import torch
+
+    try:
+        torch.zeros(1, device=device or "cpu").item()
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {device} is not there; expected cpu, cuda, cuda:1 or mps.") from error

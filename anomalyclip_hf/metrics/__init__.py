@@ -1,0 +1,32 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+"""Figures of anomaly detection: pixel counts in bounded memory, ranking figures, and the `evaluate` metric on top."""
+
+from typing import TYPE_CHECKING, Any
+
+from .counts import PixelCounts, RankedCounts
+from .ranking import aupro, aupro_published, auroc, average_precision, f1_max, score_figures
+
+
+if TYPE_CHECKING:
+    from .anomaly_detection import AnomalyDetectionMetric
+
+
+def __getattr__(name: str) -> Any:
+    if name != "AnomalyDetectionMetric":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .anomaly_detection import AnomalyDetectionMetric  # needs evaluate, which is slow to import
+
+    return AnomalyDetectionMetric
+
+
+__all__ = [
+    "AnomalyDetectionMetric",
+    "PixelCounts",
+    "RankedCounts",
+    "aupro",
+    "aupro_published",
+    "auroc",
+    "average_precision",
+    "f1_max",
+    "score_figures",
+]

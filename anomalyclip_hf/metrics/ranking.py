@@ -1,0 +1,256 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+"""Ranking figures and their curves from counts per distinct score, the highest score first: pure functions.
+
+Every figure is `None` where it is not defined, for want of positives or of negatives, rather than 0 or 1.
+"""
+
+import numpy as np
+
+
+PUBLISHED_THRESHOLDS = 200
+PUBLISHED_LIMIT = 0.3
+CURVE_POINTS = 1000
+
+
+def rank_scores(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Count anomalous and normal images per distinct score.
+
+    Args:
+        scores (`np.ndarray` of shape `(images,)`): Finite, higher = more anomalous.
+        labels (`np.ndarray` of shape `(images,)`): 0 normal, 1 anomalous.
+
+    Returns:
+        `tuple[np.ndarray, np.ndarray]`: positives and negatives, each int64 of shape `(distinct scores,)`, the
+        highest score first.
+    """
+    distinct, place = np.unique(scores, return_inverse=True)
+    images = np.bincount(place, minlength=len(distinct))
+    positives = np.bincount(place[np.asarray(labels, dtype=bool)], minlength=len(distinct))
+    return positives[::-1], (images - positives)[::-1]
+
+
+def score_figures(scores: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:
+    """Compute the exact image-level figures.
+
+    Args:
+        scores (`np.ndarray` of shape `(images,)`): Finite, higher = more anomalous.
+        labels (`np.ndarray` of shape `(images,)`): 0 normal, 1 anomalous.
+
+    Returns:
+        `dict[str, float | None]`: `auroc`, `ap` and `f1_max`, each in [0, 1]; `None` without images of both kinds.
+
+    Example:
+    ```python
+    >>> from anomalyclip_hf.metrics import score_figures
+
+    >>> score_figures([0.2, 0.6, 0.4, 0.8], [0, 0, 1, 1])
+    {'auroc': 0.75, 'ap': 0.833..., 'f1_max': 0.8}
+
+    ```
+    """
+    counts = rank_scores(scores, labels)
+    return {"auroc": auroc(*counts), "ap": average_precision(*counts), "f1_max": f1_max(*counts)}
+
+
+def auroc(positives: np.ndarray, negatives: np.ndarray) -> float | None:
+    """Area under the ROC curve: the chance that a positive scores higher than a negative, ties counting half.
+
+    Args:
+        positives (`np.ndarray` of shape `(bins,)`): Positives per distinct score, the highest score first.
+        negatives (`np.ndarray` of shape `(bins,)`): Negatives likewise.
+
+    Returns:
+        `float` or `None`: in [0, 1]; `None` without positives or without negatives.
+    """
+    if not _both_kinds(positives, negatives):
+        return None
+    found = np.cumsum(positives) - 0.5 * positives
+    return float((found * negatives).sum() / (float(positives.sum()) * float(negatives.sum())))
+
+
+def average_precision(positives: np.ndarray, negatives: np.ndarray) -> float | None:
+    """Mean over the positives of the precision at their score; what scikit-learn's `average_precision_score` gives.
+
+    Args:
+        positives (`np.ndarray` of shape `(bins,)`): Positives per distinct score, the highest score first.
+        negatives (`np.ndarray` of shape `(bins,)`): Negatives likewise.
+
+    Returns:
+        `float` or `None`: in [0, 1]; `None` without positives or without negatives.
+    """
+    if not _both_kinds(positives, negatives):
+        return None
+    found = np.cumsum(positives)
+    precision = found / np.cumsum(positives + negatives)
+    return float((positives * precision).sum() / found[-1])
+
+
+def f1_max(positives: np.ndarray, negatives: np.ndarray) -> float | None:
+    """Best harmonic mean of precision and recall over all thresholds.
+
+    Args:
+        positives (`np.ndarray` of shape `(bins,)`): Positives per distinct score, the highest score first.
+        negatives (`np.ndarray` of shape `(bins,)`): Negatives likewise.
+
+    Returns:
+        `float` or `None`: in [0, 1]; `None` without positives or without negatives.
+    """
+    if not _both_kinds(positives, negatives):
+        return None
+    found = np.cumsum(positives)
+    return float((2 * found / (found[-1] + np.cumsum(positives + negatives))).max())
+
+
+def aupro(coverage: np.ndarray, negatives: np.ndarray, limit: float = 0.3) -> float | None:
+    """Area under the per-region overlap curve up to a false-positive rate, divided by that rate.
+
+    The curve is the mean over the anomalous regions of the fraction found, over the fraction of all normal pixels
+    found; between its points, and to the limit, it is interpolated linearly. (Bergmann et al., *The MVTec Anomaly
+    Detection Dataset*, IJCV 2021, section 5.)
+
+    Args:
+        coverage (`np.ndarray` of shape `(bins,)`): Fractions of regions per distinct value, summed over the regions,
+            the highest value first.
+        negatives (`np.ndarray` of shape `(bins,)`): Normal pixels likewise.
+        limit (`float`, *optional*, defaults to 0.3): False-positive rate in (0, 1].
+
+    Returns:
+        `float` or `None`: in [0, 1]; `None` without regions or without normal pixels.
+
+    Example: one region, two thirds of it found before any normal pixel, the rest together with the last.
+    ```python
+    >>> import numpy as np
+    >>> from anomalyclip_hf.metrics.ranking import aupro
+
+    >>> round(aupro(np.array([2 / 3, 0, 1 / 3]), np.array([0, 5, 5]), limit=1.0), 4)
+    0.75
+
+    ```
+    """
+    if not _both_kinds(coverage, negatives):
+        return None
+    rate, overlap = _from_zero(negatives), _from_zero(coverage)
+    inside = int(np.searchsorted(rate, limit, side="right"))
+    if inside < len(rate):
+        part = (limit - rate[inside - 1]) / (rate[inside] - rate[inside - 1])
+        end = overlap[inside - 1] + part * (overlap[inside] - overlap[inside - 1])
+        rate, overlap = np.append(rate[:inside], limit), np.append(overlap[:inside], end)
+    return _area(rate, overlap) / limit
+
+
+def aupro_published(
+    lowest: np.ndarray, highest: np.ndarray, coverage: np.ndarray, negatives: np.ndarray
+) -> float | None:
+    """AUPRO as in the published AnomalyCLIP code; to compare with the paper's figures and with nothing else.
+
+    It differs from `aupro` in three ways. The curve is read at 200 thresholds only, evenly spaced from the lowest to
+    below the highest map value, a pixel being found *above* the threshold; the figure therefore depends on the range
+    of the values, so that one extreme pixel can change it. The curve ends at the last of these points whose
+    false-positive rate is below 0.3, without interpolation to 0.3. And the rates that are left are stretched, by their
+    own minimum and maximum, to [0, 1], so that the curve neither starts at 0 nor ends at a known rate.
+    The published code computes thresholds in float32, where rounding can shift them slightly or append one.
+
+    Args:
+        lowest (`np.ndarray` of shape `(bins,)`): Lowest value in each bin, the highest bin first.
+        highest (`np.ndarray` of shape `(bins,)`): Highest value in each bin; pixels in between are taken to be spread
+            evenly.
+        coverage (`np.ndarray` of shape `(bins,)`): Fractions of regions in each bin, summed over the regions.
+        negatives (`np.ndarray` of shape `(bins,)`): Normal pixels in each bin.
+
+    Returns:
+        `float` or `None`: in [0, 1]; `None` without regions or normal pixels, or if fewer than two different
+        false-positive rates below 0.3 remain.
+    """
+    if not _both_kinds(coverage, negatives):
+        return None
+    step = (highest[0] - lowest[-1]) / PUBLISHED_THRESHOLDS
+    thresholds = lowest[-1] + step * np.arange(PUBLISHED_THRESHOLDS)
+    # Bins 0 … split - 1 lie above a threshold, part of bin `split` may.
+    split = len(lowest) - np.searchsorted(lowest[::-1], thresholds, side="right")
+    width = highest[split] - lowest[split]
+    part = np.clip((highest[split] - thresholds) / np.where(width > 0, width, np.inf), 0, 1)
+
+    rate, overlap = _from_zero(negatives), _from_zero(coverage)
+    rate = rate[split] + part * (rate[split + 1] - rate[split])
+    overlap = overlap[split] + part * (overlap[split + 1] - overlap[split])
+    kept = rate < PUBLISHED_LIMIT
+    rate, overlap = rate[kept], overlap[kept]
+    if len(rate) == 0 or rate.min() == rate.max():
+        return None
+    return abs(_area(rate, overlap)) / float(rate.max() - rate.min())
+
+
+def roc_curve(positives: np.ndarray, negatives: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Points of the ROC curve, and with coverage in place of positives of the PRO curve, few enough to plot.
+
+    Args:
+        positives (`np.ndarray` of shape `(bins,)`): Positives, or coverage, per distinct score, the highest first.
+        negatives (`np.ndarray` of shape `(bins,)`): Negatives likewise. Neither may be all zero.
+
+    Returns:
+        `tuple[np.ndarray, np.ndarray]`: false-positive rate and true-positive rate (or per-region overlap), each
+        float64 of shape `(points,)` in [0, 1], from (0, 0) to (1, 1), at most about a thousand points.
+
+    Example:
+    ```python
+    >>> import numpy as np
+    >>> from anomalyclip_hf.metrics.ranking import roc_curve
+
+    >>> roc_curve(np.array([1, 1, 0]), np.array([0, 1, 1]))
+    (array([0. , 0. , 0.5, 1. ]), array([0. , 0.5, 1. , 1. ]))
+
+    ```
+    """
+    return _thin(_from_zero(negatives), _from_zero(positives))
+
+
+def precision_recall_curve(positives: np.ndarray, negatives: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Points of the precision-recall curve, few enough to plot.
+
+    Args:
+        positives (`np.ndarray` of shape `(bins,)`): Positives per distinct score, the highest score first, not all 0.
+        negatives (`np.ndarray` of shape `(bins,)`): Negatives likewise.
+
+    Returns:
+        `tuple[np.ndarray, np.ndarray]`: recall and precision, each float64 of shape `(points,)` in [0, 1], at most
+        about a thousand points.
+    """
+    found = np.cumsum(positives)
+    return _thin(found / found[-1], found / np.cumsum(positives + negatives))
+
+
+def _both_kinds(positives: np.ndarray, negatives: np.ndarray) -> bool:
+    return bool(positives.any() and negatives.any())
+
+
+def _from_zero(counts: np.ndarray) -> np.ndarray:
+    """Cumulated share of all, shape `(bins + 1,)`, from exactly 0 to exactly 1."""
+    cumulated = np.concatenate([[0.0], np.cumsum(counts)])
+    return cumulated / cumulated[-1]
+
+
+def _area(x: np.ndarray, y: np.ndarray) -> float:
+    return float((np.diff(x) * (y[1:] + y[:-1])).sum() / 2)
+
+
+def _thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Points at about even distances along a curve, both ends included."""
+    if len(x) <= CURVE_POINTS:
+        return x, y
+    way = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
+    kept = np.searchsorted(way, np.linspace(0, way[-1], CURVE_POINTS))
+    kept = np.unique(np.concatenate([[0], kept, [len(x) - 1]]))
+    return x[kept], y[kept]
+
+
+__all__ = [
+    "aupro",
+    "aupro_published",
+    "auroc",
+    "average_precision",
+    "f1_max",
+    "precision_recall_curve",
+    "rank_scores",
+    "roc_curve",
+    "score_figures",
+]
