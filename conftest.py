@@ -2,15 +2,18 @@
 """Fixtures for the tests and for the examples in docstrings and documentation."""
 
 import os
+import tempfile
 
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach a network; set before huggingface_hub is imported
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="anomalyclip-tests-")  # nobody's cache grows
 
 import json
 import string
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -83,6 +86,27 @@ def model_folder(tmp_path, model) -> Path:
     folder = tmp_path / "model"
     model.save_pretrained(folder)
     AnomalyCLIPProcessor.from_config(model.config, smoothing_sigma=1.0).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def parts_folder(tmp_path) -> Path:
+    """A data set in MVTec AD's layout: two categories, each with 4 normal images and 4 with a bright square."""
+    rng = np.random.default_rng(4)
+    folder = tmp_path / "parts"
+    for category, size in (("bolt", (48, 64)), ("nut", (40, 40))):
+        for kind in ("good", "scratch"):
+            (folder / category / "test" / kind).mkdir(parents=True)
+        (folder / category / "ground_truth" / "scratch").mkdir(parents=True)
+        for number in range(4):
+            normal, damaged = rng.integers(60, 120, (2, *size, 3), dtype=np.uint8)
+            mask = np.zeros(size, dtype=np.uint8)
+            top, left = 4 * number + 2, 6 * number + 3
+            mask[top : top + 14, left : left + 14] = 255
+            damaged[mask > 0] = 250
+            Image.fromarray(normal).save(folder / category / "test" / "good" / f"{number:03}.png")
+            Image.fromarray(damaged).save(folder / category / "test" / "scratch" / f"{number:03}.png")
+            Image.fromarray(mask).save(folder / category / "ground_truth" / "scratch" / f"{number:03}_mask.png")
     return folder
 
 

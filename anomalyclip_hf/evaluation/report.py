@@ -87,7 +87,11 @@ def write_report(
         scorer ([`Scorer`]): To score the worst images once more, since maps are not kept.
     """
     template = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
     ).get_template("report.html")
     page = template.render(
         summary=summary,

@@ -39,7 +39,7 @@ def run(
         batch_size (`int`, *optional*, defaults to 8): Images per forward pass and process.
         aupro_limit (`float`, *optional*, defaults to 0.3): False-positive rate in (0, 1] up to which AUPRO integrates.
         restart (`bool`, *optional*, defaults to `False`): Forget what an earlier run had done.
-        show_progress (`bool`, *optional*, defaults to `True`): Draw a bar on standard error.
+        show_progress (`bool`, *optional*, defaults to `True`): Draw a bar on standard error, if that is a terminal.
 
     Returns:
         [`Evaluation`] of all images in the main process, None in the others.
@@ -80,8 +80,8 @@ def _score(
     from rich.console import Console
     from rich.progress import Progress as Bar
 
-    saved = float("-inf")
-    with Bar(console=Console(stderr=True), transient=True, disable=not show) as bar:
+    saved, console = float("-inf"), Console(stderr=True)
+    with Bar(console=console, transient=True, disable=not (show and console.is_terminal)) as bar:
         task = bar.add_task("Evaluating", total=len(indices))
         for done in scorer.score(indices, batch_size, evaluation):
             bar.advance(task, done)

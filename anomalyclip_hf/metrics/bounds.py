@@ -10,6 +10,7 @@ aside.
 import numpy as np
 
 from .counts import RankedCounts
+from .ranking import f1_max
 
 
 def largest_error(counts: RankedCounts, limit: float = 0.3) -> float:
@@ -47,7 +48,8 @@ def largest_error(counts: RankedCounts, limit: float = 0.3) -> float:
 
 def auroc_error(positives: np.ndarray, negatives: np.ndarray, mixed: np.ndarray) -> float:
     """Half of all pairs of a positive and a negative that share a mixed bin; see the module for the arguments."""
-    pairs = positives[mixed].astype(np.float64) * negatives[mixed]
+    here = _shared(positives, negatives, mixed)
+    pairs = positives[here].astype(np.float64) * negatives[here]
     return float(pairs.sum() / (2 * float(positives.sum()) * float(negatives.sum())))
 
 
@@ -58,23 +60,23 @@ def average_precision_error(positives: np.ndarray, negatives: np.ndarray, mixed:
     is that with all negatives first, where the precision is a concave function of the positives found, so that its
     mean is at least the mean of its first and last value.
     """
-    found, passed = np.cumsum(positives), np.cumsum(negatives)
-    here = np.flatnonzero(mixed & (positives > 0))
-    end, passed, count, inner = found[here], passed[here], positives[here], negatives[here]
-    last = end / (end + passed)  # what average_precision takes for all positives of the bin
-    first = (end - count + 1) / (end - count + 1 + passed)
-    best = end / (end + passed - inner)
+    here = np.flatnonzero(mixed & (positives > 0))  # without negatives too: the order decides the first precisions
+    found, passed = np.cumsum(positives)[here], np.cumsum(negatives)[here]
+    count, inner = positives[here], negatives[here]
+    last = found / (found + passed)  # what average_precision takes for all positives of the bin
+    first = (found - count + 1) / (found - count + 1 + passed)
+    best = found / (found + passed - inner)
     loss, gain = (count * (last - first) / 2).sum(), (count * (best - last)).sum()
-    return float(max(loss, gain) / found[-1])
+    return float(max(loss, gain) / positives.sum())
 
 
 def f1_max_error(positives: np.ndarray, negatives: np.ndarray, mixed: np.ndarray) -> float:
     """Gain from a threshold inside a mixed bin that parted its positives from its negatives; see the module."""
-    found, passed = np.cumsum(positives), np.cumsum(negatives)
-    value = (2 * found / (found[-1] + found + passed)).max()
-    here = np.flatnonzero(mixed)
-    best = 2 * found[here] / (found[-1] + found[here] + passed[here] - negatives[here])
-    return max(float(best.max(initial=0) - value), 0.0)
+    value = f1_max(positives, negatives) or 0.0
+    here = _shared(positives, negatives, mixed)
+    found, passed = np.cumsum(positives)[here], np.cumsum(negatives)[here]
+    best = 2 * found / (positives.sum() + found + passed - negatives[here])
+    return max(float(best.max(initial=0)) - value, 0.0)
 
 
 def aupro_error(coverage: np.ndarray, negatives: np.ndarray, mixed: np.ndarray, limit: float) -> float:
@@ -83,8 +85,13 @@ def aupro_error(coverage: np.ndarray, negatives: np.ndarray, mixed: np.ndarray, 
     In a bin the curve runs from one corner of a rectangle to the opposite one: at most half the rectangle lies between
     it and the diagonal, and at most all of it where the limit cuts the rectangle.
     """
-    rate = np.cumsum(negatives) / negatives.sum()
-    start = np.concatenate([[0.0], rate[:-1]])
-    heights = coverage / coverage.sum()
-    area = mixed * heights * np.where(rate <= limit, (rate - start) / 2, np.maximum(limit - start, 0))
-    return float(area.sum() / limit)
+    here = _shared(coverage, negatives, mixed)
+    total = negatives.sum()
+    rate, width = np.cumsum(negatives)[here] / total, negatives[here] / total
+    inside = np.where(rate <= limit, width / 2, np.maximum(limit - rate + width, 0))
+    return float((coverage[here] * inside).sum() / (coverage.sum() * limit))
+
+
+def _shared(positives: np.ndarray, negatives: np.ndarray, mixed: np.ndarray) -> np.ndarray:
+    """Indices of the mixed bins with both kinds; in any other, no curve can bend and no threshold can part them."""
+    return np.flatnonzero(mixed & (positives > 0) & (negatives > 0))

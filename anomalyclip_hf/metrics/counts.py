@@ -181,9 +181,7 @@ class PixelCounts:
 
     def _bins_of(self, keys: np.ndarray) -> np.ndarray:
         """The bin of each key, int64; pages that are new get bins."""
-        pages = (keys >> PAGE_BITS).astype(
-            np.int64
-        )  # numpy gathers through int64 many times faster than through int32
+        pages = (keys >> PAGE_BITS).astype(np.int64)  # NumPy gathers many times faster by int64 than by int32
         bins = self._first_bin.take(pages)
         unknown = np.flatnonzero(bins < 0)
         if len(unknown):

@@ -64,8 +64,10 @@ def auroc(positives: np.ndarray, negatives: np.ndarray) -> float | None:
     """
     if not _both_kinds(positives, negatives):
         return None
-    found = np.cumsum(positives) - 0.5 * positives
-    return float((found * negatives).sum() / (float(positives.sum()) * float(negatives.sum())))
+    here = np.flatnonzero(positives)
+    total = float(negatives.sum())
+    lower = total - np.cumsum(negatives)[here] + 0.5 * negatives[here]
+    return float((positives[here] * lower).sum() / (float(positives.sum()) * total))
 
 
 def average_precision(positives: np.ndarray, negatives: np.ndarray) -> float | None:
@@ -80,9 +82,10 @@ def average_precision(positives: np.ndarray, negatives: np.ndarray) -> float | N
     """
     if not _both_kinds(positives, negatives):
         return None
-    found = np.cumsum(positives)
-    precision = found / np.cumsum(positives + negatives)
-    return float((positives * precision).sum() / found[-1])
+    here = np.flatnonzero(positives)
+    found = np.cumsum(positives)[here]
+    precision = found / (found + np.cumsum(negatives)[here])
+    return float((positives[here] * precision).sum() / found[-1])
 
 
 def f1_max(positives: np.ndarray, negatives: np.ndarray) -> float | None:
@@ -97,8 +100,9 @@ def f1_max(positives: np.ndarray, negatives: np.ndarray) -> float | None:
     """
     if not _both_kinds(positives, negatives):
         return None
-    found = np.cumsum(positives)
-    return float((2 * found / (found[-1] + np.cumsum(positives + negatives))).max())
+    here = np.flatnonzero(positives)  # without a further positive, F1 only falls
+    found = np.cumsum(positives)[here]
+    return float((2 * found / (found[-1] + found + np.cumsum(negatives)[here])).max())
 
 
 def aupro(coverage: np.ndarray, negatives: np.ndarray, limit: float = 0.3) -> float | None:
