@@ -252,7 +252,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("tower"), help="folder for checkpoints and the CLIP")
     parser.add_argument("--minutes", type=float, default=120, help="length of the whole training, over all runs")
     parser.add_argument("--bank", type=Path, help="folder written by collect_textures.py; drawn surfaces only without")
-    parser.add_argument("--start", type=Path, help="CLIP of an earlier training to begin with, straight at full difficulty")
+    parser.add_argument("--start", type=Path, help="CLIP of an earlier training to begin with, at full difficulty")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--scenes", type=int, default=150, help="pairs for whitening and for each validation")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw scenes")

@@ -1,0 +1,57 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "reproduce_paper.py"
+
+
+@pytest.fixture
+def run(model_folder, parts_folder, tmp_path):
+    """The script in a process of its own, on two of the paper's data sets made of the parts."""
+    for number, category in (("Class1", "bolt"), ("Class2", "nut")):
+        (tmp_path / "data" / "DAGM").mkdir(parents=True, exist_ok=True)
+        (parts_folder / category).rename(tmp_path / "data" / "DAGM" / number)
+    medical = tmp_path / "data" / "BrainMRI" / "brain_tumor_dataset"
+    for folder, kind in (("no", "good"), ("yes", "scratch")):
+        (medical / folder).mkdir(parents=True)
+        for path in (tmp_path / "data" / "DAGM" / "Class1" / "test" / kind).iterdir():
+            (medical / folder / path.name).write_bytes(path.read_bytes())
+
+    def run_script(*more):
+        options = ["--model", model_folder, "--data-dir", tmp_path / "data", "--output-dir", tmp_path / "out"]
+        command = [sys.executable, SCRIPT, *options, *more]
+        environment = os.environ | {"COLUMNS": "150"}
+        return subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
+
+    return run_script
+
+
+def test_tables_show_ours_and_the_published_figure(run, tmp_path):
+    done = run("--trained-on", "mvtec")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "out" / "dagm" / "results.json").read_text())["figures"]
+    line = next(line for line in done.stdout.splitlines() if "dagm" in line)
+    assert f"{100 * figures['image_auroc']:.1f} (97.5)" in line
+    assert f"{100 * figures['pixel_aupro_published']:.1f} (91.0)" in line
+    brain = next(line for line in done.stdout.splitlines() if "brainmri" in line)
+    assert "(90.3)" in brain
+    assert "– (–)" in brain  # no masks
+    assert "not found" in done.stderr
+    assert "visa" in done.stderr
+
+    changed = json.loads((tmp_path / "out" / "dagm" / "results.json").read_text())
+    changed["figures"]["image_auroc"] = 0.123  # shows that what is finished is read, not made again
+    (tmp_path / "out" / "dagm" / "results.json").write_text(json.dumps(changed))
+    assert "12.3 (97.5)" in run("--trained-on", "mvtec").stdout
+
+
+def test_no_data_set_is_there(run):
+    done = run("--trained-on", "visa")
+    assert done.returncode == 2
+    assert "holds none of mvtec" in done.stderr
