@@ -23,7 +23,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from transformers.utils import logging
 
-from anomalyclip_hf import AnomalyCLIPConfig, AnomalyCLIPModel, AnomalyCLIPProcessor
+from anomalyclip_hf import AnomalyCLIPConfig, AnomalyCLIPModel, AnomalyCLIPProcessor, load_anomaly_dataset
 from anomalyclip_hf.prompt_ensemble_anomalyclip import ensemble_sentences
 
 
@@ -108,6 +108,37 @@ def parts_folder(tmp_path) -> Path:
             Image.fromarray(damaged).save(folder / category / "test" / "scratch" / f"{number:03}.png")
             Image.fromarray(mask).save(folder / category / "ground_truth" / "scratch" / f"{number:03}_mask.png")
     return folder
+
+
+@pytest.fixture
+def parts(parts_folder):
+    """The same as a data set of 16 rows."""
+    return load_anomaly_dataset("folder", parts_folder)
+
+
+@pytest.fixture
+def processor(model) -> AnomalyCLIPProcessor:
+    """Of the tiny model."""
+    return AnomalyCLIPProcessor.from_config(model.config, smoothing_sigma=1.0)
+
+
+@pytest.fixture
+def make_scorer(model, processor, parts_folder):
+    """A scorer of the tiny model on the parts, as they lie on disk when it is called."""
+    from anomalyclip_hf.evaluation.scoring import Scorer
+
+    def make(**options) -> Scorer:
+        return Scorer(model, processor, load_anomaly_dataset("folder", parts_folder), **options)
+
+    return make
+
+
+@pytest.fixture
+def images(parts, processor):
+    """The parts as training examples."""
+    from anomalyclip_hf.training.examples import TrainingImages
+
+    return TrainingImages(parts, processor)
 
 
 @pytest.fixture

@@ -21,12 +21,16 @@ if TYPE_CHECKING:
     from .modeling_anomalyclip import AnomalyCLIPModel
     from .pipeline_anomaly_detection import AnomalyDetectionPipeline
     from .processing_anomalyclip import AnomalyCLIPProcessor
+    from .training.arguments import AnomalyCLIPTrainingArguments
+    from .training.trainer import AnomalyCLIPTrainer
 
 _MODULE_OF = {
     "AnomalyCLIPConfig": "configuration_anomalyclip",
     "AnomalyCLIPModel": "modeling_anomalyclip",
     "AnomalyCLIPProcessor": "processing_anomalyclip",
     "AnomalyDetectionPipeline": "pipeline_anomaly_detection",
+    "AnomalyCLIPTrainer": "training.trainer",
+    "AnomalyCLIPTrainingArguments": "training.arguments",
     "AnomalyDetectionMetric": "metrics.anomaly_detection",
     "convert_original_checkpoint": "convert_anomalyclip_original_to_hf",
     "load_anomaly_dataset": "data.loading",
@@ -71,6 +75,8 @@ __all__ = [
     "AnomalyCLIPConfig",
     "AnomalyCLIPModel",
     "AnomalyCLIPProcessor",
+    "AnomalyCLIPTrainer",
+    "AnomalyCLIPTrainingArguments",
     "AnomalyDetectionMetric",
     "AnomalyDetectionPipeline",
     "__version__",

@@ -2,7 +2,7 @@
 """Configuration of AnomalyCLIP: a CLIP configuration plus prompts, DPAM and the layers tapped for the anomaly map."""
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
@@ -103,6 +103,11 @@ class AnomalyCLIPConfig(CLIPConfig):
     base_model_name_or_path: str | None = None
     base_model_revision: str | None = None
     base_model_subfolder: str | None = None
+
+    # Scores and maps are what an evaluation needs; embeddings of all patches would fill memory.
+    keys_to_ignore_at_inference: ClassVar[list[str]] = [
+        *("image_loss", "pixel_loss", "image_logits", "text_embeds", "image_embeds", "patch_embeds")
+    ]
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)

@@ -28,6 +28,8 @@ def glocal_loss(
     abnormal_maps: Sequence[Tensor] = (),
     masks: Tensor | None = None,
     pixel_loss_weight: float = 4.0,
+    image_weights: Tensor | None = None,
+    mask_weights: Tensor | None = None,
 ) -> GlocalLoss:
     """Compute `cross_entropy(image) + pixel_loss_weight * pixel_loss`.
 
@@ -38,6 +40,10 @@ def glocal_loss(
             Probability of abnormal per tapped layer, in [0, 1], at the size of the masks.
         masks (`torch.Tensor` of shape `(batch_size, height, width)`, *optional*): 1 where anomalous, 0 elsewhere.
         pixel_loss_weight (`float`, *optional*, defaults to 4.0): Weight of the pixel loss.
+        image_weights (`torch.Tensor` of shape `(batch_size,)`, *optional*):
+            What each image weighs in both losses, 1 by default; an image that only fills up a batch weighs 0.
+        mask_weights (`torch.Tensor` of shape `(batch_size,)`, *optional*):
+            What it weighs in the pixel loss besides: 0 for an image without ground truth.
 
     Returns:
         [`GlocalLoss`]: `total`, `image` and `pixel`.
@@ -54,53 +60,61 @@ def glocal_loss(
 
     ```
     """
-    image_loss = F.cross_entropy(image_logits.float(), labels.long())
+    image_loss = _weighted_mean(F.cross_entropy(image_logits.float(), labels.long(), reduction="none"), image_weights)
     if masks is None:
         return GlocalLoss(image_loss, image_loss, None)
-    local_loss = pixel_loss(abnormal_maps, masks)
+    if image_weights is not None and mask_weights is not None:
+        mask_weights = mask_weights * image_weights
+    local_loss = pixel_loss(abnormal_maps, masks, image_weights if mask_weights is None else mask_weights)
     return GlocalLoss(image_loss + pixel_loss_weight * local_loss, image_loss, local_loss)
 
 
-def pixel_loss(abnormal_maps: Sequence[Tensor], masks: Tensor) -> Tensor:
+def pixel_loss(abnormal_maps: Sequence[Tensor], masks: Tensor, weights: Tensor | None = None) -> Tensor:
     """Sum focal loss, Dice of the abnormal map and Dice of the normal map over the tapped layers.
 
     Args:
         abnormal_maps (sequence of `torch.Tensor` of shape `(batch_size, height, width)`):
             Probability of abnormal per tapped layer, in [0, 1].
         masks (`torch.Tensor` of shape `(batch_size, height, width)`): 1 where anomalous, 0 elsewhere.
+        weights (`torch.Tensor` of shape `(batch_size,)`, *optional*): What each image weighs; 1 by default.
 
     Returns:
         `torch.Tensor`: scalar.
     """
     masks = masks.float()
     losses = [
-        focal_loss(abnormal, masks) + dice_loss(abnormal, masks) + dice_loss(1 - abnormal, 1 - masks)
+        focal_loss(abnormal, masks, weights)
+        + dice_loss(abnormal, masks, weights)
+        + dice_loss(1 - abnormal, 1 - masks, weights)
         for abnormal in (layer_map.float() for layer_map in abnormal_maps)
     ]
     return torch.stack(losses).sum()
 
 
-def focal_loss(abnormal_map: Tensor, masks: Tensor) -> Tensor:
+def focal_loss(abnormal_map: Tensor, masks: Tensor, weights: Tensor | None = None) -> Tensor:
     """Binary focal loss with gamma 2, no class weight, and the target clamped to [1e-5, 1 - 1e-5].
 
     Args:
         abnormal_map (`torch.Tensor` of shape `(batch_size, height, width)`): Probability of abnormal, in [0, 1].
         masks (`torch.Tensor` of shape `(batch_size, height, width)`): 1 where anomalous, 0 elsewhere.
+        weights (`torch.Tensor` of shape `(batch_size,)`, *optional*): What each image weighs; 1 by default.
 
     Returns:
         `torch.Tensor`: scalar, the mean over all pixels.
     """
     target = masks.clamp(FOCAL_EPSILON, 1 - FOCAL_EPSILON)
     true_probability = target * abnormal_map + (1 - target) * (1 - abnormal_map) + FOCAL_EPSILON
-    return (-((1 - true_probability) ** FOCAL_GAMMA) * true_probability.log()).mean()
+    per_pixel = -((1 - true_probability) ** FOCAL_GAMMA) * true_probability.log()
+    return _weighted_mean(per_pixel.flatten(1).mean(1), weights)
 
 
-def dice_loss(probability: Tensor, target: Tensor) -> Tensor:
+def dice_loss(probability: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
     """Dice loss per image, smoothed by 1, then averaged.
 
     Args:
         probability (`torch.Tensor` of shape `(batch_size, height, width)`): Probability of the class, in [0, 1].
         target (`torch.Tensor` of shape `(batch_size, height, width)`): 1 where the class is, 0 elsewhere.
+        weights (`torch.Tensor` of shape `(batch_size,)`, *optional*): What each image weighs; 1 by default.
 
     Returns:
         `torch.Tensor`: scalar, 0 for a perfect map.
@@ -108,7 +122,12 @@ def dice_loss(probability: Tensor, target: Tensor) -> Tensor:
     probability, target = probability.flatten(1), target.flatten(1)
     overlap = (probability * target).sum(1)
     dice = (2 * overlap + DICE_SMOOTHING) / (probability.sum(1) + target.sum(1) + DICE_SMOOTHING)
-    return 1 - dice.mean()
+    return _weighted_mean(1 - dice, weights)
+
+
+def _weighted_mean(losses: Tensor, weights: Tensor | None) -> Tensor:
+    """Mean over the batch; weights are not divided by their sum, so that parts of a batch add up."""
+    return losses.mean() if weights is None else (losses * weights).mean()
 
 
 __all__ = ["GlocalLoss", "dice_loss", "focal_loss", "glocal_loss", "pixel_loss"]

@@ -372,10 +372,15 @@ class AnomalyCLIPModel(PreTrainedModel):
 
     def forward(
         self,
-        pixel_values: Tensor,
+        pixel_values: Tensor | None = None,
         labels: Tensor | None = None,
         masks: Tensor | None = None,
         return_dict: bool | None = None,
+        *,
+        image_embeds: Tensor | None = None,
+        patch_embeds: Sequence[Tensor] | None = None,
+        image_weights: Tensor | None = None,
+        mask_weights: Tensor | None = None,
     ) -> AnomalyCLIPOutput | tuple[Tensor, ...]:
         """Score images and their pixels.
 
@@ -386,6 +391,13 @@ class AnomalyCLIPModel(PreTrainedModel):
             masks (`torch.Tensor` of shape `(batch_size, mask_height, mask_width)`, *optional*):
                 1 where anomalous, 0 elsewhere; with `labels`.
             return_dict (`bool`, *optional*): `False` gives a plain tuple without empty entries.
+            image_embeds (`torch.Tensor` of shape `(batch_size, projection_dim)`, *optional*):
+                With `patch_embeds` in place of `pixel_values`: what the frozen tower gave for images of
+                `config.input_size` before, as in the output.
+            patch_embeds (sequence of `torch.Tensor` of shape `(batch_size, num_patches, projection_dim)`, *optional*):
+                One per tapped layer.
+            image_weights (`torch.Tensor` of shape `(batch_size,)`, *optional*): What each image weighs in the loss.
+            mask_weights (`torch.Tensor` of shape `(batch_size,)`, *optional*): 0 for an image without ground truth.
 
         Returns:
             [`AnomalyCLIPOutput`]
@@ -393,45 +405,41 @@ class AnomalyCLIPModel(PreTrainedModel):
         Raises:
             ValueError: If a shape or the values of `masks` do not fit; the message says what was expected.
         """
-        self._check_inputs(pixel_values, labels, masks)
-
         # Step 1: embeddings of the two prompts, the images and their patches
+        if pixel_values is None:
+            size, image_embeds, patch_embeds = self._check_embeds(image_embeds, patch_embeds)
+        else:
+            size = self._check_pixels(pixel_values)
+            image_embeds, patch_embeds = encode_image(self.clip, pixel_values, **self.config.dual_path)
+        self._check_targets(len(image_embeds), labels, masks)
         text_embeds = self.get_text_embeds()
-        image_embeds, patch_embeds = encode_image(self.clip, pixel_values, **self.config.dual_path)
         image_embeds = F.normalize(image_embeds.float(), dim=-1)
         patch_embeds = tuple(F.normalize(embeds.float(), dim=-1) for embeds in patch_embeds)
 
         # Step 2: similarities to (normal, abnormal); the two probabilities add to 1, so one map per layer says all
         image_logits = image_embeds @ text_embeds.T / self.config.temperature
-        patch_maps = [self._abnormal_probability(embeds, text_embeds, pixel_values) for embeds in patch_embeds]
+        patch_maps = [self._abnormal_probability(embeds, text_embeds, size) for embeds in patch_embeds]
 
         # Step 3: resizing is linear, so the sum over layers is resized once
-        anomaly_maps = _resize(torch.stack(patch_maps).sum(0), pixel_values)
+        anomaly_maps = _resize(torch.stack(patch_maps).sum(0), size)
 
         # Step 4: the loss, on maps at the size of the masks
         loss = image_loss = pixel_loss = None
         if labels is not None:
-            mask_maps = [] if masks is None else [_resize(patch_map, masks) for patch_map in patch_maps]
-            weight = self.config.pixel_loss_weight
-            loss, image_loss, pixel_loss = glocal_loss(image_logits, labels, mask_maps, masks, weight)
+            mask_maps = [] if masks is None else [_resize(patch_map, masks.shape[-2:]) for patch_map in patch_maps]
+            weights = (self.config.pixel_loss_weight, image_weights, mask_weights)
+            loss, image_loss, pixel_loss = glocal_loss(image_logits, labels, mask_maps, masks, *weights)
 
-        output = AnomalyCLIPOutput(
-            loss=loss,
-            image_loss=image_loss,
-            pixel_loss=pixel_loss,
-            image_scores=image_logits.softmax(-1)[:, 1],
-            image_logits=image_logits,
-            anomaly_maps=anomaly_maps,
-            text_embeds=text_embeds,
-            image_embeds=image_embeds,
-            patch_embeds=patch_embeds,
-        )
+        results: dict[str, Any] = {"loss": loss, "image_loss": image_loss, "pixel_loss": pixel_loss}
+        results |= {"image_scores": image_logits.softmax(-1)[:, 1], "image_logits": image_logits}
+        results |= {"text_embeds": text_embeds, "image_embeds": image_embeds, "patch_embeds": patch_embeds}
+        output = AnomalyCLIPOutput(anomaly_maps=anomaly_maps, **results)
         return output.to_tuple() if return_dict is False else output
 
-    def _abnormal_probability(self, patch_embeds: Tensor, text_embeds: Tensor, pixel_values: Tensor) -> Tensor:
+    def _abnormal_probability(self, patch_embeds: Tensor, text_embeds: Tensor, size: tuple[int, int]) -> Tensor:
         """Probability of abnormal per patch, as a grid: (batch_size, rows, columns)."""
         patch = self.config.vision_config.patch_size
-        grid = (pixel_values.shape[-2] // patch, pixel_values.shape[-1] // patch)
+        grid = (size[0] // patch, size[1] // patch)
         difference = patch_embeds @ (text_embeds[1] - text_embeds[0])  # a softmax over two is a sigmoid
         return (difference / self.config.temperature).sigmoid().unflatten(1, grid)
 
@@ -464,7 +472,8 @@ class AnomalyCLIPModel(PreTrainedModel):
         token_embeds, end_positions = self.prompt_learner(self.clip.text_model.embeddings.token_embedding)
         return encode_text(self.clip, token_embeds, end_positions, self.prompt_learner.deep_prompts)
 
-    def _check_inputs(self, pixel_values: Tensor, labels: Tensor | None, masks: Tensor | None) -> None:
+    def _check_pixels(self, pixel_values: Tensor) -> tuple[int, int]:
+        """See that the images fit, and give their height and width."""
         patch = self.config.vision_config.patch_size
         shape = tuple(pixel_values.shape)
         if len(shape) != 4 or shape[1] != self.config.vision_config.num_channels:
@@ -476,12 +485,32 @@ class AnomalyCLIPModel(PreTrainedModel):
                 f"pixel_values is {shape[2]}x{shape[3]} px; expected multiples of the patch size {patch}. "
                 "AnomalyCLIPProcessor resizes to a size that fits."
             )
-        if labels is not None and tuple(labels.shape) != shape[:1]:
-            raise ValueError(f"labels has shape {tuple(labels.shape)}; expected ({shape[0]},), one label per image.")
+        return shape[2], shape[3]
+
+    def _check_embeds(
+        self, image_embeds: Tensor | None, patch_embeds: Sequence[Tensor] | None
+    ) -> tuple[tuple[int, int], Tensor, Sequence[Tensor]]:
+        """See that embeddings fit the configuration; gives the size of the images they are of, and the embeddings."""
+        if image_embeds is None or patch_embeds is None:
+            raise ValueError("got neither pixel_values nor both image_embeds and patch_embeds; expected one of them.")
+        (height, width), patch = self.config.input_size, self.config.vision_config.patch_size
+        expected = (len(image_embeds), (height // patch) * (width // patch), self.config.projection_dim)
+        shapes = [tuple(embeds.shape) for embeds in patch_embeds]
+        layers = len(self.config.dual_path["feature_layers"])
+        if shapes != [expected] * layers or image_embeds.shape != expected[::2]:
+            raise ValueError(
+                f"image_embeds has shape {tuple(image_embeds.shape)} and patch_embeds {shapes}; expected "
+                f"{expected[::2]} and, for each of {layers} tapped layers, {expected}."
+            )
+        return (height, width), image_embeds, patch_embeds
+
+    def _check_targets(self, batch_size: int, labels: Tensor | None, masks: Tensor | None) -> None:
+        if labels is not None and tuple(labels.shape) != (batch_size,):
+            raise ValueError(f"labels has shape {tuple(labels.shape)}; expected ({batch_size},), one label per image.")
         if labels is not None and not ((labels == 0) | (labels == 1)).all():
             raise ValueError(f"labels are {labels.tolist()}; expected 0 (normal) and 1 (anomalous).")
         if masks is not None:
-            self._check_masks(shape[0], labels, masks)
+            self._check_masks(batch_size, labels, masks)
 
     @staticmethod
     def _check_masks(batch_size: int, labels: Tensor | None, masks: Tensor) -> None:
@@ -701,9 +730,9 @@ def _fingerprint(*modules: nn.Module) -> tuple[tuple[int, int], ...]:
     return tuple((p.data_ptr(), -1 if p.is_inference() else p._version) for p in parameters)
 
 
-def _resize(maps: Tensor, target: Tensor) -> Tensor:
-    """Upsample (batch_size, rows, columns) bilinearly to the height and width of `target`."""
-    return F.interpolate(maps[:, None], size=target.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+def _resize(maps: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+    """Upsample (batch_size, rows, columns) bilinearly to a height and width."""
+    return F.interpolate(maps[:, None], size=tuple(size), mode="bilinear", align_corners=False)[:, 0]
 
 
 __all__ = ["AnomalyCLIPModel", "AnomalyCLIPOutput"]

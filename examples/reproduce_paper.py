@@ -13,7 +13,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
 from rich.console import Console
 from rich.table import Table
 
@@ -24,6 +23,7 @@ from anomalyclip_hf.data.catalogue import CATALOGUE, PAPER_DATASETS
 from anomalyclip_hf.data.scanning import find_dataset
 from anomalyclip_hf.evaluation.report import TITLES
 from anomalyclip_hf.evaluation.running import run, write_results
+from anomalyclip_hf.processes import process_state
 
 
 FIGURES = ["image_auroc", "image_ap", "pixel_auroc", "pixel_aupro_published"]
@@ -113,7 +113,7 @@ def main() -> None:
         found = evaluate_one(name, folder, args)
         if found is not None:
             figures[name] = found
-    if PartialState().is_main_process:
+    if process_state().is_main_process:
         print_tables(figures)
         if absent := [name for name, folder in folders.items() if folder is None]:
             complain(f"not found in {args.data_dir}: {', '.join(absent)}")

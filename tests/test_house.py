@@ -30,9 +30,11 @@ OPEN_SET = [
     "assets",
     "convert_anomalyclip_original_to_hf",
     "atomic_files",
+    "processes",
     "data",
     "metrics",
     "evaluation",
+    "training",
     "cli",
 ]
 ALLOWED = {"torch", "numpy", "PIL", "transformers", "huggingface_hub"}

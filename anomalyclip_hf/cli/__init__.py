@@ -10,6 +10,7 @@ from .datasets import datasets
 from .evaluate import evaluate
 from .messages import complain
 from .predict import predict
+from .train import train
 
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ app = typer.Typer(
 app.command()(predict)
 app.command()(convert)
 app.command()(evaluate)
+app.command()(train)
 app.add_typer(datasets, name="datasets")
 
 
@@ -29,6 +31,6 @@ def main() -> None:
     """Run the command line; a user's mistake ends in one line and exit code 2."""
     try:
         app()
-    except (OSError, ValueError, ImportError, RuntimeError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError, ArithmeticError) as error:
         complain(error)
         sys.exit(2)

@@ -33,6 +33,7 @@ def list_datasets(
     if context.invoked_subcommand is not None:
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     if data_dir is not None and not data_dir.is_dir():
@@ -43,7 +44,7 @@ def list_datasets(
     table.add_column("test: normal / anomalous" if data_dir else "page", overflow="fold")
     for name, entry in CATALOGUE.items():
         last = entry.page if data_dir is None else _describe_found(name, data_dir)
-        table.add_row(name, entry.domain, entry.title, entry.licence, last)
+        table.add_row(name, entry.domain, entry.title, entry.licence, escape(last))
     console = Console()
     console.print(table)
     console.print("Also csv, jsonl, parquet and hub: see docs/datasets.md.", highlight=False)
@@ -56,7 +57,7 @@ def _describe_found(name: str, data_dir: Path) -> str:
     try:
         scanned = scan(name, folder)
     except (OSError, ValueError) as error:
-        return f"[red]{complain(error)}[/red]"
+        return complain(error)
     labels = [row.label for row in scanned.rows if row.split == "test"]
     counts = f"{labels.count(NORMAL)} / {labels.count(ANOMALOUS)}"
     return f"{counts} in {scanned.root.relative_to(data_dir)} ({scanned.reader.name})"
@@ -80,9 +81,11 @@ def check(
 
     scanned = scan(name, folder, parse_columns(column), category)
     console = Console()
-    console.print(f"{scanned.entry.title}, read as {scanned.reader.name} from {scanned.root}", highlight=False)
+    found = f"{scanned.entry.title}, read as {scanned.reader.name} from {scanned.root}"
+    console.print(found, highlight=False, markup=False, soft_wrap=True)
     errors = Console(stderr=True)
-    report = check_files(scanned, track(scanned.rows, "Opening", console=errors, transient=True))
+    rows = track(scanned.rows, "Opening", console=errors, transient=True, disable=not errors.is_terminal)
+    report = check_files(scanned, rows)
     _print_counts(report, console)
     for problem in scanned.problems:
         complain(problem)
@@ -93,21 +96,22 @@ def check(
         "unreadable files": report.unreadable,
         "image files that belong to no row": report.unused,
     }
-    for title, found in findings.items():
-        console.print(f"{len(found)} {title}", highlight=False)
-        for line in found[:SHOWN]:
+    for title, lines in findings.items():
+        console.print(f"{len(lines)} {title}", highlight=False)
+        for line in lines[:SHOWN]:
             console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
-        if len(found) > SHOWN:
-            console.print(f"  … and {len(found) - SHOWN} more", highlight=False)
+        if len(lines) > SHOWN:
+            console.print(f"  … and {len(lines) - SHOWN} more", highlight=False)
     if scanned.problems or not report.is_clean:
         raise typer.Exit(1)
 
 
 def _print_counts(report: "CheckReport", console: "Console") -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("split", "category", "normal", "anomalous", "unknown")
     for split, category in sorted({key[:2] for key in report.counts}):
         counts = (str(report.counts[split, category, label]) for label in (NORMAL, ANOMALOUS, None))
-        table.add_row(split, category, *counts)
+        table.add_row(escape(split), escape(category), *counts)
     console.print(table)

@@ -94,8 +94,8 @@ def evaluate(
 ) -> None:
     """Evaluate a model on a data set: a table per category, results.json, scores.parquet and report.html.
 
-    A run that was stopped goes on where it was when the same command is given again. Under `accelerate launch -m
-    anomalyclip_hf.cli evaluate …` several processes share the work and give the figures of one.
+    A run that was stopped goes on where it was when the same command is given again. Several processes share the work
+    and give the figures of one, under `accelerate launch -m anomalyclip_hf.cli evaluate …` or `torchrun`.
     """
     figures = [Figure(name).value for name in metrics or Figure]
     options = {"columns": parse_columns(column)} | ({"jpeg_mask_threshold": ABOVE_BLACK} if paper_masks else {})
@@ -122,12 +122,12 @@ def load_rows(
 ) -> "Dataset":
     """Load a data set; the main process first, so that the others find its table in the cache."""
     import datasets
-    from accelerate import PartialState
 
     from ..data.loading import load_anomaly_dataset
+    from ..processes import process_state
 
     datasets.disable_progress_bars()
-    state = PartialState()
+    state = process_state()
     with state.main_process_first(), _warnings_as_lines(show=state.is_main_process):
         if not categories:
             return load_anomaly_dataset(name, data_dir, split, **options)
@@ -153,20 +153,20 @@ def load_scorer(
 ) -> "Scorer":
     """Load a model and its processor for a data set."""
     import torch
-    from accelerate import PartialState
 
     from ..assets import DEFAULT_MODEL, DEFAULT_MODEL_NOTE
     from ..evaluation.scoring import Scorer
     from ..modeling_anomalyclip import AnomalyCLIPModel
+    from ..processes import process_state
     from ..processing_anomalyclip import AnomalyCLIPProcessor
 
     check_device(device)
     quiet_transformers()
-    if not model and PartialState().is_main_process:
+    if not model and process_state().is_main_process:
         print(DEFAULT_MODEL_NOTE, file=sys.stderr)
     source = model or DEFAULT_MODEL
     loaded = AnomalyCLIPModel.from_pretrained(source, dtype=getattr(torch, dtype.value))
-    loaded = loaded.to(device or PartialState().device)
+    loaded = loaded.to(device or process_state().device)
     processor = AnomalyCLIPProcessor.from_pretrained(source)
     return Scorer(loaded, processor, rows, resolution, on_error, count_pixels)
 

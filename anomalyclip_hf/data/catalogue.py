@@ -191,7 +191,7 @@ CATALOGUE: dict[str, DatasetEntry] = {
         readers=(MetaJson(), ClassFolders(YES_NO, "brain"), CategoryTree(("brain",))),
         categories=("brain",),
         has_masks=False,
-        folder_hints=("br35h",),
+        folder_hints=("br35",),
     ),
     "covid19": DatasetEntry(
         title="COVID-19 Radiography Database",
@@ -231,7 +231,7 @@ CATALOGUE: dict[str, DatasetEntry] = {
             ),
         ),
         categories=("skin",),
-        folder_hints=("isic",),
+        folder_hints=("isic", "isbi"),
     ),
     "colondb": DatasetEntry(
         title="CVC-ColonDB",

@@ -48,7 +48,8 @@ def check(scanned: Scan, rows: Iterable[Row] | None = None) -> CheckReport:
     Returns:
         [`CheckReport`]
     """
-    report, used = CheckReport(), set()
+    report = CheckReport()
+    used = {path for row in scanned.others for path in (row.image, row.mask)}
     has_masks = scanned.entry.has_masks or any(row.mask for row in scanned.rows)
     for row in scanned.rows if rows is None else rows:
         report.counts[row.split, row.category, row.label] += 1

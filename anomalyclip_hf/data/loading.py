@@ -2,6 +2,7 @@
 """`load_anomaly_dataset`: any of the catalogue's data sets, or one's own, with the same columns."""
 
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,12 +14,13 @@ import datasets
 from ..image_processing_anomalyclip import JPEG_MASK_THRESHOLD
 from .catalogue import CATALOGUE
 from .features import AnomalyImage, AnomalyMask
-from .readers import GOOD, NORMAL, parse_label
+from .readers import GOOD, NORMAL, clean, parse_label
 from .scanning import TABLE_NAMES, Scan, fingerprint, scan
 
 
 LABEL_NAMES = ("normal", "anomalous")
 STORED = ("hub", "parquet")  # already data sets: columns instead of files
+STORED_SPLITS = ("train", "validation", "test")
 COLUMNS = ("image", "mask", "label", "category", "defect_type", "path")
 
 
@@ -80,9 +82,10 @@ def load_anomaly_dataset(
     ```
     """
     if name in STORED:
+        hub_options["cache_dir"] = None if cache_dir is None else str(cache_dir)
         stored = _load_stored(name, str(data_dir), split, streaming, hub_options)
         rows = _standardise(stored, str(data_dir), split, dict(columns or {}), jpeg_mask_threshold)
-        return rows if category is None else rows.filter(lambda value: value == category, input_columns="category")
+        return rows if category is None else _choose_category(rows, category, str(data_dir))
     if hub_options:
         raise ValueError(f"unknown options {', '.join(hub_options)}; only hub takes more.")
     scanned = scan(name, data_dir, dict(columns or {}), category)
@@ -169,12 +172,12 @@ def features(jpeg_mask_threshold: int = JPEG_MASK_THRESHOLD) -> datasets.Feature
 
 
 def _load_stored(
-    name: str, source: str, split: str, streaming: bool, hub_options: dict[str, Any]
+    name: str, source: str, split: str, streaming: bool, options: dict[str, Any]
 ) -> datasets.Dataset | datasets.IterableDataset:
     if name == "hub":
-        return datasets.load_dataset(source, split=split, streaming=streaming, **hub_options)
+        return datasets.load_dataset(source, split=split, streaming=streaming, **options)
     files = {split: _parquet_files(Path(source), split)}
-    return datasets.load_dataset("parquet", data_files=files, split=split, streaming=streaming)
+    return datasets.load_dataset("parquet", data_files=files, split=split, streaming=streaming, **options)
 
 
 def _standardise(
@@ -185,21 +188,23 @@ def _standardise(
     jpeg_mask_threshold: int,
 ) -> datasets.Dataset | datasets.IterableDataset:
     """Bring a data set of the Hub or of Parquet files to our columns."""
+    if unknown := [ours for ours in columns if ours not in COLUMNS]:
+        raise ValueError(f"columns= names {unknown[0]!r}; expected some of {', '.join(COLUMNS)}.")
     theirs = {ours: columns.get(ours, ours) for ours in COLUMNS}
     found = stored.column_names or []
-    if lacking := [theirs[ours] for ours in ("image", "label") if theirs[ours] not in found]:
+    needed = dict.fromkeys(("image", "label", *columns))
+    if lacking := [theirs[ours] for ours in needed if theirs[ours] not in found]:
         raise ValueError(f"{source} lacks {', '.join(lacking)}; it has {', '.join(found)}. Map them with columns=.")
-    label_names = getattr(stored.features[theirs["label"]], "names", None)
+    features_of = {ours: stored.features.get(theirs[ours]) for ours in COLUMNS}
     for ours in ("image", "mask"):
         if theirs[ours] in found:
             stored = stored.cast_column(theirs[ours], datasets.Image(decode=False))
 
     def standardise(row: dict[str, Any], number: int) -> dict[str, Any]:
         given = {ours: row.get(column) for ours, column in theirs.items()}
-        word = given["label"]
-        if label_names is not None and word is not None:
-            word = label_names[word]
-        label = parse_label(None if word is None else str(word), f"{source}, row {number}")
+        for ours in ("label", "category", "defect_type", "path"):
+            given[ours] = _read_word(given[ours], features_of[ours])
+        label = parse_label(given["label"], f"{source}, row {number}")
         kind = given["defect_type"] or ("anomaly" if label else None)
         return {
             "image": given["image"],
@@ -210,15 +215,41 @@ def _standardise(
             "path": given["path"] or (given["image"] or {}).get("path") or f"{split}/{number}",
         }
 
-    columns_of_ours = features(jpeg_mask_threshold)
-    return stored.map(standardise, with_indices=True, remove_columns=found, features=columns_of_ours)
+    our_features = features(jpeg_mask_threshold)
+    if isinstance(stored, datasets.Dataset):
+        return stored.map(standardise, with_indices=True, remove_columns=found, features=our_features)
+    # With features= a stream takes what `standardise` gives for decoded images.
+    return stored.map(standardise, with_indices=True, remove_columns=found).cast(our_features)
+
+
+def _read_word(value: Any, feature: Any) -> str | None:
+    """What a column says: the name of a class instead of its number, and None where `datasets` writes -1."""
+    if isinstance(feature, datasets.ClassLabel) and value is not None:
+        value = feature.names[value] if value >= 0 else None
+    return clean(value)
+
+
+def _choose_category(
+    rows: datasets.Dataset | datasets.IterableDataset, category: str, source: str
+) -> datasets.Dataset | datasets.IterableDataset:
+    chosen = rows.filter(lambda value: value == category, input_columns="category")
+    if isinstance(chosen, datasets.Dataset) and not len(chosen):
+        found = ", ".join(sorted(set(rows["category"])))
+        raise ValueError(f"{source} has no category {category!r}; expected one of {found}.")
+    return chosen
 
 
 def _parquet_files(path: Path, split: str) -> list[str]:
+    """A file itself, or those of a split in a folder; files whose path names no split are `test`."""
     if path.is_file():
         return [str(path)]
-    files = sorted(path.rglob("*.parquet"))
-    of_split = [file for file in files if split in file.relative_to(path).as_posix()] or files
-    if not of_split:
+    files: dict[str, list[str]] = {}
+    for file in sorted(path.rglob("*.parquet")):
+        words = re.split("[^a-z0-9]+", file.relative_to(path).as_posix().lower())
+        of_split = next((word for word in reversed(words) if word in {*STORED_SPLITS, split}), "test")
+        files.setdefault(of_split, []).append(str(file))
+    if not files:
         raise FileNotFoundError(f"{path} holds no .parquet files.")
-    return [str(file) for file in of_split]
+    if split not in files:
+        raise ValueError(f"{path} has no split {split!r}; expected one of {', '.join(sorted(files))}.")
+    return files[split]

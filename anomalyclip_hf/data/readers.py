@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 from .files import list_folders, list_images, pair_masks, path_inside
 
@@ -78,11 +78,10 @@ class CategoryTree:
         return [kind for split in splits for kind in list_folders(split) if not list_images(kind)]
 
     def _category_folders(self, root: Path) -> list[Path]:
-        if list_folders(root / "test"):
-            return [root]
-        folders = [folder for folder in list_folders(root) if list_folders(folder / "test")]
+        folders = [root] if list_folders(root / "test") else list_folders(root)
+        folders = [folder for folder in folders if list_folders(folder / "test")]
         known = self.categories
-        return [folder for folder in folders if not known or folder.name.replace(" ", "_") in known]
+        return [folder for folder in folders if not known or folder.resolve().name.replace(" ", "_") in known]
 
 
 @dataclass(frozen=True)
@@ -242,7 +241,11 @@ class Table:
 
     def rows(self, root: Path) -> Iterator[Row]:
         file = root / self.file
+        seen: set[str] = set()
+        if unknown := [ours for ours in self.columns if ours not in Row.__annotations__]:
+            raise ValueError(f"columns= names {unknown[0]!r}; expected some of {', '.join(Row.__annotations__)}.")
         for line, record in enumerate(read_records(file), start=1):
+            seen |= record.keys()
             value = {ours: record.get(self._column(ours)) for ours in Row.__annotations__}
             if self._column("image") not in record or self._column("label") not in record:
                 found = ", ".join(map(repr, record))
@@ -259,6 +262,8 @@ class Table:
                 split=value["split"] or "test",
                 mask=path_inside(root, value["mask"], file) if value["mask"] and label != NORMAL else None,
             )
+        if lacking := [theirs for theirs in self.columns.values() if seen and theirs not in seen]:
+            raise ValueError(f"{file} has no column {lacking[0]!r}; it has {', '.join(map(repr, sorted(seen)))}.")
 
     def _column(self, ours: str) -> str:
         return self.columns.get(ours, ours)
@@ -267,23 +272,27 @@ class Table:
 def read_records(file: Path) -> Iterator[dict[str, str | None]]:
     """Records of a csv (comma, semicolon or tab) or jsonl file, without blanks around names and values."""
     with file.open(encoding="utf-8-sig", newline="") as stream:
-        if file.suffix.lower() == ".jsonl":
-            records: Iterator[dict[str, Any]] = (json.loads(line) for line in stream if line.strip())
-        else:
-            header = stream.readline()
-            stream.seek(0)
-            delimiter = max(",;\t", key=header.count)
-            records = csv.DictReader(stream, delimiter=delimiter, skipinitialspace=True)
         try:
-            for record in records:
+            for record in _read_jsonl(stream) if file.suffix.lower() == ".jsonl" else _read_csv(stream):
                 if not isinstance(record, dict) or None in record:
                     raise ValueError(f"{file} has a record that does not fit its columns: {record}.")
-                yield {name.strip(): _clean(value) for name, value in record.items()}
+                yield {name.strip(): clean(value) for name, value in record.items()}
         except (json.JSONDecodeError, UnicodeDecodeError, csv.Error) as error:
             raise ValueError(f"{file} cannot be read as {file.suffix[1:]} ({error}).") from error
 
 
-def _clean(value: Any) -> str | None:
+def _read_jsonl(stream: TextIO) -> Iterator[dict[str, Any]]:
+    return (json.loads(line) for line in stream if line.strip())
+
+
+def _read_csv(stream: TextIO) -> Iterator[dict[str, Any]]:
+    header = stream.readline()
+    stream.seek(0)
+    return csv.DictReader(stream, delimiter=max(",;\t", key=header.count), skipinitialspace=True)
+
+
+def clean(value: Any) -> str | None:
+    """Text without blanks around it; None for nothing and for the words that mean it."""
     text = "" if value is None else str(value).strip()
     return None if text.casefold() in ("", "nan", "none") else text
 
@@ -329,7 +338,7 @@ class MetaJson:
                 for entry in listed
             ]
             for split, category, entry in entries:
-                label = int(entry["anomaly"])
+                label = parse_label(str(entry["anomaly"]), str(file))
                 mask = path_inside(root, entry["mask_path"], file) if label and entry.get("mask_path") else None
                 kind = entry.get("specie_name") or "anomaly"
                 image = path_inside(root, entry["img_path"], file)

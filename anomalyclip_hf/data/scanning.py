@@ -19,13 +19,17 @@ SHOWN = 3  # examples in a message
 
 @dataclass(frozen=True)
 class Scan:
-    """What is found under a folder: which layout begins where, its rows, and what is odd about them."""
+    """What is found under a folder: which layout begins where, its rows, and what is odd about them.
+
+    `others` are rows of the categories that were not chosen.
+    """
 
     entry: DatasetEntry
     root: Path
     reader: Reader
     rows: list[Row]
     problems: list[str] = field(default_factory=list)
+    others: list[Row] = field(default_factory=list)
 
     def path_of(self, row: Row) -> str:
         """The image's path below the root, with forward slashes: its name in results."""
@@ -72,11 +76,11 @@ def scan(
     if not chosen:
         found = ", ".join(sorted({row.category for row in rows}))
         raise ValueError(f"{root} has no category {category!r}; expected one of {found}.")
-    return replace(scanned, rows=chosen)
+    return replace(scanned, rows=chosen, others=[row for row in rows if row.category != category])
 
 
 def find_layout(name: str, folder: Path) -> tuple[Path, Reader]:
-    """Look for a data set in a folder and the levels below it, nearest first.
+    """Look for a data set in a folder and the levels below it, nearest first, and first where a name points to it.
 
     Raises:
         FileNotFoundError: If no layout of the data set is there; says what was looked for, and where.
@@ -87,9 +91,11 @@ def find_layout(name: str, folder: Path) -> tuple[Path, Reader]:
             for reader in entry.readers:
                 if reader.fits(candidate):
                     return candidate, reader
-        level = [child for parent in level for child in list_folders(parent)]
+        children = [(child, hinted_names(child)) for parent in level for child in list_folders(parent)]
+        own = [child for child, names in children if name in names]
+        level = own + [child for child, names in children if not names]  # never another data set that looks alike
     expected = "; or ".join(dict.fromkeys(reader.expects for reader in entry.readers))
-    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else [folder.name]
     shown = ", ".join(names[:8]) or "nothing"
     packed = [item for item in names if Path(item).suffix.lower() in ARCHIVE_SUFFIXES]
     remedy = f" Unpack {packed[0]} first." if packed else ""
@@ -100,11 +106,13 @@ def find_layout(name: str, folder: Path) -> tuple[Path, Reader]:
 
 def find_dataset(name: str, data_dir: Path) -> Path | None:
     """The folder right below `data_dir` whose name says that it holds a data set, as `MVTec_AD` for `mvtec`."""
-    for folder in list_folders(data_dir):
-        plain = "".join(filter(str.isalnum, folder.name.casefold()))
-        if any(hint in plain for hint in CATALOGUE[name].folder_hints):
-            return folder
-    return None
+    return next((folder for folder in list_folders(data_dir) if name in hinted_names(folder)), None)
+
+
+def hinted_names(folder: Path) -> list[str]:
+    """The data sets that a folder's name points to."""
+    plain = "".join(filter(str.isalnum, folder.name.casefold()))
+    return [name for name, entry in CATALOGUE.items() if any(hint in plain for hint in entry.folder_hints)]
 
 
 def _where_to_get(entry: DatasetEntry | None) -> str:
@@ -132,8 +140,8 @@ def find_problems(name: str, scanned: "Scan") -> list[str]:
         problems.append(f"{root} has no images of {', '.join(missing)}: half-unpacked?")
     if isinstance(scanned.reader, CategoryTree) and (empty := scanned.reader.empty_folders(root)):
         problems.append(f"{_some(empty)} hold no images: half-unpacked?")
-    if absent := [row.image for row in rows if not row.image.exists()]:
-        problems.append(f"{len(absent)} listed images do not exist: {_some(absent)}.")
+    if absent := [path for row in rows for path in (row.image, row.mask) if path and not path.exists()]:
+        problems.append(f"{len(absent)} listed files do not exist: {_some(absent)}.")
     unmasked = [row.image for row in rows if row.label == ANOMALOUS and row.mask is None]
     if entry.has_masks and unmasked:
         problems.append(f"{len(unmasked)} anomalous images have no mask: {_some(unmasked)}.")

@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
 from accelerate.utils import gather_object
 from datasets import Dataset
 
 from ..atomic_files import whole_file
+from ..processes import process_state
 from .progress import Progress, evaluation_key
 from .report import write_report
 from .scoring import Evaluation, Scorer
@@ -31,7 +31,7 @@ def run(
 ) -> Evaluation | None:
     """Score all images of the scorer's data set, or those that an earlier run has left.
 
-    Under `accelerate launch` the processes share the images; `torch.distributed` must reach all of them.
+    Under `torchrun` or `accelerate launch` the processes share the images.
 
     Args:
         scorer ([`Scorer`]): Model and data set.
@@ -48,7 +48,7 @@ def run(
         ValueError: If progress of another evaluation lies in the folder, the model gives NaN, no image could be read,
             or one could not and the scorer's `on_error` is `"fail"`.
     """
-    state = PartialState()
+    state = process_state()
     settings = {"resolution": scorer.resolution, "count_pixels": scorer.count_pixels, "aupro_limit": aupro_limit}
     progress = Progress(output_dir / "progress", evaluation_key(scorer, settings))
     if restart and state.is_main_process:

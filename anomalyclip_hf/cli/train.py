@@ -1,0 +1,152 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+"""`anomalyclip train`: learn prompts on a frozen CLIP, in one process or many."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .evaluate import load_rows
+from .messages import quiet_transformers
+from .options import parse_columns
+
+
+if TYPE_CHECKING:
+    from ..modeling_anomalyclip import AnomalyCLIPModel
+
+
+class CacheDtype(StrEnum):
+    """Precision of cached features."""
+
+    float16 = "float16"
+    bfloat16 = "bfloat16"
+    float32 = "float32"
+
+
+class Precision(StrEnum):
+    """What the forward pass is computed in."""
+
+    no = "no"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+BaseModelOption = Annotated[
+    str, typer.Option(help="A CLIP: Hub id or folder; without, the demonstration model's.", show_default=False)
+]
+DatasetOption = Annotated[
+    list[str],
+    typer.Option(
+        help="A name that `anomalyclip datasets` lists; repeat with --data-dir for more.", show_default=False
+    ),
+]
+DataDirOption = Annotated[list[str], typer.Option(help="Where it was unpacked.", show_default=False)]
+SplitOption = Annotated[str, typer.Option(help="test: the split with anomalies, as in the paper; or train.")]
+CategoryOption = Annotated[list[str] | None, typer.Option(help="Only this one; repeat for more.")]
+SyntheticOption = Annotated[
+    bool, typer.Option("--synthetic", help="Use normal images only, and draw defects into copies of them.")
+]
+FeatureLayerOption = Annotated[
+    list[int] | None, typer.Option(help="Vision layer to tap, from 1; repeat for several; default: the last.")
+]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint that is whole.")]
+
+
+def train(
+    dataset: DatasetOption,
+    data_dir: DataDirOption,
+    output_dir: Annotated[Path, typer.Option(help="Where checkpoints and the model go.", show_default=False)],
+    base_model: BaseModelOption = "",
+    split: SplitOption = "test",
+    category: CategoryOption = None,
+    column: Annotated[list[str] | None, typer.Option(help="Of a table, OURS=THEIRS, as image=file.")] = None,
+    synthetic: SyntheticOption = False,
+    epochs: Annotated[float, typer.Option(help="Times that each image is seen.")] = 15.0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per step and process.")] = 8,
+    accumulate: Annotated[int, typer.Option(min=1, help="Batches per step.")] = 1,
+    learning_rate: Annotated[float, typer.Option(help="Of Adam, constant.")] = 1e-3,
+    seed: Annotated[int, typer.Option(help="Of prompts and order.")] = 111,
+    image_size: Annotated[int | None, typer.Option(help="Side in pixels; default: up to 518.")] = None,
+    feature_layer: FeatureLayerOption = None,
+    pixel_loss_weight: Annotated[float, typer.Option(help="Of the local loss; 0 for none.")] = 4.0,
+    cache: Annotated[bool, typer.Option(help="Compute features of the frozen CLIP once.")] = True,
+    cache_dir: Annotated[Path | None, typer.Option(help="Default: features in --output-dir.")] = None,
+    cache_dtype: Annotated[CacheDtype, typer.Option(help="Precision of the features.")] = CacheDtype.float16,
+    precision: Annotated[Precision, typer.Option(help="Mixed precision of the forward pass.")] = Precision.no,
+    report_to: Annotated[str, typer.Option(help="none, tensorboard, trackio, …")] = "none",
+    resume: ResumeOption = False,
+) -> None:
+    """Learn the prompts of AnomalyCLIP on the anomalies of other things than it shall find.
+
+    Defaults are the paper's. Several processes share the work, under `accelerate launch -m anomalyclip_hf.cli train …`
+    or `torchrun`.
+    """
+    from ..training.arguments import AnomalyCLIPTrainingArguments
+
+    arguments = AnomalyCLIPTrainingArguments(
+        output_dir=str(output_dir),
+        num_train_epochs=epochs,
+        per_device_train_batch_size=batch_size,
+        gradient_accumulation_steps=accumulate,
+        learning_rate=learning_rate,
+        seed=seed,
+        cache_features=cache,
+        cache_dir=str(cache_dir) if cache_dir else None,
+        cache_dtype=cache_dtype.value,
+        synthetic_anomalies=synthetic,
+        bf16=precision is Precision.bf16,
+        fp16=precision is Precision.fp16,
+        report_to=report_to,
+    )
+    rows = _load_all(dataset, data_dir, split, category, parse_columns(column))
+    settings = {"image_size": image_size, "feature_layers": feature_layer, "pixel_loss_weight": pixel_loss_weight}
+    _train(arguments, base_model, {name: value for name, value in settings.items() if value is not None}, rows, resume)
+
+
+def _load_all(
+    names: list[str], folders: list[str], split: str, categories: list[str] | None, columns: dict[str, str]
+) -> Any:
+    import datasets
+
+    if len(names) != len(folders):
+        raise ValueError(
+            f"got {len(names)} --dataset and {len(folders)} --data-dir; give one of each for every data set."
+        )
+    options = {"columns": columns}
+    pairs = zip(names, folders, strict=True)
+    return datasets.concatenate_datasets(
+        [load_rows(name, folder, split, categories, options) for name, folder in pairs]
+    )
+
+
+def _train(arguments: Any, base_model: str, settings: dict[str, Any], rows: Any, resume: bool) -> None:
+    from transformers import set_seed
+
+    from ..training.trainer import AnomalyCLIPTrainer
+
+    quiet_transformers()
+    set_seed(arguments.seed)  # of the prompts
+    model = load_base_model(base_model, settings)
+    trainer = AnomalyCLIPTrainer(model, arguments, train_dataset=rows)
+    trainer.train(resume_from_checkpoint=resume or None)
+    trainer.save_model()
+    if arguments.should_save:
+        print(f"The model is in {arguments.output_dir}; try it with predict --model.", file=sys.stderr)
+
+
+def load_base_model(name: str, settings: dict[str, Any]) -> "AnomalyCLIPModel":
+    """Put fresh prompts on a CLIP, or on that of the demonstration model."""
+    from transformers import AutoTokenizer
+
+    from ..assets import DEFAULT_MODEL
+    from ..modeling_anomalyclip import AnomalyCLIPModel
+
+    if name:
+        return AnomalyCLIPModel.from_clip_pretrained(name, **settings)
+    shipped = AnomalyCLIPModel.from_pretrained(DEFAULT_MODEL)
+    own = {"image_size": shipped.config.image_size, "feature_layers": shipped.config.feature_layers}
+    return AnomalyCLIPModel.from_clip(
+        shipped.clip, lambda: AutoTokenizer.from_pretrained(DEFAULT_MODEL), **(own | settings)
+    )

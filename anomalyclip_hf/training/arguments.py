@@ -1,0 +1,70 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+"""The paper's settings, as training arguments."""
+
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+from ..processes import has_accelerator
+
+
+CACHE_DTYPES = ("float16", "bfloat16", "float32")
+TARGETS = ["labels", "masks", "mask_weights"]
+
+
+@dataclass
+class AnomalyCLIPTrainingArguments(TrainingArguments):
+    """[`~transformers.TrainingArguments`] with the paper's settings (appendix, published code) as defaults.
+
+    Adam (betas 0.5 and 0.999, no weight decay) at a constant rate of 1e-3, 15 epochs, batches of 8, seed 111, no
+    clipping of gradients.
+
+    Args:
+        cache_features (`bool`, *optional*, defaults to `True`):
+            Compute what the frozen CLIP makes of each image once and keep it on disk.
+        cache_dir (`str`, *optional*): Where; default: the folder `features` in `output_dir`.
+        cache_dtype (`str`, *optional*, defaults to `"float16"`): `"float16"`, `"bfloat16"` or `"float32"`.
+        synthetic_anomalies (`bool`, *optional*, defaults to `False`):
+            Train on normal images alone: beside each, one with a defect that the package draws into it.
+        prompts_only (`bool`, *optional*):
+            Save the trained model as prompts with a reference to the CLIP; default: where the CLIP is known.
+
+    Example:
+    ```python
+    >>> from anomalyclip_hf import AnomalyCLIPTrainingArguments
+
+    >>> arguments = AnomalyCLIPTrainingArguments("prompts", num_train_epochs=5)
+    >>> arguments.learning_rate, arguments.adam_beta1, arguments.seed
+    (0.001, 0.5, 111)
+
+    ```
+    """
+
+    learning_rate: float = 1e-3
+    adam_beta1: float = 0.5
+    adam_beta2: float = 0.999
+    weight_decay: float = 0.0
+    max_grad_norm: float = 0.0
+    num_train_epochs: float = 15.0
+    per_device_train_batch_size: int = 8
+    lr_scheduler_type: str = "constant"
+    seed: int = 111
+    save_strategy: str = "epoch"
+    logging_strategy: str = "epoch"
+    logging_nan_inf_filter: bool = False
+    remove_unused_columns: bool = False
+    dataloader_pin_memory: bool = field(default_factory=has_accelerator)
+    use_cpu: bool = field(default_factory=lambda: not has_accelerator())
+    ddp_find_unused_parameters: bool | None = False
+    batch_eval_metrics: bool = True
+    label_names: list[str] | None = field(default_factory=lambda: list(TARGETS))
+    cache_features: bool = True
+    cache_dir: str | None = None
+    cache_dtype: str = "float16"
+    synthetic_anomalies: bool = False
+    prompts_only: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.cache_dtype not in CACHE_DTYPES:
+            raise ValueError(f"cache_dtype is {self.cache_dtype!r}; expected one of {', '.join(CACHE_DTYPES)}.")
+        super().__post_init__()

@@ -1,0 +1,53 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+"""Checkpoints that are known to be whole: the last file written lists all others with their digests."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from ..atomic_files import whole_file
+
+
+SEAL = "complete.json"
+
+
+def seal(folder: Path) -> None:
+    """Say that a checkpoint is complete: write the digests of all its files."""
+    digests = {str(path.relative_to(folder)): _digest(path) for path in _files(folder)}
+    with whole_file(folder / SEAL) as partial:
+        partial.write_text(json.dumps(digests, indent=2, sort_keys=True))
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a checkpoint was sealed and no file of it has changed since."""
+    try:
+        digests = json.loads((folder / SEAL).read_text())
+        return all(_digest(folder / name) == digest for name, digest in digests.items())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def newest_whole(output_dir: Path) -> Path | None:
+    """The checkpoint to go on from, or None.
+
+    Args:
+        output_dir (`Path`): Of the training.
+
+    Returns:
+        `Path`: the one with the most steps among those that are whole.
+    """
+    found = [path for path in output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.name.rsplit("-", 1)[1].isdigit()]
+    for path in sorted(found, key=lambda path: int(path.name.rsplit("-", 1)[1]), reverse=True):
+        if is_whole(path):
+            return path
+    return None
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != SEAL]
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

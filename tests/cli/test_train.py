@@ -1,0 +1,109 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from anomalyclip_hf import AnomalyCLIPModel
+from anomalyclip_hf.cli import main
+
+
+def command(clip_folder, parts_folder, out, *more) -> list[str]:
+    options = {"--base-model": clip_folder, "--dataset": "folder", "--data-dir": parts_folder, "--output-dir": out}
+    options |= {"--image-size": 40, "--cache-dtype": "float32"}
+    return ["train", *(str(word) for pair in options.items() for word in pair), *map(str, more)]
+
+
+@pytest.fixture
+def run(clip_folder, parts_folder, tmp_path, monkeypatch, capsys):
+    """Run `anomalyclip train` in this process; gives exit code and standard error."""
+
+    def run_train(*more, out="out"):
+        monkeypatch.setattr(sys, "argv", ["anomalyclip", *command(clip_folder, parts_folder, tmp_path / out, *more)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return stop.value.code, capsys.readouterr().err
+
+    return run_train
+
+
+def prompts(folder) -> dict[str, torch.Tensor]:
+    return load_file(folder / "prompts.safetensors")
+
+
+def assert_same(first, second, tolerance=0.0):
+    for name, tensor in prompts(first).items():
+        torch.testing.assert_close(prompts(second)[name], tensor, rtol=tolerance, atol=tolerance)
+
+
+def test_a_model_comes_out(run, tmp_path):
+    code, err = run("--epochs", 2)
+    assert code == 0
+    assert f"The model is in {tmp_path}/out" in err
+    model = AnomalyCLIPModel.from_pretrained(tmp_path / "out")
+    assert model.config.input_size == (40, 40)
+
+
+def test_settings_reach_the_model(run, tmp_path):
+    assert run("--epochs", 1, "--feature-layer", 2, "--feature-layer", 4, "--pixel-loss-weight", 0)[0] == 0
+    config = AnomalyCLIPModel.from_pretrained(tmp_path / "out").config
+    assert list(config.feature_layers) == [2, 4]
+    assert config.pixel_loss_weight == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--dataset", "mvtec"], "got 2 --dataset and 1 --data-dir"),
+        (["--category", "screw"], "has no category 'screw'"),
+        (["--learning-rate", 1e30], "the loss is"),
+        (["--image-size", 41], "41"),
+    ],
+)
+def test_mistakes_end_in_one_line(run, options, message):
+    code, err = run("--epochs", 9, *options)
+    assert code == 2
+    assert message in err.splitlines()[-1]
+    assert "Traceback" not in err
+
+
+def test_an_output_folder_that_cannot_be_written(run, tmp_path):
+    (tmp_path / "out").write_text("a file")
+    code, err = run()
+    assert code == 2
+    assert "out" in err.splitlines()[-1]
+    assert "Traceback" not in err
+
+
+def test_a_killed_run_resumes_to_the_same_prompts(clip_folder, parts_folder, tmp_path):
+    """SIGKILL between checkpoints; --resume ends with exactly what an uninterrupted run gives."""
+    program = [sys.executable, "-m", "anomalyclip_hf.cli"]
+    arguments = command(clip_folder, parts_folder, tmp_path / "killed", "--epochs", 60, "--resume")
+    process = subprocess.Popen([*program, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and len(list((tmp_path / "killed").glob("checkpoint-*/complete.json"))) < 5:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "prompts.safetensors").exists()
+    subprocess.run([*program, *arguments], check=True, capture_output=True)
+    whole = command(clip_folder, parts_folder, tmp_path / "whole", "--epochs", 60)
+    subprocess.run([*program, *whole], check=True, capture_output=True)
+    assert_same(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_two_processes_learn_what_one_does(run, clip_folder, parts_folder, tmp_path):
+    (parts_folder / "nut" / "test" / "scratch" / "003.png").unlink()  # 15 images: the last step is short
+    assert run("--epochs", 3, out="one")[0] == 0
+    # accelerate calls this launcher so; without a GPU the processes run on the CPU.
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2"]
+    launch += ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", "-m", "anomalyclip_hf.cli"]
+    arguments = command(clip_folder, parts_folder, tmp_path / "two", "--epochs", 3, "--batch-size", 4)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*launch, *arguments], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert_same(tmp_path / "one", tmp_path / "two", tolerance=1e-5)

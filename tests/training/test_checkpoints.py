@@ -1,0 +1,32 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+from anomalyclip_hf.training.checkpoints import is_whole, newest_whole, seal
+
+
+def make(folder, content="prompts"):
+    folder.mkdir()
+    (folder / "prompts.safetensors").write_text(content)
+    return folder
+
+
+def test_the_newest_whole_one_is_found(tmp_path):
+    assert newest_whole(tmp_path) is None
+    for step in (9, 10, 100, 200):
+        make(tmp_path / f"checkpoint-{step}")
+    assert newest_whole(tmp_path) is None
+    for step in (9, 10, 100):
+        seal(tmp_path / f"checkpoint-{step}")
+    assert newest_whole(tmp_path) == tmp_path / "checkpoint-100"  # 200 was never finished
+    (tmp_path / "checkpoint-100" / "prompts.safetensors").write_text("promptz")
+    assert newest_whole(tmp_path) == tmp_path / "checkpoint-10"
+    (tmp_path / "checkpoint-10" / "prompts.safetensors").unlink()
+    assert newest_whole(tmp_path) == tmp_path / "checkpoint-9"
+
+
+def test_a_damaged_seal_is_no_seal(tmp_path):
+    folder = make(tmp_path / "checkpoint-1")
+    seal(folder)
+    assert is_whole(folder)
+    (folder / "complete.json").write_text("{")
+    assert not is_whole(folder)
+    (folder / "complete.json").write_text("[]")
+    assert not is_whole(folder)

@@ -1,0 +1,84 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+import datasets
+import pytest
+import torch
+from PIL import Image
+
+from anomalyclip_hf import load_anomaly_dataset
+from anomalyclip_hf.training.examples import EpochOrder, Place, TrainingImages, collate
+
+
+def test_an_example_is_what_the_processor_gives(images, parts, processor):
+    for index in (0, 5):
+        row = parts[index]
+        expected = processor(images=row["image"], masks=[row["mask"]])
+        example = images[index]
+        torch.testing.assert_close(example["pixel_values"], expected["pixel_values"][0])
+        torch.testing.assert_close(example["masks"], expected["masks"][0])
+        assert (example["labels"], example["mask_weights"], example["image_weights"]) == (row["label"], 1.0, 1.0)
+
+
+@pytest.mark.parametrize("how", ["missing", "empty"])
+def test_an_anomalous_image_without_truth_teaches_its_label_alone(parts_folder, processor, how):
+    path = parts_folder / "nut" / "ground_truth" / "scratch" / "002_mask.png"
+    path.unlink() if how == "missing" else Image.new("L", (40, 40)).save(path)
+    images = TrainingImages(load_anomaly_dataset("folder", parts_folder), processor)
+    weights = {images.name(index): images[index]["mask_weights"] for index in range(len(images))}
+    assert [name for name, weight in weights.items() if not weight] == ["nut/test/scratch/002.png"]
+
+
+def test_drawn_defects_stand_beside_their_normal_images(parts, processor):
+    images = TrainingImages(parts, processor, synthetic=True)
+    assert len(images) == 16
+    assert [images[index]["labels"] for index in range(16)] == [0] * 8 + [1] * 8
+    assert images[8]["masks"].any()
+    torch.testing.assert_close(images[8]["pixel_values"], images[8]["pixel_values"])
+    assert not torch.equal(images[8]["pixel_values"], images[0]["pixel_values"])
+    assert images.digest(8) != images.digest(0)
+    assert images.name(8) == "bolt/test/good/000.png (drawn defect)"
+
+
+def test_several_data_sets_at_once(parts, tmp_path, processor, photo):
+    for kind in ("good", "crack"):
+        (tmp_path / "wood" / kind).mkdir(parents=True)
+        photo.save(tmp_path / "wood" / kind / "0.png")
+    joined = datasets.concatenate_datasets([parts, load_anomaly_dataset("folder", tmp_path / "wood")])
+    images = TrainingImages(joined, processor)
+    batch = collate([images[index] for index in (0, 4, 16, 17)])
+    assert sorted(batch["labels"].tolist()) == [0, 0, 1, 1]
+    assert batch["mask_weights"].tolist().count(0.0) == 1  # wood has no masks
+
+
+def test_nothing_to_learn_from(parts, processor):
+    normal = parts.filter(lambda label: label == 0, input_columns="label")
+    anomalous = parts.filter(lambda label: label == 1, input_columns="label")
+    with pytest.raises(ValueError, match="none of the 8 images is anomalous; synthetic_anomalies=True draws"):
+        TrainingImages(normal, processor)
+    with pytest.raises(ValueError, match="none of the 8 images is normal"):
+        TrainingImages(anomalous, processor)
+    with pytest.raises(ValueError, match="no normal images to draw"):
+        TrainingImages(anomalous, processor, synthetic=True)
+    unlabelled = parts.map(lambda row: {"label": None})
+    with pytest.raises(ValueError, match="16 images have no label"):
+        TrainingImages(unlabelled, processor)
+
+
+@pytest.mark.parametrize(("length", "step_size"), [(16, 8), (13, 4), (3, 8)])
+def test_the_order_of_an_epoch(length, step_size):
+    order = EpochOrder(length, step_size, seed=1)
+    places = list(order)
+    assert len(places) == len(order)
+    assert len(order) % step_size == 0
+    assert sorted(place.number for place in places if place.weight) == list(range(length))
+    for start in range(0, len(places), step_size):  # weights of each step add up to its size
+        assert sum(place.weight for place in places[start : start + step_size]) == pytest.approx(step_size)
+    assert list(order) == places
+    order.set_epoch(1)
+    assert length < 5 or [place.number for place in order] != [place.number for place in places]
+
+
+def test_a_batch_is_what_forward_takes(images, model):
+    batch = collate([images[Place(0)], images[Place(4, 0.5)]])
+    batch.pop("indices")
+    assert batch["image_weights"].tolist() == [1.0, 0.5]
+    assert model(**batch).loss.isfinite()
