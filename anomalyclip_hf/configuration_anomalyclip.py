@@ -63,7 +63,8 @@ class AnomalyCLIPConfig(CLIPConfig):
         temperature (`float`, *optional*, defaults to 0.07):
             Divides every similarity before its softmax; greater than 0.
         pixel_loss_weight (`float`, *optional*, defaults to 4.0):
-            Weight of the pixel loss against the image loss.
+            Weight of the pixel loss against the image loss; 0 leaves it out.
+        image_loss_weight (`float`, *optional*, defaults to 1.0): Weight of the image loss; 0 leaves it out.
         base_model_name_or_path (`str`, *optional*):
             The CLIP under the prompts, a Hub id or folder; what a prompts-only checkpoint loads.
         base_model_revision (`str`, *optional*), base_model_subfolder (`str`, *optional*):
@@ -100,6 +101,7 @@ class AnomalyCLIPConfig(CLIPConfig):
     image_size: int | list[int] | tuple[int, int] | None = None
     temperature: float | int = 0.07
     pixel_loss_weight: float | int = 4.0
+    image_loss_weight: float | int = 1.0
     base_model_name_or_path: str | None = None
     base_model_revision: str | None = None
     base_model_subfolder: str | None = None
@@ -229,6 +231,8 @@ class AnomalyCLIPConfig(CLIPConfig):
             raise ValueError(f"temperature is {self.temperature}; expected a number greater than 0 (the paper: 0.07).")
         if not 0 <= self.pixel_loss_weight < math.inf:
             raise ValueError(f"pixel_loss_weight is {self.pixel_loss_weight}; expected 0 or more (the paper: 4).")
+        if not 0 <= self.image_loss_weight < math.inf:
+            raise ValueError(f"image_loss_weight is {self.image_loss_weight}; expected 0 or more (the paper: 1).")
 
     def _check_vision(self) -> None:
         layers, patch = self.vision_config.num_hidden_layers, self.vision_config.patch_size

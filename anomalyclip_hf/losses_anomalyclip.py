@@ -30,8 +30,9 @@ def glocal_loss(
     pixel_loss_weight: float = 4.0,
     image_weights: Tensor | None = None,
     mask_weights: Tensor | None = None,
+    image_loss_weight: float = 1.0,
 ) -> GlocalLoss:
-    """Compute `cross_entropy(image) + pixel_loss_weight * pixel_loss`.
+    """Compute `image_loss_weight * cross_entropy(image) + pixel_loss_weight * pixel_loss`.
 
     Args:
         image_logits (`torch.Tensor` of shape `(batch_size, 2)`): Similarities to (normal, abnormal) over temperature.
@@ -44,6 +45,7 @@ def glocal_loss(
             What each image weighs in both losses, 1 by default; an image that only fills up a batch weighs 0.
         mask_weights (`torch.Tensor` of shape `(batch_size,)`, *optional*):
             What it weighs in the pixel loss besides: 0 for an image without ground truth.
+        image_loss_weight (`float`, *optional*, defaults to 1.0): Weight of the image loss; 0 for an ablation.
 
     Returns:
         [`GlocalLoss`]: `total`, `image` and `pixel`.
@@ -61,12 +63,13 @@ def glocal_loss(
     ```
     """
     image_loss = _weighted_mean(F.cross_entropy(image_logits.float(), labels.long(), reduction="none"), image_weights)
+    total = image_loss_weight * image_loss
     if masks is None:
-        return GlocalLoss(image_loss, image_loss, None)
+        return GlocalLoss(total, image_loss, None)
     if image_weights is not None and mask_weights is not None:
         mask_weights = mask_weights * image_weights
     local_loss = pixel_loss(abnormal_maps, masks, image_weights if mask_weights is None else mask_weights)
-    return GlocalLoss(image_loss + pixel_loss_weight * local_loss, image_loss, local_loss)
+    return GlocalLoss(total + pixel_loss_weight * local_loss, image_loss, local_loss)
 
 
 def pixel_loss(abnormal_maps: Sequence[Tensor], masks: Tensor, weights: Tensor | None = None) -> Tensor:

@@ -427,7 +427,8 @@ class AnomalyCLIPModel(PreTrainedModel):
         loss = image_loss = pixel_loss = None
         if labels is not None:
             mask_maps = [] if masks is None else [_resize(patch_map, masks.shape[-2:]) for patch_map in patch_maps]
-            weights = (self.config.pixel_loss_weight, image_weights, mask_weights)
+            config = self.config
+            weights = (config.pixel_loss_weight, image_weights, mask_weights, config.image_loss_weight)
             loss, image_loss, pixel_loss = glocal_loss(image_logits, labels, mask_maps, masks, *weights)
 
         results: dict[str, Any] = {"loss": loss, "image_loss": image_loss, "pixel_loss": pixel_loss}

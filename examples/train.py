@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--synthetic", action="store_true", help="learn from normal images and drawn defects")
     args = parser.parse_args()
 
-    # 1. A frozen CLIP under fresh prompts: about 80,000 numbers to learn for ViT-L/14
+    # 1. A frozen CLIP under fresh prompts: 43,008 numbers to learn for ViT-L/14
     set_seed(args.seed)
     model = load_base_model(args.base_model, {})
 

@@ -65,6 +65,7 @@ def test_from_clip_config_takes_the_towers():
         ({"temperature": 0}, ["temperature is 0"]),
         ({"temperature": float("inf")}, ["temperature is inf", "expected"]),
         ({"pixel_loss_weight": -1}, ["pixel_loss_weight is -1"]),
+        ({"image_loss_weight": -1}, ["image_loss_weight is -1"]),
         ({"abnormal_template": "damaged {x}"}, ["'damaged {x}'"]),
         ({"normal_template": "thing"}, ["'thing'"]),
         ({"object_name": "screw"}, ["normal_token_ids is missing", "from_clip_pretrained"]),

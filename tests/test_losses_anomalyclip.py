@@ -74,3 +74,25 @@ def test_half_precision_maps_stay_finite():
     masks = torch.zeros(1, 4, 4)
     loss = pixel_loss([torch.ones(1, 4, 4, dtype=torch.float16)], masks)
     assert torch.isfinite(loss)
+
+
+def test_weights_of_images_and_masks():
+    """An image of weight 0 is as if it were not there; one without ground truth counts with its label alone."""
+    generator = torch.Generator().manual_seed(5)
+    logits, maps = torch.randn(4, 2, generator=generator), torch.rand(4, 6, 6, generator=generator)
+    masks, labels = (torch.rand(4, 6, 6, generator=generator) > 0.7).float(), torch.tensor([0, 1, 1, 0])
+    weights = torch.tensor([4 / 3, 4 / 3, 4 / 3, 0])
+    weighted = glocal_loss(logits, labels, [maps], masks, image_weights=weights)
+    without = glocal_loss(logits[:3], labels[:3], [maps[:3]], masks[:3])
+    torch.testing.assert_close(weighted, without)
+
+    unmasked = glocal_loss(logits, labels, [maps], masks, mask_weights=torch.tensor([1.0, 1.0, 0.0, 0.0]))
+    half = glocal_loss(logits[:2], labels[:2], [maps[:2]], masks[:2])
+    torch.testing.assert_close(unmasked.pixel, half.pixel / 2)
+    torch.testing.assert_close(unmasked.image, glocal_loss(logits, labels).image)
+
+
+def test_either_loss_can_be_left_out():
+    logits, maps, masks, labels = torch.randn(2, 2), torch.rand(2, 4, 4), torch.ones(2, 4, 4), torch.tensor([0, 1])
+    loss = glocal_loss(logits, labels, [maps], masks, pixel_loss_weight=4.0, image_loss_weight=0.0)
+    torch.testing.assert_close(loss.total, 4 * loss.pixel)

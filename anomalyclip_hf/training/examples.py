@@ -35,24 +35,32 @@ class TrainingImages(Dataset):
         processor ([`AnomalyCLIPProcessor`]): Of the model.
         synthetic (`bool`): Take the normal images only, and beside each the same with a drawn defect.
         seed (`int`): Of the drawn defects.
+        needs_both (`bool`): Whether there must be normal and anomalous images, as for training.
 
     Raises:
         ValueError: If there is nothing to learn from: no images, no labels, or no anomalous or no normal ones.
     """
 
     def __init__(
-        self, dataset: datasets.Dataset, processor: AnomalyCLIPProcessor, synthetic: bool = False, seed: int = 111
+        self,
+        dataset: datasets.Dataset,
+        processor: AnomalyCLIPProcessor,
+        synthetic: bool = False,
+        seed: int = 111,
+        needs_both: bool = True,
     ):
         labels = list(dataset["label"])
         if None in labels:
             raise ValueError(f"{labels.count(None)} images have no label; training needs one for each.")
         if synthetic:
             dataset = dataset.select([index for index, label in enumerate(labels) if label == 0])
-        elif not 0 < sum(labels) < len(labels):
+        elif needs_both and not 0 < sum(labels) < len(labels):
             missing = "anomalous" if 0 in labels else "normal"
             raise ValueError(f"none of the {len(labels)} images is {missing}; synthetic_anomalies=True draws defects.")
         if not len(dataset):
-            raise ValueError("there are no normal images to draw defects into.")
+            raise ValueError(
+                "there are no normal images to draw defects into." if synthetic else "there are no images."
+            )
         self.processor, self.synthetic, self.seed = processor, synthetic, seed
         self.jpeg_threshold = dataset.features["mask"].jpeg_threshold
         undecoded = datasets.Image(decode=False)

@@ -88,7 +88,7 @@ class AnomalyCLIPTrainer(Trainer):
             args=args,
             data_collator=collate,
             train_dataset=train_images,
-            eval_dataset=None if eval_dataset is None else TrainingImages(eval_dataset, processor),
+            eval_dataset=None if eval_dataset is None else TrainingImages(eval_dataset, processor, needs_both=False),
             compute_metrics=compute_metrics or AnomalyMetrics(processor),
             **kwargs,
         )
@@ -110,13 +110,28 @@ class AnomalyCLIPTrainer(Trainer):
             resume_from_checkpoint = str(newest_whole(Path(self.args.output_dir)) or "") or None
         elif resume_from_checkpoint and not is_whole(Path(resume_from_checkpoint)):
             raise ValueError(f"{resume_from_checkpoint} is damaged or was never finished; name an earlier checkpoint.")
-        if self.args.cache_features:
-            self.train_dataset = self._cached(self.train_dataset)
-            self.eval_dataset = self._cached(self.eval_dataset)
+        self.train_dataset = self._cached(self.train_dataset)
         return super().train(resume_from_checkpoint=resume_from_checkpoint or None, **kwargs)
 
+    def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Compute the package's figures, from cached features as in training.
+
+        Args:
+            eval_dataset ([`~datasets.Dataset`], *optional*): Default: the one given at the start.
+            *args: As for [`~transformers.Trainer.evaluate`].
+            **kwargs: Likewise.
+
+        Returns:
+            `dict[str, float]`: `eval_loss` and the figures that are defined, as `eval_pixel_auroc`.
+        """
+        if isinstance(eval_dataset, datasets.Dataset):
+            eval_dataset = TrainingImages(eval_dataset, self.processor, needs_both=False)
+        if eval_dataset is None:
+            self.eval_dataset = self._cached(self.eval_dataset)
+        return super().evaluate(self._cached(eval_dataset), *args, **kwargs)
+
     def _cached(self, images: Any) -> Any:
-        if not isinstance(images, TrainingImages):
+        if not self.args.cache_features or not isinstance(images, TrainingImages):
             return images
         folder = cache_folder(self.args.output_dir, self.args.cache_dir)
         return cache_features(self.model, images, folder, self.args.cache_dtype)

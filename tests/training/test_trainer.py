@@ -153,6 +153,8 @@ def test_evaluation_gives_the_packages_figures(make_trainer, parts):
     assert figures["eval_image_auroc"] == pytest.approx(roc_auc_score(parts["label"], scores))
     assert np.isfinite(figures["eval_loss"])
     assert 0 <= figures["eval_pixel_aupro"] <= 1
+    anomalous = parts.filter(lambda label: label == 1, input_columns="label")
+    assert "eval_image_auroc" not in trainer.evaluate(anomalous)  # undefined without normal images
     assert [entry["eval_image_auroc"] for entry in trainer.state.log_history if "eval_image_auroc" in entry]
 
 

@@ -1,0 +1,109 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+"""What learning the prompts costs with cached features and without, at the paper's sizes.
+
+    python benchmarks/training.py [--images 8] [--cached-steps 5]
+
+ViT-L/14 at 518 px with random weights, layer 24, batches of 8, all in one run: eight forwards of CLIPVisionModel, one
+step without the cache, filling the cache, steps from the cache. A full training is extrapolated from these: 15 epochs
+cost 15 steps without the cache, or filling it once and 15 steps from it, whatever the number of images.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from forward import SIZE, TOWERS, status_kilobytes
+from PIL import Image
+from transformers import CLIPVisionModel
+
+from anomalyclip_hf import AnomalyCLIPConfig, AnomalyCLIPModel, AnomalyCLIPProcessor, load_anomaly_dataset
+from anomalyclip_hf.training.examples import TrainingImages, collate
+from anomalyclip_hf.training.feature_cache import cache_features
+
+
+EPOCHS = 15
+
+
+def make_parts(folder: Path, count: int) -> None:
+    """Half normal images, half with a bright square."""
+    rng = np.random.default_rng(0)
+    for kind in ("good", "scratch", "ground_truth/scratch"):
+        (folder / kind).mkdir(parents=True)
+    for number in range(count // 2):
+        pixels, mask = rng.integers(60, 120, (2, SIZE, SIZE, 3), dtype=np.uint8), np.zeros((SIZE, SIZE), np.uint8)
+        mask[100:180, 200:300] = 255
+        pixels[1][mask > 0] = 250
+        Image.fromarray(pixels[0]).save(folder / "good" / f"{number}.png")
+        Image.fromarray(pixels[1]).save(folder / "scratch" / f"{number}.png")
+        Image.fromarray(mask).save(folder / "ground_truth" / "scratch" / f"{number}.png")
+
+
+def seconds(action: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+def make_step(model: AnomalyCLIPModel, examples: torch.utils.data.Dataset) -> Callable[[], None]:
+    """One optimiser step on all examples, reading them included."""
+    optimizer = torch.optim.Adam(model.prompt_learner.parameters(), lr=1e-3, betas=(0.5, 0.999))
+
+    def step() -> None:
+        batch = collate([examples[index] for index in range(len(examples))])
+        batch.pop("indices")
+        optimizer.zero_grad()
+        model(**batch).loss.backward()
+        optimizer.step()
+
+    return step
+
+
+@torch.inference_mode()
+def run_clip(config: AnomalyCLIPConfig, pixel_values: torch.Tensor) -> float:
+    clip = CLIPVisionModel(config.vision_config).eval()
+    return seconds(lambda: [clip(image[None], interpolate_pos_encoding=True) for image in pixel_values])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=8, help="of one step, even")
+    parser.add_argument("--cached-steps", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as scratch:
+        make_parts(Path(scratch) / "parts", args.images)
+        dataset = load_anomaly_dataset("folder", Path(scratch) / "parts", cache_dir=scratch)
+        model = AnomalyCLIPModel(AnomalyCLIPConfig(**TOWERS)).eval()
+        images = TrainingImages(dataset, AnomalyCLIPProcessor.from_config(model.config))
+        pixel_values = torch.stack([images[index]["pixel_values"] for index in range(len(images))])
+        clip = run_clip(model.config, pixel_values)
+        whole = seconds(make_step(model, images))
+        filling = seconds(lambda: cache_features(model, images, scratch))
+        cached_examples = cache_features(model, images, scratch)
+        step = make_step(model, cached_examples)
+        step()  # warms up
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")  # the peak counts from here
+        before = status_kilobytes("VmRSS")
+        cached = statistics.median(seconds(step) for _ in range(args.cached_steps))
+        peak = (status_kilobytes("VmHWM") - before) / 1024
+        size = sum(path.stat().st_size for path in Path(scratch).glob("*.arrow")) / len(images) / 1e6
+
+    print(f"ViT-L/14 at {SIZE} px, {args.images} images a step, {args.threads} threads, random weights")
+    print(f"{args.images} forwards of CLIPVisionModel {clip:.1f} s, step without cache {whole:.1f} s")
+    print(f"filling the cache {filling:.1f} s, cached step {cached:.2f} s, {size:.2f} MB an image")
+    print(f"peak memory of a cached step {peak:.0f} MB above the loaded model")
+    print(f"ratio cached step / forwards of CLIPVisionModel {cached / clip:.4f}")
+    total, total_cached = EPOCHS * whole, filling + EPOCHS * cached
+    print(f"ratio {EPOCHS} epochs with / without cache, extrapolated: 1/{total / total_cached:.1f}")
+
+
+if __name__ == "__main__":
+    main()
