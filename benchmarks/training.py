@@ -10,11 +10,14 @@ cost 15 steps without the cache, or filling it once and 15 steps from it, whatev
 
 import argparse
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import datasets
 import numpy as np
 import torch
 from forward import SIZE, TOWERS, status_kilobytes
@@ -69,32 +72,54 @@ def run_clip(config: AnomalyCLIPConfig, pixel_values: torch.Tensor) -> float:
     return seconds(lambda: [clip(image[None], interpolate_pos_encoding=True) for image in pixel_values])
 
 
+def build() -> AnomalyCLIPModel:
+    torch.manual_seed(0)  # the same weights in every process, so that the cache fits
+    return AnomalyCLIPModel(AnomalyCLIPConfig(**TOWERS)).eval()
+
+
+def open_images(model: AnomalyCLIPModel, scratch: Path) -> TrainingImages:
+    dataset = load_anomaly_dataset("folder", scratch / "parts", cache_dir=scratch)
+    return TrainingImages(dataset, AnomalyCLIPProcessor.from_config(model.config))
+
+
+def print_memory(scratch: Path) -> None:
+    """Peak resident memory of a cached step above the loaded model, in MB (Linux); run in a fresh process."""
+    model = build()
+    step = make_step(model, cache_features(model, open_images(model, scratch), scratch))
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # the peak counts from here
+    before = status_kilobytes("VmRSS")
+    step()
+    print((status_kilobytes("VmHWM") - before) / 1024)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=8, help="of one step, even")
     parser.add_argument("--cached-steps", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--memory-in", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
-    with tempfile.TemporaryDirectory() as scratch:
-        make_parts(Path(scratch) / "parts", args.images)
-        dataset = load_anomaly_dataset("folder", Path(scratch) / "parts", cache_dir=scratch)
-        model = AnomalyCLIPModel(AnomalyCLIPConfig(**TOWERS)).eval()
-        images = TrainingImages(dataset, AnomalyCLIPProcessor.from_config(model.config))
+    datasets.disable_progress_bars()
+    if args.memory_in:
+        print_memory(args.memory_in)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        make_parts(scratch / "parts", args.images)
+        model = build()
+        images = open_images(model, scratch)
         pixel_values = torch.stack([images[index]["pixel_values"] for index in range(len(images))])
         clip = run_clip(model.config, pixel_values)
         whole = seconds(make_step(model, images))
         filling = seconds(lambda: cache_features(model, images, scratch))
-        cached_examples = cache_features(model, images, scratch)
-        step = make_step(model, cached_examples)
+        step = make_step(model, cache_features(model, images, scratch))
         step()  # warms up
-        with open("/proc/self/clear_refs", "w") as file:
-            file.write("5")  # the peak counts from here
-        before = status_kilobytes("VmRSS")
         cached = statistics.median(seconds(step) for _ in range(args.cached_steps))
-        peak = (status_kilobytes("VmHWM") - before) / 1024
-        size = sum(path.stat().st_size for path in Path(scratch).glob("*.arrow")) / len(images) / 1e6
+        size = sum(path.stat().st_size for path in scratch.glob("*.arrow")) / len(images) / 1e6
+        command = [sys.executable, __file__, "--memory-in", folder, "--threads", str(args.threads)]
+        peak = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
 
     print(f"ViT-L/14 at {SIZE} px, {args.images} images a step, {args.threads} threads, random weights")
     print(f"{args.images} forwards of CLIPVisionModel {clip:.1f} s, step without cache {whole:.1f} s")

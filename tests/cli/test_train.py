@@ -1,5 +1,6 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -78,6 +79,21 @@ def test_an_output_folder_that_cannot_be_written(run, tmp_path):
     assert code == 2
     assert "out" in err.splitlines()[-1]
     assert "Traceback" not in err
+
+
+def test_a_disk_that_fills_up(clip_folder, parts_folder, tmp_path):
+    """Writing fails half-way, here since no file may grow beyond 20 kB; nothing half-written stays."""
+    arguments = command(clip_folder, parts_folder, tmp_path / "out")
+    done = subprocess.run(
+        [sys.executable, "-m", "anomalyclip_hf.cli", *arguments],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
+    )
+    assert done.returncode == 2
+    assert "File too large" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
 
 
 def test_a_killed_run_resumes_to_the_same_prompts(clip_folder, parts_folder, tmp_path):

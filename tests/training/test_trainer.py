@@ -179,6 +179,16 @@ def test_synthetic_anomalies(make_trainer, parts):
     assert trainer.state.global_step == 6  # 8 images and 8 with a drawn defect, in batches of 8
 
 
+@pytest.mark.parametrize("cache_features", [True, False])
+def test_mixed_precision(make_trainer, cache_features):
+    full, mixed = make_trainer("full"), make_trainer("mixed", bf16=True, cache_features=cache_features)
+    full.train()
+    mixed.train()
+    losses = [trainer.state.log_history[-1]["train_loss"] for trainer in (full, mixed)]
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+    assert prompts(mixed).dtype == torch.float32
+
+
 def test_prompts_that_are_not_learned(make_trainer):
     with pytest.raises(ValueError, match="the prompts of the model are 'ensemble'"):
         make_trainer(model=tiny_model(prompts="ensemble"))
