@@ -21,12 +21,12 @@ from .scoring import Evaluation, Example, Scorer
 TITLES = {
     "image_auroc": "image AUROC",
     "image_ap": "image AP",
-    "image_f1_max": "image F1-max",
+    "image_f1_max": "image F1",
     "pixel_auroc": "pixel AUROC",
     "pixel_ap": "pixel AP",
-    "pixel_f1_max": "pixel F1-max",
+    "pixel_f1_max": "pixel F1",
     "pixel_aupro": "AUPRO",
-    "pixel_aupro_published": "published AUPRO",
+    "pixel_aupro_published": "AUPRO pub.",
 }
 CURVES = {
     "image_roc": ("Images: ROC", "false-positive rate", "true-positive rate"),
