@@ -152,9 +152,8 @@ class AnomalyDataset(datasets.GeneratorBasedBuilder):
             for split, rows in sorted(records.items())
         ]
 
-    def _generate_examples(self, records: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
-        for record in records:
-            yield record["path"], record
+    def _generate_examples(self, records: list[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
+        yield from enumerate(records)  # not by path: a table may name an image twice
 
 
 def features(jpeg_mask_threshold: int = JPEG_MASK_THRESHOLD) -> datasets.Features:
