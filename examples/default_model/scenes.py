@@ -20,8 +20,8 @@ from surfaces import FAMILIES, draw_family, names
 
 
 __all__ = ["Scene", "TextureBank", "draw_pair"]
-PHOTO_SHARE = 0.4
-OBJECT_SHARE = 0.5  # of what is not a photograph
+PHOTO_SHARE = 0.45
+OBJECT_SHARE = 1 / 3
 STRUCTURE_SHARE = 0.3
 
 
