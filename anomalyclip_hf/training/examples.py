@@ -69,6 +69,10 @@ class TrainingImages(Dataset):
     def __len__(self) -> int:
         return len(self.rows) * (2 if self.synthetic else 1)
 
+    def has_masks(self) -> bool:
+        """Whether any anomalous image says where its anomaly is."""
+        return self.synthetic or any(row["mask"] is not None for row in self.rows)
+
     def load(self, index: int) -> Target:
         """Open an image and bring its ground truth to the model's size.
 

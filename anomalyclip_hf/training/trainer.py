@@ -37,7 +37,8 @@ class AnomalyCLIPTrainer(Trainer):
         **kwargs: As for [`~transformers.Trainer`] (`callbacks`, `optimizers`, …).
 
     Raises:
-        ValueError: If the model's prompts are not learned, or there is nothing to learn from.
+        ValueError: If the model's prompts are not learned, there is nothing to learn from, or there is not one mask
+            though `config.pixel_loss_weight` is not 0.
 
     Example:
     ```python
@@ -83,6 +84,8 @@ class AnomalyCLIPTrainer(Trainer):
         train_images = None
         if train_dataset is not None:
             train_images = TrainingImages(train_dataset, processor, args.synthetic_anomalies, args.seed)
+            if model.config.pixel_loss_weight and not train_images.has_masks():
+                raise ValueError("no anomalous image has a mask, so there is no local loss; set pixel_loss_weight=0.")
         super().__init__(
             model=model,
             args=args,

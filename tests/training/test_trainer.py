@@ -189,6 +189,15 @@ def test_mixed_precision(make_trainer, cache_features):
     assert prompts(mixed).dtype == torch.float32
 
 
+def test_labels_alone_teach_only_without_the_local_loss(make_trainer, parts):
+    unmasked = parts.map(lambda row: {"mask": None}, features=parts.features)
+    with pytest.raises(ValueError, match="no anomalous image has a mask.*set pixel_loss_weight=0"):
+        make_trainer(dataset=unmasked)
+    trainer = make_trainer(dataset=unmasked, model=tiny_model(pixel_loss_weight=0.0))
+    trainer.train()
+    assert trainer.state.global_step == 6
+
+
 def test_prompts_that_are_not_learned(make_trainer):
     with pytest.raises(ValueError, match="the prompts of the model are 'ensemble'"):
         make_trainer(model=tiny_model(prompts="ensemble"))
