@@ -5,6 +5,8 @@ import hashlib
 import json
 import os
 import uuid
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +38,15 @@ class Progress:
 
     def load(self, aupro_limit: float) -> Evaluation:
         """All that earlier runs have done; `save` then writes it along with what is new, in one file."""
-        parts = {path.name: self._read(path) for path in sorted(self.folder.glob("*.npz"))}
+        # A dot begins what a kill has left half-written.
+        found = {path.name: self._read(path) for path in sorted(self.folder.glob("[!.]*.npz"))}
+        parts = {name: part for name, part in found.items() if part is not None}
         stale = {name for header, _ in parts.values() for name in header["replaces"]}
         evaluation = self.fresh(aupro_limit)
         for name, (header, metric) in parts.items():
             if name not in stale:
                 evaluation.merge(Evaluation(metric, header["rows"]))
-        self.replaced = list(parts)
+        self.replaced = list(found)
         return evaluation
 
     @staticmethod
@@ -66,15 +70,20 @@ class Progress:
         if self.folder.exists() and not any(self.folder.iterdir()):
             self.folder.rmdir()
 
-    def _read(self, path: Path) -> tuple[dict[str, Any], AnomalyDetectionMetric]:
-        with np.load(path, allow_pickle=False) as file:
-            header = json.loads(str(file["header"]))
-            if header["key"] != self.key:
-                raise ValueError(
-                    f"{self.folder} holds progress of an evaluation with another model, data set or setting; choose "
-                    "another output folder, or start over with --restart."
-                )
-            state = {name.removeprefix("metric."): file[name] for name in file.files if name != "header"}
+    def _read(self, path: Path) -> tuple[dict[str, Any], AnomalyDetectionMetric] | None:
+        """One part; None for a damaged file, whose images are then scored again."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+                header = json.loads(str(arrays.pop("header")))
+        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):
+            return None
+        if header["key"] != self.key:
+            raise ValueError(
+                f"{self.folder} holds progress of an evaluation with another model, data set or setting; choose "
+                "another output folder, or start over with --restart."
+            )
+        state = {name.removeprefix("metric."): array for name, array in arrays.items()}
         return header, AnomalyDetectionMetric.from_state(state)
 
 

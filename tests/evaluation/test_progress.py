@@ -47,6 +47,16 @@ def test_progress_of_another_evaluation_is_refused(tmp_path, scored):
         Progress(tmp_path, "other").load(0.3)
 
 
+@pytest.mark.parametrize("damage", ["half-written", "cut", "empty", "text"])
+def test_what_a_kill_or_a_bad_disk_left_is_done_again(tmp_path, scored, damage):
+    Progress(tmp_path, "key").save(scored([0, 5]))
+    whole = next(tmp_path.glob("*.npz"))
+    content = {"cut": whole.read_bytes()[:-200], "empty": b"", "text": b"no archive"}
+    name = ".0.partial-7.npz" if damage == "half-written" else "0.npz"
+    (tmp_path / name).write_bytes(content.get(damage, whole.read_bytes()[:300]))
+    assert Progress(tmp_path, "key").load(0.3).done == {0, 5}
+
+
 def test_clear(tmp_path, scored):
     progress = Progress(tmp_path / "progress", "key")
     progress.clear()
