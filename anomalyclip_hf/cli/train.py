@@ -10,19 +10,11 @@ import typer
 
 from .evaluate import load_rows
 from .messages import quiet_transformers
-from .options import parse_columns
+from .options import ColumnOption, Dtype, parse_columns
 
 
 if TYPE_CHECKING:
     from ..modeling_anomalyclip import AnomalyCLIPModel
-
-
-class CacheDtype(StrEnum):
-    """Precision of cached features."""
-
-    float16 = "float16"
-    bfloat16 = "bfloat16"
-    float32 = "float32"
 
 
 class Precision(StrEnum):
@@ -61,7 +53,7 @@ def train(
     base_model: BaseModelOption = "",
     split: SplitOption = "test",
     category: CategoryOption = None,
-    column: Annotated[list[str] | None, typer.Option(help="Of a table, OURS=THEIRS, as image=file.")] = None,
+    column: ColumnOption = None,
     synthetic: SyntheticOption = False,
     epochs: Annotated[float, typer.Option(help="Times that each image is seen.")] = 15.0,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per step and process.")] = 8,
@@ -73,7 +65,7 @@ def train(
     pixel_loss_weight: Annotated[float, typer.Option(help="Of the local loss; 0 for none.")] = 4.0,
     cache: Annotated[bool, typer.Option(help="Compute features of the frozen CLIP once.")] = True,
     cache_dir: Annotated[Path | None, typer.Option(help="Default: features in --output-dir.")] = None,
-    cache_dtype: Annotated[CacheDtype, typer.Option(help="Precision of the features.")] = CacheDtype.float16,
+    cache_dtype: Annotated[Dtype, typer.Option(help="Precision of the features.")] = Dtype.float16,
     precision: Annotated[Precision, typer.Option(help="Mixed precision of the forward pass.")] = Precision.no,
     report_to: Annotated[str, typer.Option(help="none, tensorboard, trackio, …")] = "none",
     resume: ResumeOption = False,

@@ -19,7 +19,7 @@ from ..processing_anomalyclip import AnomalyCLIPProcessor, gaussian_smooth
 from .arguments import AnomalyCLIPTrainingArguments
 from .checkpoints import is_whole, newest_whole, seal
 from .examples import EpochOrder, TrainingImages, cache_folder, collate
-from .feature_cache import CachedFeatures, cache_features
+from .feature_cache import cache_features
 
 
 class AnomalyCLIPTrainer(Trainer):
@@ -224,4 +224,4 @@ class AnomalyMetrics:
         return {name: value for name, value in self.metric.compute().items() if isinstance(value, float)}
 
 
-__all__ = ["AnomalyCLIPTrainer", "AnomalyMetrics", "CachedFeatures"]
+__all__ = ["AnomalyCLIPTrainer", "AnomalyMetrics"]
