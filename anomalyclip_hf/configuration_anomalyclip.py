@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
 from transformers import CLIPConfig
+from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 
 # "object ." and "damaged object ." in CLIP's own vocabulary, between start and end of text.
@@ -17,6 +18,9 @@ CLIP_ABNORMAL_TOKEN_IDS = [49406, 13568, 14115, 269, 49407]
 PAPER_IMAGE_SIZE = 518
 PAPER_PROMPT_DEPTH = 9
 PROMPT_KINDS = ("learned", "ensemble")
+# Where this file is a model repository's own copy, transformers needs these; the installed package is code enough.
+IS_REMOTE_CODE = __name__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}.")
+REMOTE_CODE_SETTINGS = () if IS_REMOTE_CODE else ("auto_map", "custom_pipelines")
 DPAM_ATTENTIONS = ("vv", "qq", "kk")
 
 
@@ -160,6 +164,7 @@ class AnomalyCLIPConfig(CLIPConfig):
         Raises:
             ValueError: If a value has the wrong type, or settings contradict each other.
         """
+        config_dict = {name: value for name, value in config_dict.items() if name not in REMOTE_CODE_SETTINGS}
         try:
             return super().from_dict(config_dict, **kwargs)
         except StrictDataclassError as error:

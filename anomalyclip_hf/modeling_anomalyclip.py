@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoTokenizer, CLIPModel, PreTrainedModel
+from transformers import AutoTokenizer, CLIPModel, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import ModelOutput
@@ -33,6 +33,7 @@ from .checkpoints_anomalyclip import (
 from .configuration_anomalyclip import PAPER_PROMPT_DEPTH, AnomalyCLIPConfig
 from .losses_anomalyclip import glocal_loss
 from .prompt_ensemble_anomalyclip import ensemble_sentences
+from .sharing_anomalyclip import HubSharing, add_code, take_push_arguments
 
 
 @dataclass
@@ -305,7 +306,7 @@ def _eager_attention_forward(
 # ---------------------------------------------------------------------------------------------------------- the model
 
 
-class AnomalyCLIPModel(PreTrainedModel):
+class AnomalyCLIPModel(HubSharing, PreTrainedModel):
     """Zero-shot anomaly detector: a frozen [`~transformers.CLIPModel`] under learned or hand-written prompts.
 
     Only the prompts require gradients, however the model was made or loaded.
@@ -651,7 +652,7 @@ class AnomalyCLIPModel(PreTrainedModel):
     def _load_config(cls, source: Any, config: Any, kwargs: dict[str, Any]) -> AnomalyCLIPConfig:
         """Load the configuration, and take the settings that override it out of `kwargs`."""
         overrides = {name: kwargs.pop(name) for name in set(kwargs) & _own_settings()}
-        if not isinstance(config, AnomalyCLIPConfig):
+        if not isinstance(config, PreTrainedConfig):  # remote code may come with a copy of our class
             return AnomalyCLIPConfig.from_pretrained(config or source, **overrides, **hub_arguments(kwargs))
         for name, value in overrides.items():
             setattr(config, name, value)
@@ -682,6 +683,7 @@ class AnomalyCLIPModel(PreTrainedModel):
         *args: Any,
         prompts_only: bool = False,
         base_model_name_or_path: str | None = None,
+        include_code: bool = False,
         **kwargs: Any,
     ) -> None:
         """Save the model whole, or only its prompts with a reference to the CLIP under them.
@@ -694,7 +696,10 @@ class AnomalyCLIPModel(PreTrainedModel):
                 was loaded: changes to it are not saved.
             base_model_name_or_path (`str`, *optional*):
                 The CLIP that loading shall put under the prompts. Defaults to the one the model was made from.
-            **kwargs: As for [`~transformers.PreTrainedModel.save_pretrained`]; for a whole model only.
+            include_code (`bool`, *optional*, defaults to `False`):
+                Put the model's code beside it, for `trust_remote_code=True` where this package is not installed.
+            **kwargs: As for [`~transformers.PreTrainedModel.save_pretrained`], for a whole model only; and, with
+                `push_to_hub=True`, `repo_id` and what [`push_to_hub`] takes.
 
         Raises:
             ValueError: If the CLIP is not known, or the folder holds a model in the other form.
@@ -702,6 +707,7 @@ class AnomalyCLIPModel(PreTrainedModel):
         if base_model_name_or_path is not None:
             self.config.base_model_name_or_path = base_model_name_or_path
             self.config.base_model_revision = None
+        push_arguments = take_push_arguments(kwargs, save_directory)
         prepare_folder(save_directory, self.config, prompts_only)
         if prompts_only:
             if args or kwargs:
@@ -709,6 +715,10 @@ class AnomalyCLIPModel(PreTrainedModel):
             save_prompts_file(self, save_directory)
         else:
             super().save_pretrained(save_directory, *args, **kwargs)
+        if include_code:
+            add_code(save_directory)
+        if push_arguments is not None:
+            self.push_to_hub(**push_arguments, prompts_only=prompts_only, include_code=include_code)
 
 
 def _load_clip(source: str, **kwargs: Any) -> tuple[CLIPModel, dict[str, Any]]:

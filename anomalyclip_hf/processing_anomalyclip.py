@@ -2,6 +2,7 @@
 """Images in; scores, smoothed anomaly maps, masks and regions out."""
 
 import math
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,13 +17,14 @@ from transformers.utils import PROCESSOR_NAME
 from .checkpoints_anomalyclip import find_file, hub_arguments
 from .configuration_anomalyclip import AnomalyCLIPConfig
 from .image_processing_anomalyclip import ImageSource, load_image, masks_to_tensor
+from .sharing_anomalyclip import HubSharing, add_code, take_push_arguments
 
 
 KERNEL_TRUNCATION = 4.0  # standard deviations on either side
 LABELS = ("normal", "anomalous")
 
 
-class AnomalyCLIPProcessor(ProcessorMixin):
+class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
     """Prepares images for [`AnomalyCLIPModel`] and turns its outputs into what a user looks at.
 
     Args:
@@ -107,6 +109,29 @@ class AnomalyCLIPProcessor(ProcessorMixin):
             if find_file(pretrained_model_name_or_path, PROCESSOR_NAME, **hub_kwargs) is not None:
                 raise  # there is one, and it cannot be read
             return cls.from_config(AnomalyCLIPConfig.from_pretrained(pretrained_model_name_or_path, **hub_kwargs))
+
+    def save_pretrained(
+        self, save_directory: str | os.PathLike, include_code: bool = False, **kwargs: Any
+    ) -> list[str]:
+        """Save the processor.
+
+        Args:
+            save_directory (`str` or `os.PathLike`): Folder; made where missing.
+            include_code (`bool`, *optional*, defaults to `False`):
+                Put its code beside it, for `trust_remote_code=True` where this package is not installed.
+            **kwargs: As for [`~transformers.ProcessorMixin.save_pretrained`]; with `push_to_hub=True`, `repo_id` and
+                what [`push_to_hub`] takes.
+
+        Returns:
+            `list[str]`: paths of the files with settings.
+        """
+        push_arguments = take_push_arguments(kwargs, save_directory)
+        paths = super().save_pretrained(save_directory, **kwargs)
+        if include_code:
+            add_code(save_directory)
+        if push_arguments is not None:
+            self.push_to_hub(**push_arguments, include_code=include_code)
+        return paths
 
     @property
     def size(self) -> tuple[int, int]:

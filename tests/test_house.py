@@ -20,6 +20,7 @@ CLOSED_SET = [
     "losses_anomalyclip",
     "prompt_ensemble_anomalyclip",
     "checkpoints_anomalyclip",
+    "sharing_anomalyclip",
     "modeling_anomalyclip",
     "processing_anomalyclip",
     "pipeline_anomaly_detection",
