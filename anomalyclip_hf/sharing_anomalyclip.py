@@ -110,7 +110,7 @@ class HubSharing:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
             self.save_pretrained(folder, **save_arguments)  # type: ignore[attr-defined]
-            base_model = _leave_machine(folder)
+            base_model = forget_this_machine(folder)
             prefix = _folder_in_repository(subfolder)
             repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
             if revision is not None and not create_pr:
@@ -168,16 +168,18 @@ def is_on_this_machine(name: str | None) -> bool:
     return name is not None and (os.path.isabs(name) or os.path.isdir(name))
 
 
-def _update_json(path: Path, entries: dict[str, Any]) -> None:
-    if path.exists():
-        content = json.loads(path.read_text(encoding="utf-8")) | entries
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        partial.replace(path)
+def forget_this_machine(folder: Path) -> str | None:
+    """See that what is about to be shared does not refer to this machine.
 
+    Args:
+        folder (`Path`): With what was saved; the path of a CLIP is taken out of its `config.json`.
 
-def _leave_machine(folder: Path) -> str | None:
-    """See that what is about to be shared does not refer to this machine; gives the CLIP's id on the Hub."""
+    Returns:
+        `str` or `None`: the CLIP's id on the Hub.
+
+    Raises:
+        ValueError: If the folder holds prompts only, and the CLIP they need is on this machine alone.
+    """
     path = folder / CONFIG_NAME
     if not path.exists():
         return None
@@ -191,6 +193,14 @@ def _leave_machine(folder: Path) -> str | None:
         )
     _update_json(path, dict.fromkeys(("base_model_name_or_path", "base_model_revision", "base_model_subfolder")))
     return None
+
+
+def _update_json(path: Path, entries: dict[str, Any]) -> None:
+    if path.exists():
+        content = json.loads(path.read_text(encoding="utf-8")) | entries
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        partial.replace(path)
 
 
 def _folder_in_repository(subfolder: str | None) -> str:

@@ -35,6 +35,7 @@ OPEN_SET = [
     "data",
     "metrics",
     "evaluation",
+    "hub",
     "training",
     "cli",
 ]

@@ -64,7 +64,7 @@ def train(
     feature_layer: FeatureLayerOption = None,
     pixel_loss_weight: Annotated[float, typer.Option(help="Of the local loss; 0 for none.")] = 4.0,
     cache: Annotated[bool, typer.Option(help="Compute features of the frozen CLIP once.")] = True,
-    cache_dir: Annotated[Path | None, typer.Option(help="Default: features in --output-dir.")] = None,
+    cache_dir: Annotated[Path | None, typer.Option(help="Default: _features in --output-dir.")] = None,
     cache_dtype: Annotated[Dtype, typer.Option(help="Precision of the features.")] = Dtype.float16,
     precision: Annotated[Precision, typer.Option(help="Mixed precision of the forward pass.")] = Precision.no,
     report_to: Annotated[str, typer.Option(help="none, tensorboard, trackio, …")] = "none",
