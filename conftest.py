@@ -2,12 +2,31 @@
 """Fixtures for the tests and for the examples in docstrings and documentation."""
 
 import os
+import socket
 import tempfile
 
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach a network; set before huggingface_hub is imported
+# A port of our own, bound but not listening, for the Hub of tests/hub to listen at.
+HUB_PORT = socket.socket()
+HUB_PORT.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+HUB_PORT.bind(("127.0.0.1", 0))
+OWN_HOME = tempfile.mkdtemp(prefix="anomalyclip-tests-")  # nobody's caches grow, nobody's token is read
+# huggingface_hub reads these when it is imported. No test may reach a network: without the fixture `hub` it is
+# offline, with it the only Hub is ours.
+os.environ |= {
+    "HF_HUB_OFFLINE": "1",
+    "HF_ENDPOINT": f"http://127.0.0.1:{HUB_PORT.getsockname()[1]}",
+    "HF_HUB_DISABLE_XET": "1",  # Xet's storage speaks a protocol of its own, which our Hub does not
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DISABLE_SAFETENSORS_CONVERSION": "1",  # it would send .bin weights' names and tokens to a Space elsewhere
+    "HF_HOME": OWN_HOME,
+    "HF_HUB_CACHE": f"{OWN_HOME}/hub",
+    "HF_TOKEN_PATH": f"{OWN_HOME}/token",
+    "HF_DATASETS_CACHE": f"{OWN_HOME}/datasets",
+}
+for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_CACHE", "HF_MODULES_CACHE"):
+    os.environ.pop(name, None)
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="anomalyclip-tests-")  # nobody's cache grows
 
 import json
 import string
@@ -16,6 +35,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hub.hub_server import TOKEN, HubServer
+from huggingface_hub import close_session, constants
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -78,6 +99,22 @@ def clip_folder(tmp_path_factory) -> Path:
     config = CLIPConfig(text_config=TINY_TEXT | ids, vision_config=TINY_VISION, projection_dim=24)
     CLIPModel(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """Our Hub, running; the client is online for this test, with a token, and an empty cache below `hub.home`."""
+    home = tmp_path / "huggingface"
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # transformers asks huggingface_hub
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    # of processes that are to use this Hub: `subprocess.run(..., env=hub.environment)`
+    own = {"HF_HUB_OFFLINE": "0", "HF_HOME": str(home), "HF_HUB_CACHE": str(home / "hub"), "HF_TOKEN": TOKEN}
+    with HubServer(HUB_PORT.getsockname()[1]) as server:
+        server.home, server.environment = home, {**os.environ, **own, "HF_TOKEN_PATH": str(home / "token")}
+        yield server
+    close_session()  # or the client would go on with connections to this server
 
 
 @pytest.fixture
