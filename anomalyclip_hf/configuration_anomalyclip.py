@@ -143,12 +143,18 @@ class AnomalyCLIPConfig(CLIPConfig):
     def get_config_dict(
         cls, pretrained_model_name_or_path: Any, **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """As for any configuration, but another model's is refused instead of filled up with defaults.
+        """As for any configuration, but none, or another model's, is refused instead of filled up with defaults.
 
         Raises:
+            OSError: If there is no `config.json`.
             ValueError: If what is stored there describes another type of model.
         """
         config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        if not config_dict:
+            raise OSError(
+                f"{pretrained_model_name_or_path} holds no config.json, or an empty one; expected a folder or "
+                "repository that save_pretrained has written."
+            )
         model_type = config_dict.get("model_type", cls.model_type)
         if model_type != cls.model_type:
             raise ValueError(

@@ -115,12 +115,15 @@ class HubSharing:
             repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
             if revision is not None and not create_pr:
                 api.create_branch(repo_id, branch=revision, exist_ok=True)
+            own_card = folder / CARD_NAME if (folder / CARD_NAME).exists() else None
             saved = {f"{prefix}{path.relative_to(folder).as_posix()}": path for path in folder.rglob("*")}
             operations: list[Any] = [
-                CommitOperationAdd(name, path) for name, path in sorted(saved.items()) if path.is_file()
+                CommitOperationAdd(name, path)
+                for name, path in sorted(saved.items())
+                if path.is_file() and path != own_card
             ]
             operations += _other_weights(api, repo_id, revision, prefix, saved)
-            card = _card(api, repo_id, revision, [*CARD_TAGS, *tags], base_model)
+            card = _card(api, repo_id, revision, own_card, [*CARD_TAGS, *tags], base_model)
             operations.append(CommitOperationAdd(CARD_NAME, str(card).encode()))
             return api.create_commit(
                 repo_id,
@@ -229,10 +232,12 @@ def _other_weights(
     return [CommitOperationDelete(name) for name in there if is_weights(name) and name not in saved]
 
 
-def _card(api: HfApi, repo_id: str, revision: str | None, tags: list[str], base_model: str | None) -> ModelCard:
-    """The card that is there, with what `pipeline(model=repo_id)` looks for; or a short one."""
+def _card(
+    api: HfApi, repo_id: str, revision: str | None, own: Path | None, tags: list[str], base_model: str | None
+) -> ModelCard:
+    """The card that was saved, or is there, or a short one; with what `pipeline(model=repo_id)` looks for."""
     try:
-        card = ModelCard.load(api.hf_hub_download(repo_id, CARD_NAME, revision=revision))
+        card = ModelCard.load(own or api.hf_hub_download(repo_id, CARD_NAME, revision=revision))
     except EntryNotFoundError:
         data = ModelCardData(base_model=base_model)
         name = repo_id.rsplit("/", 1)[-1]

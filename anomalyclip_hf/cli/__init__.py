@@ -8,6 +8,7 @@ import typer
 from .convert import convert
 from .datasets import datasets
 from .evaluate import evaluate
+from .hub import hub
 from .messages import complain
 from .predict import predict
 from .train import train
@@ -25,6 +26,7 @@ app.command()(convert)
 app.command()(evaluate)
 app.command()(train)
 app.add_typer(datasets, name="datasets")
+app.add_typer(hub, name="hub")
 
 
 def main() -> None:

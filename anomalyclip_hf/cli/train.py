@@ -43,6 +43,12 @@ SyntheticOption = Annotated[
 FeatureLayerOption = Annotated[
     list[int] | None, typer.Option(help="Vision layer to tap, from 1; repeat for several; default: the last.")
 ]
+PushOption = Annotated[
+    str | None, typer.Option(help="Hub id to push checkpoints' prompts and the model to.", show_default=False)
+]
+LicenceOption = Annotated[
+    str | None, typer.Option(help="Of the weights, for the model card, as the Hub writes it.", show_default=False)
+]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint that is whole.")]
 
 
@@ -69,6 +75,9 @@ def train(
     precision: Annotated[Precision, typer.Option(help="Mixed precision of the forward pass.")] = Precision.no,
     report_to: Annotated[str, typer.Option(help="none, tensorboard, trackio, …")] = "none",
     resume: ResumeOption = False,
+    push_to_hub: PushOption = None,
+    private: Annotated[bool | None, typer.Option(help="Of a new repository on the Hub.")] = None,
+    licence: LicenceOption = None,
 ) -> None:
     """Learn the prompts of AnomalyCLIP on the anomalies of other things than it shall find.
 
@@ -91,10 +100,14 @@ def train(
         bf16=precision is Precision.bf16,
         fp16=precision is Precision.fp16,
         report_to=report_to,
+        push_to_hub=push_to_hub is not None,
+        hub_model_id=push_to_hub,
+        hub_private_repo=private,
     )
     rows = _load_all(dataset, data_dir, split, category, parse_columns(column))
     settings = {"image_size": image_size, "feature_layers": feature_layer, "pixel_loss_weight": pixel_loss_weight}
-    _train(arguments, base_model, {name: value for name, value in settings.items() if value is not None}, rows, resume)
+    given = {name: value for name, value in settings.items() if value is not None}
+    _train(arguments, base_model, given, rows, resume, licence)
 
 
 def _load_all(
@@ -113,7 +126,9 @@ def _load_all(
     )
 
 
-def _train(arguments: Any, base_model: str, settings: dict[str, Any], rows: Any, resume: bool) -> None:
+def _train(
+    arguments: Any, base_model: str, settings: dict[str, Any], rows: Any, resume: bool, licence: str | None
+) -> None:
     from transformers import set_seed
 
     from ..training.trainer import AnomalyCLIPTrainer
@@ -123,7 +138,11 @@ def _train(arguments: Any, base_model: str, settings: dict[str, Any], rows: Any,
     model = load_base_model(base_model, settings)
     trainer = AnomalyCLIPTrainer(model, arguments, train_dataset=rows)
     trainer.train(resume_from_checkpoint=resume or None)
-    trainer.save_model()
+    if arguments.push_to_hub:
+        trainer.push_to_hub(license=licence)
+    else:
+        trainer.save_model()
+        trainer.create_model_card(license=licence)
     if arguments.should_save:
         print(f"The model is in {arguments.output_dir}; try it with predict --model.", file=sys.stderr)
 
