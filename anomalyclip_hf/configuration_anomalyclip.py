@@ -8,6 +8,8 @@ from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
 from transformers import CLIPConfig
 
+from .hub_files_anomalyclip import pin_commit
+
 
 # "object ." and "damaged object ." in CLIP's own vocabulary, between start and end of text.
 CLIP_VOCAB_SIZE = 49408
@@ -142,8 +144,11 @@ class AnomalyCLIPConfig(CLIPConfig):
         """As for any configuration, but another model's is refused instead of filled up with defaults.
 
         Raises:
+            OSError: If the file cannot be fetched or read, or is damaged.
             ValueError: If what is stored there describes another type of model.
         """
+        kwargs = pin_commit(pretrained_model_name_or_path, kwargs)
+        kwargs.pop("force_download", None)  # done, and checked
         config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         model_type = config_dict.get("model_type", cls.model_type)
         if model_type != cls.model_type:

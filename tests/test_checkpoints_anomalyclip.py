@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from anomalyclip_hf import AnomalyCLIPModel
-from anomalyclip_hf.checkpoints_anomalyclip import PROMPTS_FILE, find_file
+from anomalyclip_hf.checkpoints_anomalyclip import PROMPTS_FILE
+from anomalyclip_hf.hub_files_anomalyclip import find_file
 from conftest import tiny_model
 
 
