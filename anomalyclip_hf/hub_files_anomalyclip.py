@@ -112,12 +112,12 @@ def find_file(source: str | os.PathLike | None, name: str, **kwargs: Any) -> str
     path = _fetch(str(source), name, kwargs)
     if path is not None and _is_damaged(path):
         error = _discard(source, name, path)
-        logger.warning("%s", error)
         path = _fetch(str(source), name, kwargs)
         if path is None:  # offline
             raise error
         if _is_damaged(path):
             raise _discard(source, name, path)
+        logger.warning("%s of %s was damaged in the cache and has been fetched again.", name, source)
     return path
 
 
