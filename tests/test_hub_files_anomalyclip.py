@@ -202,9 +202,7 @@ def test_weights_of_other_names_are_checked(hub, model_repo, model_folder, tmp_p
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
     config, binary = (model_folder / "config.json").read_bytes(), (tmp_path / "pytorch_model.bin").read_bytes()
     repo = put_folder(hub, "someone/variant", tmp_path / "variant")
-    hub.storage.put(
-        "someone/bin", {"config.json": config, "pytorch_model.bin": (tmp_path / "pytorch_model.bin").read_bytes()}
-    )
+    hub.storage.put("someone/bin", {"config.json": config, "pytorch_model.bin": binary})
     named = json.dumps(json.loads(config) | {"transformers_weights": "other.safetensors"}).encode()
     weights = (model_folder / "model.safetensors").read_bytes()
     hub.storage.put("someone/named", {"config.json": named, "other.safetensors": weights})
