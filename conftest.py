@@ -31,6 +31,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import json
 import string
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -69,6 +70,12 @@ def tiny_model(**overrides) -> AnomalyCLIPModel:
     for prompt in model.prompt_learner.parameters() if overrides.get("prompts") != "ensemble" else ():
         torch.nn.init.normal_(prompt.data, std=0.5)  # far from the words, so that a lost prompt shows
     return model
+
+
+def maps_of(model: AnomalyCLIPModel) -> torch.Tensor:
+    """Anomaly maps of a blank image: the same bits if the model is the same."""
+    with torch.no_grad():
+        return model(torch.ones(1, 3, 40, 40)).anomaly_maps
 
 
 @pytest.fixture
@@ -118,12 +125,28 @@ def hub(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def waits(monkeypatch) -> list[float]:
+    """Seconds that the Hub's client would wait before it tries again; it does not."""
+    seconds = []
+    for module in ("huggingface_hub.utils._http", "huggingface_hub.file_download"):
+        monkeypatch.setattr(f"{module}.time", SimpleNamespace(sleep=seconds.append))
+    return seconds
+
+
+@pytest.fixture
 def model_folder(tmp_path, model) -> Path:
     """A whole model with its processor, saved."""
     folder = tmp_path / "model"
     model.save_pretrained(folder)
     AnomalyCLIPProcessor.from_config(model.config, smoothing_sigma=1.0).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def model_repo(hub, model_folder) -> str:
+    """The same in a repository of our Hub."""
+    hub.storage.put("someone/model", {path.name: path.read_bytes() for path in model_folder.iterdir()})
+    return "someone/model"
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 
 import os
 import pickle
-import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import CLIPConfig, PreTrainedModel
-from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
+from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from .configuration_anomalyclip import AnomalyCLIPConfig
 
@@ -27,52 +26,6 @@ except ImportError as error:
 # Not a name that other loaders know: they would take it for a whole model and fill the CLIP with random weights.
 PROMPTS_FILE = "prompts.safetensors"
 CLIP_PREFIX = "clip."
-HUB_ARGUMENTS = ("revision", "subfolder", "token", "cache_dir", "local_files_only", "force_download")
-
-
-def hub_arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep of `kwargs` what says where on the Hub a file is and how to fetch it."""
-    return {name: kwargs[name] for name in HUB_ARGUMENTS if kwargs.get(name) is not None}
-
-
-def find_file(source: str | os.PathLike | None, name: str, **kwargs: Any) -> str | None:
-    """Find one file of a checkpoint, where it has one.
-
-    Args:
-        source (`str` or `os.PathLike`, *optional*): Hub id or folder.
-        name (`str`): Of the file, such as `prompts.safetensors`.
-        **kwargs: Those of `from_pretrained`; `revision`, `subfolder`, `token`, `cache_dir` and the like are used.
-
-    Returns:
-        `str` or `None`: path of the file, `None` where the checkpoint has none.
-    """
-    if source is None:
-        return None
-    return cached_file(
-        source,
-        name,
-        **hub_arguments(kwargs),
-        _raise_exceptions_for_gated_repo=False,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
-
-
-def find_commit(source: str | os.PathLike, **kwargs: Any) -> str | None:
-    """Find the commit of a repository on the Hub that a name and revision stand for.
-
-    Args:
-        source (`str` or `os.PathLike`): Hub id or folder.
-        **kwargs: Those of `from_pretrained`.
-
-    Returns:
-        `str` or `None`: the commit; the revision as given where the cache does not tell; `None` for a folder.
-    """
-    if os.path.isdir(source):
-        return None
-    path = cached_file(source, CONFIG_NAME, **hub_arguments(kwargs))
-    snapshot = re.search(r"snapshots[/\\]([^/\\]+)[/\\]", path or "")
-    return snapshot[1] if snapshot else kwargs.get("revision")
 
 
 @contextmanager
@@ -212,4 +165,4 @@ def prepare_folder(folder: str | os.PathLike, config: AnomalyCLIPConfig, prompts
     Path(folder).mkdir(parents=True, exist_ok=True)
 
 
-__all__ = ["PROMPTS_FILE", "check_loading_info", "find_file", "load_prompts_file", "save_prompts_file"]
+__all__ = ["PROMPTS_FILE", "check_loading_info", "load_prompts_file", "save_prompts_file"]

@@ -9,6 +9,8 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import CLIPConfig
 from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
+from .hub_files_anomalyclip import pin_commit
+
 
 # "object ." and "damaged object ." in CLIP's own vocabulary, between start and end of text.
 CLIP_VOCAB_SIZE = 49408
@@ -146,9 +148,11 @@ class AnomalyCLIPConfig(CLIPConfig):
         """As for any configuration, but none, or another model's, is refused instead of filled up with defaults.
 
         Raises:
-            OSError: If there is no `config.json`.
+            OSError: If there is no `config.json`, or it cannot be fetched or read, or is damaged.
             ValueError: If what is stored there describes another type of model.
         """
+        kwargs = pin_commit(pretrained_model_name_or_path, kwargs)
+        kwargs.pop("force_download", None)  # done, and checked
         config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         if not config_dict:
             raise OSError(

@@ -22,15 +22,20 @@ from .checkpoints_anomalyclip import (
     PROMPTS_FILE,
     check_base_model,
     check_loading_info,
-    find_commit,
-    find_file,
-    hub_arguments,
     load_prompts_file,
     prepare_folder,
     readable_weights,
     save_prompts_file,
 )
 from .configuration_anomalyclip import PAPER_PROMPT_DEPTH, AnomalyCLIPConfig
+from .hub_files_anomalyclip import (
+    TOKENIZER_FILES,
+    fetch_weights,
+    find_commit,
+    find_file,
+    hub_arguments,
+    pin_commit,
+)
 from .losses_anomalyclip import glocal_loss
 from .prompt_ensemble_anomalyclip import ensemble_sentences
 from .sharing_anomalyclip import HubSharing, add_code, take_push_arguments
@@ -564,9 +569,12 @@ class AnomalyCLIPModel(HubSharing, PreTrainedModel):
         overrides = {name: kwargs.pop(name) for name in set(kwargs) & _own_settings()}
         if os.path.isdir(clip_name_or_path):
             clip_name_or_path = os.path.abspath(clip_name_or_path)  # prompts saved elsewhere must find it again
+        kwargs = pin_commit(clip_name_or_path, kwargs)
         clip, _ = _load_clip(clip_name_or_path, **kwargs)
 
         def load_tokenizer() -> Any:
+            for name in () if tokenizer else TOKENIZER_FILES:
+                find_file(clip_name_or_path, name, **kwargs)
             return tokenizer or AutoTokenizer.from_pretrained(clip_name_or_path, **hub_arguments(kwargs))
 
         overrides.setdefault("base_model_name_or_path", str(clip_name_or_path))
@@ -629,11 +637,16 @@ class AnomalyCLIPModel(HubSharing, PreTrainedModel):
             OSError: If a file is missing, cut short or unreadable; the message names it.
             ValueError: If tensors are missing, left over or of another shape than the configuration says.
         """
+        if isinstance(config, str | os.PathLike):  # elsewhere, where this commit means nothing
+            config = cls._load_config(config, None, kwargs)
+        kwargs = pin_commit(pretrained_model_name_or_path, kwargs)
         config = cls._load_config(pretrained_model_name_or_path, config, kwargs)
         kwargs.pop("ignore_mismatched_sizes", None)  # a checkpoint that does not fit is never filled up
         prompts_file = find_file(pretrained_model_name_or_path, PROMPTS_FILE, **kwargs)
         if prompts_file is not None:
             return cls._from_prompts_file(prompts_file, config, **kwargs)
+        fetch_weights(pretrained_model_name_or_path, **kwargs)
+        kwargs.pop("force_download", None)  # done, and checked
         wants_loading_info = kwargs.pop("output_loading_info", False)
         with readable_weights(pretrained_model_name_or_path):
             model, info = super().from_pretrained(
@@ -653,7 +666,7 @@ class AnomalyCLIPModel(HubSharing, PreTrainedModel):
         """Load the configuration, and take the settings that override it out of `kwargs`."""
         overrides = {name: kwargs.pop(name) for name in set(kwargs) & _own_settings()}
         if not isinstance(config, PreTrainedConfig):  # remote code may come with a copy of our class
-            return AnomalyCLIPConfig.from_pretrained(config or source, **overrides, **hub_arguments(kwargs))
+            return AnomalyCLIPConfig.from_pretrained(source, **overrides, **hub_arguments(kwargs))
         for name, value in overrides.items():
             setattr(config, name, value)
         return config
@@ -723,6 +736,9 @@ class AnomalyCLIPModel(HubSharing, PreTrainedModel):
 
 def _load_clip(source: str, **kwargs: Any) -> tuple[CLIPModel, dict[str, Any]]:
     """Load a CLIP and refuse one that its weights do not fill exactly."""
+    kwargs = pin_commit(source, kwargs)
+    fetch_weights(source, **kwargs)
+    kwargs.pop("force_download", None)  # done, and checked
     kwargs.update(output_loading_info=True, ignore_mismatched_sizes=True)  # checked below, in one line
     with readable_weights(source):
         clip, info = CLIPModel.from_pretrained(source, **kwargs)

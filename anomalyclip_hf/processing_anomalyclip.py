@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
 from transformers import BatchFeature, CLIPImageProcessorPil, ProcessorMixin
-from transformers.utils import PROCESSOR_NAME
+from transformers.utils import IMAGE_PROCESSOR_NAME, PROCESSOR_NAME
 
-from .checkpoints_anomalyclip import find_file, hub_arguments
 from .configuration_anomalyclip import AnomalyCLIPConfig
+from .hub_files_anomalyclip import find_file, hub_arguments, pin_commit
 from .image_processing_anomalyclip import ImageSource, load_image, masks_to_tensor
 from .sharing_anomalyclip import HubSharing, add_code, take_push_arguments
 
@@ -102,13 +102,17 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
         Raises:
             OSError: If there is neither a processor nor the configuration of a model.
         """
+        kwargs = pin_commit(pretrained_model_name_or_path, kwargs)
+        names = (PROCESSOR_NAME, IMAGE_PROCESSOR_NAME)
+        found = [find_file(pretrained_model_name_or_path, name, **kwargs) is not None for name in names]
+        kwargs.pop("force_download", None)  # done, and checked
         try:
             return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         except OSError:
-            hub_kwargs = hub_arguments(kwargs)
-            if find_file(pretrained_model_name_or_path, PROCESSOR_NAME, **hub_kwargs) is not None:
+            if found[0]:
                 raise  # there is one, and it cannot be read
-            return cls.from_config(AnomalyCLIPConfig.from_pretrained(pretrained_model_name_or_path, **hub_kwargs))
+            config = AnomalyCLIPConfig.from_pretrained(pretrained_model_name_or_path, **hub_arguments(kwargs))
+            return cls.from_config(config)
 
     def save_pretrained(
         self, save_directory: str | os.PathLike, include_code: bool = False, **kwargs: Any

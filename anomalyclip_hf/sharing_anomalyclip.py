@@ -22,6 +22,7 @@ CARD_NAME = "README.md"
 CARD_TAGS = ("anomalyclip", "anomaly-detection", "zero-shot", "clip")
 WEIGHT_FILES = (PROMPTS_FILE, "model*.safetensors", "model.safetensors.index.json")
 CODE_FILES = (
+    "hub_files_anomalyclip.py",
     "configuration_anomalyclip.py",
     "image_processing_anomalyclip.py",
     "losses_anomalyclip.py",

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 import anomalyclip_hf
+from anomalyclip_hf.sharing_anomalyclip import CODE_FILES
 
 
 PACKAGE = Path(anomalyclip_hf.__file__).parent
 # Each file may import only from those above it; the Hub's remote-code loading copies this block.
 CLOSED_SET = [
+    "hub_files_anomalyclip",
     "configuration_anomalyclip",
     "image_processing_anomalyclip",
     "losses_anomalyclip",
@@ -65,6 +67,10 @@ def test_the_closed_set_is_closed(name):
         else:
             top = module.split(".")[0]
             assert top in ALLOWED or top in sys.stdlib_module_names or tried, f"{name} imports {module}"
+
+
+def test_the_closed_set_is_what_goes_along_as_code():
+    assert [f"{name}.py" for name in CLOSED_SET] == list(CODE_FILES)
 
 
 def test_nothing_above_imports_from_below():

@@ -225,8 +225,7 @@ def test_what_is_not_there_is_named(api, repo):
         api.upload_file(path_or_fileobj=b"", path_in_repo="x", repo_id=repo, revision="nothing")
 
 
-def test_downloads_resume_in_the_middle(hub, repo, monkeypatch):
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
+def test_downloads_resume_in_the_middle(hub, repo, monkeypatch, waits):
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1000)  # what came before the last whole chunk is kept
     hub.faults.append(Fault("GET /files/", cut_response=0.5))
     assert read(hf_hub_download(repo, "model.safetensors")) == WEIGHTS
@@ -235,9 +234,7 @@ def test_downloads_resume_in_the_middle(hub, repo, monkeypatch):
     assert (first.sent, second.headers["range"]) == (5120, "bytes=5000-")
 
 
-def test_faults_strike_as_often_as_told(hub, api, repo, monkeypatch):
-    waits = []
-    monkeypatch.setattr("time.sleep", waits.append)
+def test_faults_strike_as_often_as_told(hub, api, repo, waits):
     hub.faults.append(Fault("GET .*/tree/", status=503, times=2, headers={"Retry-After": "7"}))
     assert "config.json" in [entry.path for entry in api.list_repo_tree(repo)]
     assert [request.status for request in hub.asked("/tree/")] == [503, 503, 200]
