@@ -97,17 +97,26 @@ def train(
         cache_dir=str(cache_dir) if cache_dir else None,
         cache_dtype=cache_dtype.value,
         synthetic_anomalies=synthetic,
-        bf16=precision is Precision.bf16,
-        fp16=precision is Precision.fp16,
         report_to=report_to,
-        push_to_hub=push_to_hub is not None,
-        hub_model_id=push_to_hub,
-        hub_private_repo=private,
+        **_mixed(precision),
+        **_shared(push_to_hub, private),
     )
     rows = _load_all(dataset, data_dir, split, category, parse_columns(column))
-    settings = {"image_size": image_size, "feature_layers": feature_layer, "pixel_loss_weight": pixel_loss_weight}
-    given = {name: value for name, value in settings.items() if value is not None}
-    _train(arguments, base_model, given, rows, resume, licence)
+    settings = _given(image_size=image_size, feature_layers=feature_layer, pixel_loss_weight=pixel_loss_weight)
+    _train(arguments, base_model, settings, rows, resume, licence)
+
+
+def _mixed(precision: Precision) -> dict[str, bool]:
+    return {} if precision is Precision.no else {precision.value: True}
+
+
+def _shared(repo: str | None, private: bool | None) -> dict[str, Any]:
+    return {} if repo is None else {"push_to_hub": True, "hub_model_id": repo, "hub_private_repo": private}
+
+
+def _given(**settings: Any) -> dict[str, Any]:
+    """Those that the user has set."""
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def _load_all(

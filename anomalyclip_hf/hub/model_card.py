@@ -78,31 +78,43 @@ def write_model_card(
         model_name=name,
         eval_results=[entry for evaluation in evaluations for entry in _eval_results(evaluation)] or None,
     )
-    template = jinja2.Environment(
+    content = _render(
+        card_data=data.to_yaml(),
+        name=_cell(name),
+        repo_id=repo_id or str(folder),
+        has_code=all((folder / code).exists() for code in CODE_FILES),
+        prompts_only=(folder / PROMPTS_FILE).exists(),
+        licence_text=_licence_text(licence),
+        tables=[_table(evaluation) for evaluation in evaluations],
+        **_describe(config, processor, training),
+    )
+    with whole_file(folder / CARD_NAME) as partial:
+        partial.write_text(content, encoding="utf-8")
+    return ModelCard(content)
+
+
+def _render(**values: Any) -> str:
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-    ).get_template("model_card.md")
-    content = template.render(
-        card_data=data.to_yaml(),
-        name=_cell(name),
-        repo_id=repo_id or str(folder),
-        description=_description(config),
-        has_code=all((folder / code).exists() for code in CODE_FILES),
-        prompts_only=(folder / PROMPTS_FILE).exists(),
-        settings=[(label, _cell(value)) for label, value in _settings(config, processor)],
-        thresholds=_thresholds(config, processor),
-        training_text=_training_text(config, training),
-        training_rows=[(_cell(label), _cell(value)) for label, value in training.get("settings", {}).items()],
-        tables=[_table(evaluation) for evaluation in evaluations],
-        licence_text=_licence_text(licence),
     )
-    card = ModelCard(content)
-    with whole_file(folder / CARD_NAME) as partial:
-        partial.write_text(str(card), encoding="utf-8")
-    return card
+    return environment.get_template("model_card.md").render(**values)
+
+
+def _describe(
+    config: AnomalyCLIPConfig, processor: AnomalyCLIPProcessor, training: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the card says of the model itself."""
+    return {
+        "description": _description(config),
+        "settings": [(label, _cell(value)) for label, value in _settings(config, processor)],
+        "thresholds": _thresholds(config, processor),
+        "training_text": _training_text(config, training),
+        "training_rows": [(_cell(label), _cell(value)) for label, value in training.get("settings", {}).items()],
+    }
 
 
 def _read_json(path: Path, expected: Sequence[str]) -> dict[str, Any]:
