@@ -97,21 +97,21 @@ def train(
         cache_dir=str(cache_dir) if cache_dir else None,
         cache_dtype=cache_dtype.value,
         synthetic_anomalies=synthetic,
-        report_to=report_to,
-        **_mixed(precision),
-        **_shared(push_to_hub, private),
+        **_trainer_options(precision, report_to, push_to_hub, private),
     )
     rows = _load_all(dataset, data_dir, split, category, parse_columns(column))
     settings = _given(image_size=image_size, feature_layers=feature_layer, pixel_loss_weight=pixel_loss_weight)
     _train(arguments, base_model, settings, rows, resume, licence)
 
 
-def _mixed(precision: Precision) -> dict[str, bool]:
-    return {} if precision is Precision.no else {precision.value: True}
-
-
-def _shared(repo: str | None, private: bool | None) -> dict[str, Any]:
-    return {} if repo is None else {"push_to_hub": True, "hub_model_id": repo, "hub_private_repo": private}
+def _trainer_options(precision: Precision, report_to: str, repo: str | None, private: bool | None) -> dict[str, Any]:
+    """What is any Trainer's."""
+    options: dict[str, Any] = {"report_to": report_to}
+    if precision is not Precision.no:
+        options[precision.value] = True
+    if repo is not None:
+        options |= {"push_to_hub": True, "hub_model_id": repo, "hub_private_repo": private}
+    return options
 
 
 def _given(**settings: Any) -> dict[str, Any]:
