@@ -34,6 +34,7 @@ OPEN_SET = [
     "convert_anomalyclip_original_to_hf",
     "atomic_files",
     "processes",
+    "templates",
     "data",
     "metrics",
     "evaluation",

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..atomic_files import whole_file
@@ -17,9 +16,11 @@ from ..evaluation.report import MEAN, TITLES, result_notes, result_rows
 from ..metrics.category import FIGURES
 from ..processing_anomalyclip import AnomalyCLIPProcessor
 from ..sharing_anomalyclip import CARD_NAME, CARD_TAGS, CODE_FILES, TASK, is_on_this_machine
+from ..templates import render
 
 
 TRAINING_FILE = "training.json"
+TEMPLATE = Path(__file__).with_name("model_card.md")
 
 
 def write_model_card(
@@ -78,7 +79,9 @@ def write_model_card(
         model_name=name,
         eval_results=[entry for evaluation in evaluations for entry in _eval_results(evaluation)] or None,
     )
-    content = _render(
+    content = render(
+        TEMPLATE,
+        autoescape=False,
         card_data=data.to_yaml(),
         name=_cell(name),
         repo_id=repo_id or str(folder),
@@ -91,17 +94,6 @@ def write_model_card(
     with whole_file(folder / CARD_NAME) as partial:
         partial.write_text(content, encoding="utf-8")
     return ModelCard(content)
-
-
-def _render(**values: Any) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template("model_card.md").render(**values)
 
 
 def _describe(
