@@ -171,16 +171,16 @@ def _fetch(source: str, name: str, kwargs: Mapping[str, Any]) -> str | None:
 
 @contextmanager
 def _one_error(source: str | os.PathLike, name: str) -> Iterator[None]:
-    """Turn the HTTP library's own errors, which are no `OSError`, into one line that names the file.
+    """Turn errors that do not name the file, such as a full disk's or the HTTP library's own, into one that does.
 
     Raises:
-        OSError: If the connection breaks while `name` is fetched.
+        OSError: If the connection or the disk fails while `name` is fetched.
     """
     try:
         yield
-    except (OSError, ValueError):
-        raise
     except Exception as error:
+        if isinstance(error, ValueError) or (isinstance(error, OSError) and error.errno is None):
+            raise  # the client's own words
         reason = f"{type(error).__name__}: {error}"
         raise OSError(f"fetching {name} of {source} broke off ({reason}); try again.") from error
 
