@@ -15,6 +15,7 @@ import anomalyclip_hf
 PACKAGE = Path(anomalyclip_hf.__file__).parent
 # Each file may import only from those above it; the Hub's remote-code loading copies this block.
 CLOSED_SET = [
+    "limits_anomalyclip",
     "configuration_anomalyclip",
     "image_processing_anomalyclip",
     "losses_anomalyclip",
