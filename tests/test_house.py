@@ -20,6 +20,8 @@ CLOSED_SET = [
     "image_processing_anomalyclip",
     "losses_anomalyclip",
     "prompt_ensemble_anomalyclip",
+    "pickle_files_anomalyclip",
+    "weight_files_anomalyclip",
     "checkpoints_anomalyclip",
     "modeling_anomalyclip",
     "processing_anomalyclip",
