@@ -574,8 +574,11 @@ class AnomalyCLIPModel(PreTrainedModel):
         overrides.setdefault("base_model_name_or_path", str(clip_name_or_path))
         overrides.setdefault("base_model_revision", find_commit(clip_name_or_path, **kwargs))
         overrides.setdefault("base_model_subfolder", kwargs.get("subfolder"))
-        load = lambda: tokenizer or load_tokenizer(clip_name_or_path, **kwargs)  # noqa: E731
-        return cls.from_clip(clip, load, prompts=prompts, **overrides)
+
+        def tokenizer_of_clip() -> Any:
+            return tokenizer or load_tokenizer(clip_name_or_path, **kwargs)
+
+        return cls.from_clip(clip, tokenizer_of_clip, prompts=prompts, **overrides)
 
     @classmethod
     def from_clip(
