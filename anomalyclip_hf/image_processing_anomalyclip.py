@@ -2,6 +2,7 @@
 """Any picture a user has → an upright RGB image; any ground truth → a tensor of 0 and 1."""
 
 import io
+import logging
 import os
 import time
 import warnings
@@ -17,6 +18,9 @@ from torch import Tensor
 
 
 MAX_PIXELS = 178_956_970  # where Pillow itself takes a file for a decompression bomb
+# A small file that claims a giant image would take memory and time before it shows that it is cut short.
+SMALL_PIXELS = 8_000_000  # may be claimed by any file
+MAX_PIXELS_PER_BYTE = 16_384  # twice what PNG reaches on an empty image of one bit
 MAX_FILE_BYTES = 1_000_000_000
 MAX_DOWNLOAD_BYTES = 100_000_000
 JPEG_MASK_THRESHOLD = 127  # for loaders; the paper's authors take every value above 0
@@ -129,7 +133,7 @@ def _decode(content: bytes, name: str) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS decides
             image = Image.open(io.BytesIO(content), formats=FORMATS)
-            _check_pixels(image, name)
+            _check_pixels(image.size, name, len(content))
             image.load()
             upright = ImageOps.exif_transpose(image)
             upright.format = image.format  # a copy forgets it
@@ -152,16 +156,14 @@ def _decode_tiff(content: bytes, name: str) -> Image.Image:
     """Read a TIFF that Pillow refuses, as one of three channels that calls itself grey (CVC-ClinicDB)."""
     try:
         import tifffile
+
+        logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong is said once, by our error
     except ImportError as error:
         raise ImportError(f"{name} needs tifffile; install it with `pip install tifffile`.") from error
     try:
         with tifffile.TiffFile(io.BytesIO(content)) as file:
             page: Any = file.pages[0]
-            if page.imagewidth * page.imagelength > MAX_PIXELS:
-                raise ImageTooLargeError(
-                    f"{name} is too large: {page.imagewidth}x{page.imagelength} px, the limit is {MAX_PIXELS}; make "
-                    "it smaller or cut it into tiles."
-                )
+            _check_pixels((page.imagewidth, page.imagelength * page.samplesperpixel), name, len(content))
             pixels = page.asarray()
     except ImageTooLargeError:
         raise
@@ -173,26 +175,32 @@ def _decode_tiff(content: bytes, name: str) -> Image.Image:
 
 
 class ImageTooLargeError(ValueError):
-    """An image has more pixels than `MAX_PIXELS`."""
+    """An image has more pixels than `MAX_PIXELS`, or than its file can hold."""
 
 
-def _check_pixels(image: Image.Image, name: str) -> None:
-    if image.width * image.height > MAX_PIXELS:
+def _check_pixels(size: tuple[int, int], name: str, file_bytes: int | None = None) -> None:
+    pixels = size[0] * size[1]
+    if pixels > MAX_PIXELS:
         raise ImageTooLargeError(
-            f"{name} is too large: {image.width}x{image.height} px, the limit is {MAX_PIXELS}; make it smaller or cut "
-            "it into tiles."
+            f"{name} is too large: {size[0]}x{size[1]} px, the limit is {MAX_PIXELS}; make it smaller or cut it into "
+            "tiles."
+        )
+    if file_bytes is not None and pixels > max(SMALL_PIXELS, MAX_PIXELS_PER_BYTE * file_bytes):
+        raise ImageTooLargeError(
+            f"{name} claims {size[0]}x{size[1]} px and has {file_bytes} bytes, too few for them; copy or download the "
+            "file again."
         )
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    _check_pixels(image, name)
+    _check_pixels(image.size, name)
     try:
         image = ImageOps.exif_transpose(image)  # also loads what was opened lazily
     except OSError as error:
         raise ValueError(f"{name} is damaged or cut short ({error}); copy or download the file again.") from error
     if image.mode.startswith("I"):
         # 16 bits: converting directly would clip everything above 255 to white.
-        return Image.fromarray((np.asarray(image).clip(0, 65535) / 257).astype(np.uint8)).convert("RGB")
+        return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         return _from_array(np.asarray(image), name)
     if image.has_transparency_data:
@@ -277,7 +285,8 @@ def load_mask(source: Any, jpeg_threshold: int = 0) -> np.ndarray:
     # Palettes hold class numbers, not colours.
     is_plain = source.mode in ("1", "L", "P", "F") or source.mode.startswith("I")
     pixels = np.asarray(source if is_plain else source.convert("RGB"))
-    strongest = pixels.max(2) if pixels.ndim == 3 else pixels
+    # Channel by channel, ten times as fast as `max` over the last axis.
+    strongest = np.maximum.reduce([pixels[..., channel] for channel in range(3)]) if pixels.ndim == 3 else pixels
     return strongest > (jpeg_threshold if source.format in ("JPEG", "MPO") else 0)
 
 
