@@ -27,7 +27,15 @@ from transformers.utils import (
 )
 
 from .configuration_anomalyclip import AnomalyCLIPConfig
-from .limits_anomalyclip import check_clip_settings, check_inside, check_parameters, check_patches, read_json, shorten
+from .limits_anomalyclip import (
+    check_clip_settings,
+    check_inside,
+    check_parameters,
+    check_patches,
+    one_line,
+    read_json,
+    shorten,
+)
 from .weight_files_anomalyclip import StoredTensor, check_finite, check_shapes, look_through, read_index
 
 
@@ -239,7 +247,7 @@ def load_clip_config(source: str | os.PathLike, **kwargs: Any) -> CLIPConfig:
         vision = config.vision_config
         check_patches((vision.image_size,) * 2, vision.patch_size, "vision_config.image_size")
     except (StrictDataclassError, ValueError) as error:
-        raise ValueError(f"{path} does not hold a valid configuration: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{path} does not hold a valid configuration: {one_line(error)}") from error
     return config
 
 

@@ -15,6 +15,7 @@ from .limits_anomalyclip import (
     check_parameters,
     check_patches,
     is_number,
+    one_line,
     read_json,
     shorten,
 )
@@ -181,9 +182,7 @@ class AnomalyCLIPConfig(CLIPConfig):
         try:
             return super().from_dict(config_dict, **kwargs)
         except StrictDataclassError as error:
-            raise ValueError(
-                f"config.json does not hold a valid configuration: {' '.join(str(error).split())}"
-            ) from error
+            raise ValueError(f"config.json does not hold a valid configuration: {one_line(error)}") from error
 
     def to_clip_config(self) -> CLIPConfig:
         """The CLIP's own configuration; its towers are shared with this one, not copied."""

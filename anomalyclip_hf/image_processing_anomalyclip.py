@@ -18,6 +18,7 @@ from torch import Tensor
 
 
 MAX_PIXELS = 178_956_970  # where Pillow itself takes a file for a decompression bomb
+MAX_NAME = 1000  # characters of a path, in errors
 # A small file that claims a giant image would take memory and time before it shows that it is cut short.
 SMALL_PIXELS = 8_000_000  # may be claimed by any file
 MAX_PIXELS_PER_BYTE = 16_384  # twice what PNG reaches on an empty image of one bit
@@ -62,7 +63,8 @@ def load_image(source: ImageSource, name: str | None = None) -> Image.Image:
     ```
     """
     if isinstance(source, dict):
-        return load_image(_from_row(source), name or source.get("path"))
+        path = source.get("path")
+        return load_image(_from_row(source), name or (path[:MAX_NAME] if isinstance(path, str) else None))
     if isinstance(source, Tensor):
         source = source.detach().cpu()
         source = (source.float() if source.is_floating_point() else source).numpy()
@@ -71,7 +73,7 @@ def load_image(source: ImageSource, name: str | None = None) -> Image.Image:
     if isinstance(source, Image.Image):
         return _to_rgb(source, name or getattr(source, "filename", "") or "the image")
     if isinstance(source, (str, os.PathLike, bytes)):
-        name = name or ("the image" if isinstance(source, bytes) else str(source))
+        name = name or ("the image" if isinstance(source, bytes) else str(source)[:MAX_NAME])
         return _to_rgb(_open(source, name), name)
     raise ValueError(
         f"an image cannot be made of {type(source).__name__}; expected a path, URL, bytes, PIL image or array."
@@ -91,12 +93,16 @@ def _open(source: str | os.PathLike | bytes, name: str) -> Image.Image:
     if isinstance(source, bytes):
         return _decode(source, name)
     is_url = str(source).startswith(("http://", "https://"))
-    return _decode(_download(str(source)) if is_url else _read(Path(source)), name)
+    return _decode(_download(str(source)) if is_url else _read(Path(source), name), name)
 
 
-def _read(path: Path) -> bytes:
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist; expected an image file.")
+def _read(path: Path, name: str) -> bytes:
+    try:
+        exists = path.exists()
+    except OSError as error:  # no file system takes such a name
+        raise ValueError(f"{name} cannot be opened ({error.strerror}); expected an image file.") from error
+    if not exists:
+        raise FileNotFoundError(f"{name} does not exist; expected an image file.")
     if not path.is_file():
         raise ValueError(f"{path} is a folder or device; expected an image file.")
     if path.stat().st_size > MAX_FILE_BYTES:
@@ -281,7 +287,9 @@ def load_mask(source: Any, jpeg_threshold: int = 0) -> np.ndarray:
     """
     source = _from_row(source) if isinstance(source, dict) else source
     if isinstance(source, (str, os.PathLike, bytes)):
-        source = _open(source, "the mask" if isinstance(source, bytes) else str(source))
+        source = _open(source, "the mask" if isinstance(source, bytes) else str(source)[:MAX_NAME])
+    if not isinstance(source, Image.Image):
+        raise ValueError(f"a mask cannot be made of {type(source).__name__}; expected a path, bytes or PIL image.")
     # Palettes hold class numbers, not colours.
     is_plain = source.mode in ("1", "L", "P", "F") or source.mode.startswith("I")
     pixels = np.asarray(source if is_plain else source.convert("RGB"))

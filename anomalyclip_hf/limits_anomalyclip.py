@@ -245,4 +245,10 @@ def shorten(value: Any) -> str:
     return text if len(text) <= 100 else f"{text[:100]}…"
 
 
+def one_line(error: Exception) -> str:
+    """What another library's error says, in one line, and cut where it repeats what was read."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 400 else f"{text[:400]}…"
+
+
 __all__ = ["check_clip_settings", "check_inside", "check_parameters", "check_patches", "read_json"]

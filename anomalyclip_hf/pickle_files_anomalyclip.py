@@ -83,7 +83,7 @@ def count_elements(name: str, shape: Any) -> int:
     """
     is_shape = isinstance(shape, (list, tuple)) and len(shape) <= MAX_DIMENSIONS and all(map(is_whole_number, shape))
     if not is_shape or not all(0 <= side <= MAX_SIDE for side in shape):
-        raise DamagedFileError(f"{shorten(name)} has {'the shape of no tensor' if not is_shape else shorten(shape)}")
+        raise DamagedFileError(f"{shorten(name)} has {f'shape {shorten(shape)}' if is_shape else 'no shape'}")
     return math.prod(shape)
 
 
@@ -103,7 +103,8 @@ def look_through_pickle(path: Path, with_numpy: bool = False) -> dict[str, Store
     """
     try:
         return _look_through_pickle(path, with_numpy)
-    except (zipfile.BadZipFile, NotImplementedError, struct.error, EOFError) as error:  # by the zip file's reader
+    except (zipfile.BadZipFile, NotImplementedError, struct.error, EOFError, UnicodeError) as error:
+        # By the zip file's reader.
         raise DamagedFileError(shorten(str(error))) from error
 
 

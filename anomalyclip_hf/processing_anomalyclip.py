@@ -111,10 +111,10 @@ class AnomalyCLIPProcessor(ProcessorMixin):
         """
         if (path := find_file(pretrained_model_name_or_path, AUDIO_TOKENIZER, **kwargs)) is not None:
             raise ValueError(f"{path} is there; expected no audio tokenizer with a model of images. Remove it.")
-        for name in (PROCESSOR_NAME, IMAGE_PROCESSOR_NAME):
-            path = find_file(pretrained_model_name_or_path, name, **kwargs)
-            if path is not None:
-                _check_stored(read_json(path), path)
+        names = (PROCESSOR_NAME, IMAGE_PROCESSOR_NAME)
+        paths = [find_file(pretrained_model_name_or_path, name, **kwargs) for name in names]
+        for path in filter(None, paths):
+            _check_stored(read_json(path), path, needs_image_processor=paths[1] is None)
         kwargs.setdefault("trust_remote_code", False)  # None would ask at the terminal
         try:
             return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
@@ -223,7 +223,7 @@ class AnomalyCLIPProcessor(ProcessorMixin):
         return results
 
 
-def _check_stored(settings: dict[str, Any], path: str | os.PathLike) -> None:
+def _check_stored(settings: dict[str, Any], path: str, needs_image_processor: bool) -> None:
     """Check what `processor_config.json` or `preprocessor_config.json` holds, before anything is made of it."""
     image_settings = settings
     if os.path.basename(path) == PROCESSOR_NAME:
@@ -234,8 +234,11 @@ def _check_stored(settings: dict[str, Any], path: str | os.PathLike) -> None:
             if not is_number(value) and not (name == "pixel_threshold" and value is None):
                 raise ValueError(f"{path}: {name} is {shorten(value)}; expected a number.")
         image_settings = settings.get("image_processor", {})
-    if not isinstance(image_settings, dict):
-        raise ValueError(f"{path}: image_processor is {shorten(image_settings)}; expected an object.")
+        is_named = isinstance(image_settings, dict) and "image_processor_type" in image_settings
+        if not is_named and (needs_image_processor or "image_processor" in settings):
+            raise ValueError(
+                f"{path}: image_processor is {shorten(image_settings)}; expected an object with image_processor_type."
+            )
     for name, value in image_settings.items():
         expectation = _expectation(name, value)
         if expectation is not None:
