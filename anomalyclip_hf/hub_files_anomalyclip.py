@@ -7,7 +7,6 @@ where 64 digits are the SHA-256 of a large file and 40 digits the SHA-1 that git
 """
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -17,15 +16,7 @@ from typing import Any
 
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RemoteEntryNotFoundError
-from transformers.utils import (
-    CONFIG_NAME,
-    SAFE_WEIGHTS_INDEX_NAME,
-    SAFE_WEIGHTS_NAME,
-    WEIGHTS_INDEX_NAME,
-    WEIGHTS_NAME,
-    cached_file,
-    logging,
-)
+from transformers.utils import CONFIG_NAME, cached_file, logging
 
 
 logger = logging.get_logger(__name__)
@@ -121,36 +112,6 @@ def find_file(source: str | os.PathLike | None, name: str, **kwargs: Any) -> str
     return path
 
 
-def fetch_weights(source: str | os.PathLike | None, **kwargs: Any) -> None:
-    """Have the weight files that transformers is about to read in the cache, and in order.
-
-    Args:
-        source (`str` or `os.PathLike`, *optional*): Hub id or folder; a folder is left alone.
-        **kwargs: Those of `from_pretrained`.
-
-    Raises:
-        OSError: As of [`find_file`], or if there are no weights.
-    """
-    if source is None or os.path.isdir(source):
-        return
-    config = find_file(source, CONFIG_NAME, **kwargs)
-    named = _read_json(config).get("transformers_weights") if config else None
-    safe, variant = kwargs.get("use_safetensors"), kwargs.get("variant")
-    names = [] if safe is False else [SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME]
-    names += [] if safe else [WEIGHTS_NAME, WEIGHTS_INDEX_NAME]
-    if variant is not None:
-        names = [f"{stem}.{variant}.{ending}" for stem, ending in (name.rsplit(".", 1) for name in names)]
-    for name in names if named is None else [named]:
-        path = find_file(source, name, **kwargs)
-        if path is None:
-            continue
-        if ".index." in name:
-            for shard in sorted(set(_read_json(path).get("weight_map", {}).values())):
-                find_file(source, shard, **kwargs)
-        return
-    raise OSError(f"{source} has no weights: none of {', '.join(names)} is there or in the cache; check its files.")
-
-
 def _fetch(source: str, name: str, kwargs: Mapping[str, Any]) -> str | None:
     """Path in the cache; `None` where the repository has no such file, or there is no connection and no copy."""
     commit, path_in_repo = kwargs.get("revision"), "/".join(filter(None, (kwargs.get("subfolder"), name)))
@@ -216,12 +177,4 @@ def _discard(source: str | os.PathLike, name: str, path: str) -> OSError:
     return OSError(f"{problem}; it was removed from the cache, load it again.")
 
 
-def _read_json(path: str) -> dict[str, Any]:
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise OSError(f"{path} is not JSON ({error}); save this checkpoint again.") from error
-    return content if isinstance(content, dict) else {}
-
-
-__all__ = ["fetch_weights", "find_commit", "find_file", "hub_arguments", "pin_commit"]
+__all__ = ["find_commit", "find_file", "hub_arguments", "pin_commit"]

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoTokenizer, CLIPModel, PreTrainedConfig, PreTrainedModel
+from transformers import CLIPModel, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import ModelOutput
@@ -21,24 +21,23 @@ from transformers.utils import ModelOutput
 from .checkpoints_anomalyclip import (
     PROMPTS_FILE,
     check_base_model,
+    check_base_reference,
     check_loading_info,
+    check_weights,
+    expected_state,
+    load_clip_config,
     load_prompts_file,
+    load_tokenizer,
     prepare_folder,
     readable_weights,
     save_prompts_file,
 )
 from .configuration_anomalyclip import PAPER_PROMPT_DEPTH, AnomalyCLIPConfig
-from .hub_files_anomalyclip import (
-    TOKENIZER_FILES,
-    fetch_weights,
-    find_commit,
-    find_file,
-    hub_arguments,
-    pin_commit,
-)
+from .hub_files_anomalyclip import find_commit, find_file, hub_arguments, pin_commit
 from .losses_anomalyclip import glocal_loss
 from .prompt_ensemble_anomalyclip import ensemble_sentences
 from .sharing_anomalyclip import HubSharing, add_code, take_push_arguments
+from .weight_files_anomalyclip import check_finite
 
 
 @dataclass
@@ -572,15 +571,14 @@ class AnomalyCLIPModel(HubSharing, PreTrainedModel):
         kwargs = pin_commit(clip_name_or_path, kwargs)
         clip, _ = _load_clip(clip_name_or_path, **kwargs)
 
-        def load_tokenizer() -> Any:
-            for name in () if tokenizer else TOKENIZER_FILES:
-                find_file(clip_name_or_path, name, **kwargs)
-            return tokenizer or AutoTokenizer.from_pretrained(clip_name_or_path, **hub_arguments(kwargs))
-
         overrides.setdefault("base_model_name_or_path", str(clip_name_or_path))
         overrides.setdefault("base_model_revision", find_commit(clip_name_or_path, **kwargs))
         overrides.setdefault("base_model_subfolder", kwargs.get("subfolder"))
-        return cls.from_clip(clip, load_tokenizer, prompts=prompts, **overrides)
+
+        def tokenizer_of_clip() -> Any:
+            return tokenizer or load_tokenizer(clip_name_or_path, **kwargs)
+
+        return cls.from_clip(clip, tokenizer_of_clip, prompts=prompts, **overrides)
 
     @classmethod
     def from_clip(
@@ -640,14 +638,16 @@ class AnomalyCLIPModel(HubSharing, PreTrainedModel):
         if isinstance(config, str | os.PathLike):  # elsewhere, where this commit means nothing
             config = cls._load_config(config, None, kwargs)
         kwargs = pin_commit(pretrained_model_name_or_path, kwargs)
+        names_base_model = "base_model_name_or_path" in kwargs
         config = cls._load_config(pretrained_model_name_or_path, config, kwargs)
         kwargs.pop("ignore_mismatched_sizes", None)  # a checkpoint that does not fit is never filled up
         prompts_file = find_file(pretrained_model_name_or_path, PROMPTS_FILE, **kwargs)
         if prompts_file is not None:
+            if not names_base_model:
+                check_base_reference(config, pretrained_model_name_or_path)
             return cls._from_prompts_file(prompts_file, config, **kwargs)
-        fetch_weights(pretrained_model_name_or_path, **kwargs)
-        kwargs.pop("force_download", None)  # done, and checked
         wants_loading_info = kwargs.pop("output_loading_info", False)
+        kwargs = check_weights(pretrained_model_name_or_path, expected_state(cls, config), kwargs)
         with readable_weights(pretrained_model_name_or_path):
             model, info = super().from_pretrained(
                 pretrained_model_name_or_path,
@@ -658,6 +658,7 @@ class AnomalyCLIPModel(HubSharing, PreTrainedModel):
                 **kwargs,
             )
         check_loading_info(info, pretrained_model_name_or_path)
+        check_finite(model.state_dict(), pretrained_model_name_or_path)
         model._freeze_clip()
         return (model, info) if wants_loading_info else model
 
@@ -737,12 +738,12 @@ class AnomalyCLIPModel(HubSharing, PreTrainedModel):
 def _load_clip(source: str, **kwargs: Any) -> tuple[CLIPModel, dict[str, Any]]:
     """Load a CLIP and refuse one that its weights do not fill exactly."""
     kwargs = pin_commit(source, kwargs)
-    fetch_weights(source, **kwargs)
-    kwargs.pop("force_download", None)  # done, and checked
+    kwargs = check_weights(source, expected_state(CLIPModel, load_clip_config(source, **kwargs)), kwargs)
     kwargs.update(output_loading_info=True, ignore_mismatched_sizes=True)  # checked below, in one line
     with readable_weights(source):
         clip, info = CLIPModel.from_pretrained(source, **kwargs)
     check_loading_info(info, source)
+    check_finite(clip.state_dict(), source)
     return clip, info
 
 

@@ -22,11 +22,14 @@ CARD_NAME = "README.md"
 CARD_TAGS = ("anomalyclip", "anomaly-detection", "zero-shot", "clip")
 WEIGHT_FILES = (PROMPTS_FILE, "model*.safetensors", "model.safetensors.index.json")
 CODE_FILES = (
+    "limits_anomalyclip.py",
     "hub_files_anomalyclip.py",
     "configuration_anomalyclip.py",
     "image_processing_anomalyclip.py",
     "losses_anomalyclip.py",
     "prompt_ensemble_anomalyclip.py",
+    "pickle_files_anomalyclip.py",
+    "weight_files_anomalyclip.py",
     "checkpoints_anomalyclip.py",
     "sharing_anomalyclip.py",
     "modeling_anomalyclip.py",

@@ -16,11 +16,14 @@ from anomalyclip_hf.sharing_anomalyclip import CODE_FILES
 PACKAGE = Path(anomalyclip_hf.__file__).parent
 # Each file may import only from those above it; the Hub's remote-code loading copies this block.
 CLOSED_SET = [
+    "limits_anomalyclip",
     "hub_files_anomalyclip",
     "configuration_anomalyclip",
     "image_processing_anomalyclip",
     "losses_anomalyclip",
     "prompt_ensemble_anomalyclip",
+    "pickle_files_anomalyclip",
+    "weight_files_anomalyclip",
     "checkpoints_anomalyclip",
     "sharing_anomalyclip",
     "modeling_anomalyclip",

@@ -21,7 +21,7 @@ from ..modeling_anomalyclip import AnomalyCLIPModel
 from ..processing_anomalyclip import AnomalyCLIPProcessor, gaussian_smooth
 from ..sharing_anomalyclip import forget_this_machine, is_on_this_machine
 from .arguments import AnomalyCLIPTrainingArguments
-from .checkpoints import is_whole, newest_whole, seal
+from .checkpoints import check_states, is_whole, newest_whole, seal
 from .examples import EpochOrder, TrainingImages, cache_folder, collate
 from .feature_cache import cache_features
 
@@ -110,6 +110,7 @@ class AnomalyCLIPTrainer(Trainer):
             **kwargs: As for [`~transformers.Trainer.train`].
 
         Raises:
+            OSError: If a file of the checkpoint could run code.
             ValueError: If the checkpoint that was named is damaged.
             FloatingPointError: If the loss is no longer finite; the last checkpoint stays.
         """
@@ -117,6 +118,8 @@ class AnomalyCLIPTrainer(Trainer):
             resume_from_checkpoint = str(newest_whole(Path(self.args.output_dir)) or "") or None
         elif resume_from_checkpoint and not is_whole(Path(resume_from_checkpoint)):
             raise ValueError(f"{resume_from_checkpoint} is damaged or was never finished; name an earlier checkpoint.")
+        if resume_from_checkpoint:
+            check_states(Path(resume_from_checkpoint))
         self.train_dataset = self._cached(self.train_dataset)
         return super().train(resume_from_checkpoint=resume_from_checkpoint or None, **kwargs)
 
