@@ -1,4 +1,4 @@
-.PHONY: style quality test demo
+.PHONY: style quality test fuzz demo
 
 PYTHON ?= python3
 
@@ -13,6 +13,9 @@ quality:  ## check style and types, change nothing
 
 test:  ## unit tests, doctests and the examples of the documentation
 	$(PYTHON) -m pytest
+
+fuzz:  ## many more inputs than in CI, new ones each time
+	HYPOTHESIS_PROFILE=long $(PYTHON) -m pytest tests/fuzz
 
 demo:  ## heat maps of the sample images with the demonstration model
 	$(PYTHON) -m anomalyclip_hf.cli predict examples/images --output-dir heatmaps

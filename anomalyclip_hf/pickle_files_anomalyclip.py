@@ -118,12 +118,12 @@ def _look_through_pickle(path: Path, with_numpy: bool) -> dict[str, StoredTensor
         if file.read(4) != b"PK\3\4":  # as torch.load tells the two formats apart
             return _follow_legacy(path, with_numpy)
     with zipfile.ZipFile(path) as archive:
-        sizes = _record_sizes(path, archive)
-        folder = next(iter(sizes)).split("/")[0]
-        if f"{folder}/constants.pkl" in sizes:
+        if any(name.endswith("/constants.pkl") for name in archive.namelist()):
             raise OSError(
                 f"{path} is a TorchScript archive, which is a program; refused. Ask its author for safetensors."
             )
+        sizes = _record_sizes(path, archive)
+        folder = next(iter(sizes)).split("/")[0]
         if not 0 < sizes.get(f"{folder}/data.pkl", 0) <= MAX_PICKLE_BYTES:
             raise DamagedFileError(f"no pickle of 1 to {MAX_PICKLE_BYTES} bytes in it")
         follower = _Follower(path, BytesIO(archive.read(f"{folder}/data.pkl")), with_numpy)
@@ -199,7 +199,7 @@ class _Follower:
     def __init__(self, path: Path, stream: BytesIO, with_numpy: bool = False):
         self.path, self.stream = path, stream
         self.allowed = {*REBUILD_TENSOR, REBUILD_PARAMETER, ORDERED_DICT, SIZE, *(NUMPY if with_numpy else ())}
-        self.claimed = 0  # bytes, by the tensors' shapes
+        self.claimed = 0  # bytes, by the shapes of all tensors in dictionaries and lists
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
@@ -275,6 +275,8 @@ class _Follower:
         if name == "TUPLE":
             self.stack.append(tuple(items))
             return
+        held = [item for item in items if isinstance(item, StoredTensor)]
+        self.claimed += sum(math.prod(tensor.shape) * STORAGE_BYTES[tensor.dtype] for tensor in held)
         target = self.stack[-1]
         if name.startswith("APPEND"):
             if not isinstance(target, list):
@@ -330,7 +332,6 @@ class _Follower:
             raise DamagedFileError(
                 f"a tensor of shape {shorten(shape)} claims more than its storage of {storage.length}"
             )
-        self.claimed += count * STORAGE_BYTES[storage.dtype]
         return StoredTensor(storage.dtype, tuple(shape))
 
     def check_total(self) -> None:

@@ -17,18 +17,13 @@ from transformers.utils import IMAGE_PROCESSOR_NAME, PROCESSOR_NAME
 from .configuration_anomalyclip import AnomalyCLIPConfig
 from .hub_files_anomalyclip import find_file, hub_arguments, pin_commit
 from .image_processing_anomalyclip import ImageSource, load_image, masks_to_tensor
-from .limits_anomalyclip import MAX_INPUT_SIDE, is_number, is_whole_number, read_json, shorten
+from .limits_anomalyclip import read_json
+from .processor_settings_anomalyclip import AUDIO_TOKENIZER, MAX_SIGMA, check_stored_settings
 from .sharing_anomalyclip import HubSharing, add_code, take_push_arguments
 
 
 KERNEL_TRUNCATION = 4.0  # standard deviations on either side
 LABELS = ("normal", "anomalous")
-MAX_SIGMA = 256  # pixels; half the paper's image
-AUDIO_TOKENIZER = "audio_tokenizer_config.json"  # where it lies, transformers loads another model
-# What `processor_config.json` may hold.
-PROCESSOR_SETTINGS = {"image_processor", "processor_class", "auto_map", "smoothing_sigma", "threshold"}
-PROCESSOR_SETTINGS |= {"pixel_threshold"}
-IMAGE_PROCESSORS = ("CLIPImageProcessor", "CLIPImageProcessorPil", "CLIPImageProcessorFast")
 
 
 class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
@@ -117,7 +112,7 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
         paths = [find_file(pretrained_model_name_or_path, name, **kwargs) for name in names]
         kwargs.pop("force_download", None)  # done, and checked
         for path in filter(None, paths):
-            _check_stored(read_json(path), path, needs_image_processor=paths[1] is None)
+            check_stored_settings(read_json(path), path, needs_image_processor=paths[1] is None)
         kwargs.setdefault("trust_remote_code", False)  # None would ask at the terminal
         try:
             return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
@@ -247,56 +242,6 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
                 }
             )
         return results
-
-
-def _check_stored(settings: dict[str, Any], path: str, needs_image_processor: bool) -> None:
-    """Check what `processor_config.json` or `preprocessor_config.json` holds, before anything is made of it."""
-    image_settings = settings
-    if os.path.basename(path) == PROCESSOR_NAME:
-        for name in settings.keys() - PROCESSOR_SETTINGS:
-            raise ValueError(f"{path} holds {shorten(name)}; expected {', '.join(sorted(PROCESSOR_SETTINGS))}.")
-        for name in ("smoothing_sigma", "threshold", "pixel_threshold"):
-            value = settings.get(name, 0)
-            if not is_number(value) and not (name == "pixel_threshold" and value is None):
-                raise ValueError(f"{path}: {name} is {shorten(value)}; expected a number.")
-        image_settings = settings.get("image_processor", {})
-        is_named = isinstance(image_settings, dict) and "image_processor_type" in image_settings
-        if not is_named and (needs_image_processor or "image_processor" in settings):
-            raise ValueError(
-                f"{path}: image_processor is {shorten(image_settings)}; expected an object with image_processor_type."
-            )
-    for name, value in image_settings.items():
-        expectation = _expectation(name, value)
-        if expectation is not None:
-            raise ValueError(f"{path}: {shorten(name)} is {shorten(value)}; expected {expectation}.")
-
-
-def _expectation(name: str, value: Any) -> str | None:
-    """What a setting of the image processor should have been, where it is not that."""
-    if name in ("size", "crop_size"):
-        sides = list(value.values()) if isinstance(value, dict) else [value]
-        side_names = value.keys() if isinstance(value, dict) else set()
-        fits = side_names <= {"height", "width", "shortest_edge"} and all(map(is_whole_number, sides))
-        allowed, fits = f"sides of 1 to {MAX_INPUT_SIDE} pixels", fits and all(1 <= s <= MAX_INPUT_SIDE for s in sides)
-    elif name in ("image_mean", "image_std"):
-        fits = isinstance(value, list) and len(value) == 3 and all(map(is_number, value))
-        least = 1e-6 if name == "image_std" else -1e6
-        allowed, fits = "three numbers, deviations above 0", fits and all(least <= number <= 1e6 for number in value)
-    elif name == "resample":
-        allowed, fits = "a filter of Pillow, 0 to 5", is_whole_number(value) and 0 <= value <= 5
-    elif name == "rescale_factor":
-        allowed, fits = "a number from 0 to 1000000", is_number(value) and 0 <= value <= 1e6
-    elif name in ("do_resize", "do_rescale", "do_normalize", "do_convert_rgb", "do_center_crop"):
-        allowed, fits = "true or false", isinstance(value, bool)
-    elif name == "image_processor_type":
-        allowed, fits = f"one of {', '.join(IMAGE_PROCESSORS)}", value in IMAGE_PROCESSORS
-    elif name in ("feature_extractor_type", "processor_class"):
-        allowed, fits = "the name of a class", isinstance(value, str) and value.isidentifier()
-    elif name == "auto_map":  # does nothing without trust_remote_code
-        allowed, fits = "an object", isinstance(value, dict)
-    else:
-        allowed, fits = "no such setting", value is None
-    return None if fits else allowed
 
 
 def _as_list(items: Any) -> list[Any]:

@@ -83,9 +83,7 @@ def check_finite(tensors: Mapping[str, Tensor], source: str | os.PathLike) -> No
             continue
         # A sum is read off in one pass and is not finite if a summand is not; it can also overflow by itself.
         if not math.isfinite(tensor.sum().item()) and not torch.isfinite(tensor).all():
-            raise ValueError(
-                f"{source}: {shorten(name)} holds NaN or infinite values. Go back to an earlier checkpoint."
-            )
+            raise ValueError(f"{source}: {name} holds NaN or infinite values. Go back to an earlier checkpoint.")
 
 
 def read_index(path: str | os.PathLike) -> list[str]:

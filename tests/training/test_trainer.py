@@ -1,4 +1,6 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 from transformers import EarlyStoppingCallback
 
 from anomalyclip_hf import AnomalyCLIPModel, AnomalyCLIPTrainer, AnomalyCLIPTrainingArguments
+from anomalyclip_hf.training.checkpoints import seal
 from anomalyclip_hf.training.examples import EpochOrder, collate
 from conftest import tiny_model
 
@@ -106,6 +109,22 @@ def test_a_damaged_checkpoint_is_passed_over(make_trainer, tmp_path):
     (tmp_path / "out" / "checkpoint-4" / "complete.json").unlink()
     with pytest.raises(ValueError, match="checkpoint-4 is damaged or was never finished"):
         make_trainer().train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-4"))
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
+def test_a_trapped_checkpoint_is_refused_and_does_not_run(make_trainer, tmp_path, name):
+    class Bomb:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "ran",)
+
+    make_trainer().train()
+    folder = tmp_path / "out" / "checkpoint-6"
+    torch.save({"state": Bomb()}, folder / name)
+    seal(folder)  # as whoever laid the trap would
+    with pytest.raises(OSError, match=f"{name} holds more than tensors: its pickle wants to run") as caught:
+        make_trainer().train(resume_from_checkpoint=str(folder))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_nothing_to_resume_starts_anew(make_trainer):
