@@ -24,12 +24,13 @@ DOWNLOAD_TIMEOUT = 60.0  # seconds, for the whole file
 # Not all that Pillow knows: some formats start other programs.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
+MAX_SAMPLES = 8  # of a pixel in a TIFF; a header may claim 65535, which no limit of pixels would bound
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # with these a TIFF or BigTIFF begins
 
 ImageSource = str | os.PathLike | bytes | dict | Image.Image | np.ndarray | Tensor
 
 
-def load_image(source: ImageSource, name: str | None = None) -> Image.Image:
+def load_image(source: ImageSource, name: str | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Open an image and bring it to upright 8-bit RGB.
 
     Files may be of any format and mode that Pillow reads: the first frame of an animation is taken, EXIF rotation is
@@ -39,6 +40,8 @@ def load_image(source: ImageSource, name: str | None = None) -> Image.Image:
         source: A path, `http(s)://` URL, the bytes of a file, a PIL image, an array or tensor (`(height, width)` or
             `(height, width, 3)`, uint8 in [0, 255] or float in [0, 1]), or a row of `datasets` as `{"bytes", "path"}`.
         name (`str`, *optional*): What errors call it; defaults to the path.
+        max_pixels (`int`, *optional*, defaults to 178,956,970):
+            Width times height above which an image is refused; for a file, before its pixels are decoded.
 
     Returns:
         `PIL.Image.Image`: in mode RGB.
@@ -58,17 +61,17 @@ def load_image(source: ImageSource, name: str | None = None) -> Image.Image:
     ```
     """
     if isinstance(source, dict):
-        return load_image(_from_row(source), name or source.get("path"))
+        return load_image(_from_row(source), name or source.get("path"), max_pixels)
     if isinstance(source, Tensor):
         source = source.detach().cpu()
         source = (source.float() if source.is_floating_point() else source).numpy()
     if isinstance(source, np.ndarray):
         return _from_array(source, name or "the array")
     if isinstance(source, Image.Image):
-        return _to_rgb(source, name or getattr(source, "filename", "") or "the image")
+        return _to_rgb(source, name or getattr(source, "filename", "") or "the image", max_pixels)
     if isinstance(source, (str, os.PathLike, bytes)):
         name = name or ("the image" if isinstance(source, bytes) else str(source))
-        return _to_rgb(_open(source, name), name)
+        return _to_rgb(_open(source, name, max_pixels), name, max_pixels)
     raise ValueError(
         f"an image cannot be made of {type(source).__name__}; expected a path, URL, bytes, PIL image or array."
     )
@@ -82,12 +85,12 @@ def _from_row(row: dict) -> bytes | str:
     return source
 
 
-def _open(source: str | os.PathLike | bytes, name: str) -> Image.Image:
+def _open(source: str | os.PathLike | bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Open a file, URL or the bytes of a file in the mode that it has."""
     if isinstance(source, bytes):
-        return _decode(source, name)
+        return _decode(source, name, max_pixels)
     is_url = str(source).startswith(("http://", "https://"))
-    return _decode(_download(str(source)) if is_url else _read(Path(source)), name)
+    return _decode(_download(str(source)) if is_url else _read(Path(source)), name, max_pixels)
 
 
 def _read(path: Path) -> bytes:
@@ -122,14 +125,14 @@ def _download(url: str) -> bytes:
     return bytes(content)
 
 
-def _decode(content: bytes, name: str) -> Image.Image:
+def _decode(content: bytes, name: str, max_pixels: int) -> Image.Image:
     if not content:
         raise ValueError(f"{name} is empty (0 bytes); copy or download the file again.")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS decides
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # max_pixels decides
             image = Image.open(io.BytesIO(content), formats=FORMATS)
-            _check_pixels(image, name)
+            _check_pixels(image.width, image.height, name, max_pixels)
             image.load()
             upright = ImageOps.exif_transpose(image)
             upright.format = image.format  # a copy forgets it
@@ -140,7 +143,7 @@ def _decode(content: bytes, name: str) -> Image.Image:
         raise ImageTooLargeError(f"{name} is too large: {error}; make it smaller or cut it into tiles.") from error
     except UnidentifiedImageError as error:
         if content.startswith(TIFF_STARTS):
-            return _decode_tiff(content, name)
+            return _decode_tiff(content, name, max_pixels)
         raise ValueError(
             f"{name} is not an image that Pillow can read; expected PNG, JPEG, TIFF, BMP or WebP."
         ) from error
@@ -148,7 +151,7 @@ def _decode(content: bytes, name: str) -> Image.Image:
         raise ValueError(f"{name} is damaged or cut short ({error}); copy or download the file again.") from error
 
 
-def _decode_tiff(content: bytes, name: str) -> Image.Image:
+def _decode_tiff(content: bytes, name: str, max_pixels: int) -> Image.Image:
     """Read a TIFF that Pillow refuses, as one of three channels that calls itself grey (CVC-ClinicDB)."""
     try:
         import tifffile
@@ -157,11 +160,9 @@ def _decode_tiff(content: bytes, name: str) -> Image.Image:
     try:
         with tifffile.TiffFile(io.BytesIO(content)) as file:
             page: Any = file.pages[0]
-            if page.imagewidth * page.imagelength > MAX_PIXELS:
-                raise ImageTooLargeError(
-                    f"{name} is too large: {page.imagewidth}x{page.imagelength} px, the limit is {MAX_PIXELS}; make "
-                    "it smaller or cut it into tiles."
-                )
+            _check_pixels(page.imagewidth, page.imagelength, name, max_pixels)
+            if page.samplesperpixel * page.imagedepth > MAX_SAMPLES:
+                raise ValueError(f"{page.samplesperpixel} samples per pixel in {page.imagedepth} planes")
             pixels = page.asarray()
     except ImageTooLargeError:
         raise
@@ -173,19 +174,19 @@ def _decode_tiff(content: bytes, name: str) -> Image.Image:
 
 
 class ImageTooLargeError(ValueError):
-    """An image has more pixels than `MAX_PIXELS`."""
+    """An image has more pixels than allowed."""
 
 
-def _check_pixels(image: Image.Image, name: str) -> None:
-    if image.width * image.height > MAX_PIXELS:
+def _check_pixels(width: int, height: int, name: str, max_pixels: int) -> None:
+    if width * height > max_pixels:
         raise ImageTooLargeError(
-            f"{name} is too large: {image.width}x{image.height} px, the limit is {MAX_PIXELS}; make it smaller or cut "
-            "it into tiles."
+            f"{name} is too large: {width}x{height} px, the limit is {max_pixels}; make it smaller or cut it into "
+            "tiles."
         )
 
 
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    _check_pixels(image, name)
+def _to_rgb(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
+    _check_pixels(image.width, image.height, name, max_pixels)
     try:
         image = ImageOps.exif_transpose(image)  # also loads what was opened lazily
     except OSError as error:
