@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 from torch import Tensor
 from transformers import BatchFeature, CLIPImageProcessorPil, ProcessorMixin
 from transformers.utils import PROCESSOR_NAME
@@ -36,7 +36,7 @@ class AnomalyCLIPProcessor(ProcessorMixin):
     Example:
     ```python
     >>> import torch
-    >>> from PIL import Image, ImageDraw, ImageOps
+    >>> from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
     >>> from anomalyclip_hf import DEFAULT_MODEL, AnomalyCLIPModel, AnomalyCLIPProcessor
 
     >>> processor = AnomalyCLIPProcessor.from_pretrained(DEFAULT_MODEL)
@@ -282,6 +282,7 @@ def draw_overlay(
     maximum: float | None = None,
     regions: Sequence[dict[str, Any]] | None = None,
     opacity: float = 0.7,
+    mask: Image.Image | None = None,
 ) -> Image.Image:
     """Lay a heat map over its image: blue and faint where little speaks of a defect, red where much does.
 
@@ -292,6 +293,7 @@ def draw_overlay(
             where to look first and says nothing about how much is wrong: that is the score.
         regions (`list[dict]`, *optional*): Their boxes are drawn.
         opacity (`float`, *optional*, defaults to 0.7): Of the heat map at the maximum, in [0, 1].
+        mask (`PIL.Image.Image`, *optional*): In mode L, of the same size; the outline of what is white is drawn.
 
     Returns:
         `PIL.Image.Image`: in mode RGB.
@@ -302,11 +304,24 @@ def draw_overlay(
     level = anomaly_map.point(lambda value: value * scale + 0).convert("L")
     colours = ImageOps.colorize(level, black="blue", mid="yellow", white="red")
     overlay = Image.composite(colours, image, level.point(lambda value: value * opacity))
+    if mask is not None:
+        _draw_outline(overlay, mask)
     draw = ImageDraw.Draw(overlay)
     for region in regions or ():
         left, top, right, bottom = region["box"]
         draw.rectangle((left, top, right - 1, bottom - 1), outline="red")
     return overlay
+
+
+def _draw_outline(overlay: Image.Image, mask: Image.Image) -> None:
+    """Draw the edge of a mask inside of it, white with a black seam, so that it shows on any ground."""
+    inner = mask
+    width = max(1, round(max(mask.size) / 400))
+    for colour in ("white", "black"):
+        outer = inner
+        for _ in range(width):
+            inner = inner.filter(ImageFilter.MinFilter(3))
+        overlay.paste(colour, mask=ImageChops.subtract(outer, inner))
 
 
 def check_thresholds(threshold: float, pixel_threshold: float | None) -> None:

@@ -34,6 +34,7 @@ OPEN_SET = [
     "data",
     "metrics",
     "evaluation",
+    "hub",
     "training",
     "cli",
 ]

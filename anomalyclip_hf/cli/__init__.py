@@ -7,6 +7,7 @@ import typer
 
 from .convert import convert
 from .datasets import datasets
+from .demo import demo
 from .evaluate import evaluate
 from .messages import complain
 from .predict import predict
@@ -24,6 +25,7 @@ app.command()(predict)
 app.command()(convert)
 app.command()(evaluate)
 app.command()(train)
+app.command()(demo)
 app.add_typer(datasets, name="datasets")
 
 

@@ -42,8 +42,8 @@ SIX_TO_FOUR = ipaddress.ip_network("2002::/16")  # carries an IPv4 address too
 class EndpointHandler:
     """Answers the requests of an Inference Endpoint.
 
-    What it raises, Hugging Face's inference toolkit sends back as `{"error": "…"}` with status 400; so a caller's mistake
-    is a `ValueError` of one line.
+    What it raises, Hugging Face's inference toolkit sends back as `{"error": "…"}` with status 400; so a caller's
+    mistake is a `ValueError` of one line.
 
     Args:
         path (`str`, *optional*): Folder of the repository; defaults to the one in which this file stands.
@@ -95,18 +95,18 @@ class EndpointHandler:
         Args:
             data (`dict`): With
 
-                - `inputs`: the image as base64, `data:` URL, bytes of a file or PIL image; an `http(s)://` URL only where
-                  that is switched on;
-                - `parameters` (`dict`, *optional*): `threshold` (score in [0, 1]) and `pixel_threshold` (map value from
-                  which a pixel belongs to the mask), numbers or strings of numbers.
+                - `inputs`: the image as base64, `data:` URL, bytes of a file or PIL image; an `http(s)://` URL only
+                  where that is switched on;
+                - `parameters` (`dict`, *optional*): `threshold` (score in [0, 1]) and `pixel_threshold` (map value
+                  from which a pixel belongs to the mask), numbers or strings of numbers.
 
         Returns:
             `list[dict]`: of one `dict`, ready for JSON, as `pipeline(..., output="json")` gives it: `score`, `label`,
             `regions`, `anomaly_map` and `mask` as base64 PNG, `anomaly_map_maximum`.
 
         Raises:
-            ValueError: If the request is not of this form, the image cannot be read or is too large, or time is up; one
-                line.
+            ValueError: If the request is not of this form, the image cannot be read or is too large, or time is up;
+                one line.
         """
         if not isinstance(data, dict) or "inputs" not in data:
             raise ValueError(
@@ -137,8 +137,8 @@ def _load_pipeline(folder: Path) -> Any:
 class TimeLimit:
     """Runs one function after another, each for a limited time.
 
-    Python cannot end a thread, so what takes longer is waited for no more, but goes on until it ends by itself. That is
-    soon: sizes are limited, the model sees every image at one size, and connections are cut.
+    Python cannot end a thread, so what takes longer is waited for no more, but goes on until it ends by itself. That
+    is soon: sizes are limited, the model sees every image at one size, and connections are cut.
 
     Args:
         seconds (`float`): That each may take, its time in the queue included.
@@ -166,8 +166,8 @@ def read_parameters(parameters: Any) -> dict[str, float]:
     """Take the thresholds of a request.
 
     Args:
-        parameters (`dict`, *optional*): `threshold` and `pixel_threshold`; what is `None` is left out. Strings of numbers
-            count, since the toolkit takes parameters from an address (`?threshold=0.5`) too.
+        parameters (`dict`, *optional*): `threshold` and `pixel_threshold`; what is `None` is left out. Strings of
+            numbers count, since the toolkit takes parameters from an address (`?threshold=0.5`) too.
 
     Returns:
         `dict[str, float]`
@@ -182,10 +182,15 @@ def read_parameters(parameters: Any) -> dict[str, float]:
         )
     if unknown := sorted(map(str, set(parameters) - set(PARAMETERS))):
         raise ValueError(f"parameters has {_short(unknown)}; expected {' and '.join(PARAMETERS)} only.")
-    return {name: _number(name, value) for name, value in parameters.items() if value is not None}
+    return {name: read_number(name, value) for name, value in parameters.items() if value is not None}
 
 
-def _number(name: str, value: Any) -> float:
+def read_number(name: str, value: Any) -> float:
+    """A finite number, or the string of one.
+
+    Raises:
+        ValueError: naming what it is instead.
+    """
     try:
         number = math.nan if isinstance(value, bool) or not isinstance(value, (int, float, str)) else float(value)
     except (ValueError, OverflowError):
@@ -201,7 +206,8 @@ def read_inputs(inputs: Any, max_bytes: int = MAX_BYTES, allow_urls: bool = Fals
     Args:
         inputs: Base64, `data:` URL, bytes, PIL image, or `http(s)://` URL.
         max_bytes (`int`, *optional*, defaults to 20,000,000): Size above which a file is refused.
-        allow_urls (`bool`, *optional*, defaults to `False`): Fetch what an `http(s)://` URL names, from public addresses.
+        allow_urls (`bool`, *optional*, defaults to `False`):
+            Fetch what an `http(s)://` URL names, from public addresses.
 
     Returns:
         `bytes` or `PIL.Image.Image`
@@ -251,8 +257,8 @@ def fetch_public_url(url: str, max_bytes: int = MAX_BYTES, timeout: float = FETC
     """Fetch what a stranger names, from public addresses only.
 
     A name is resolved once, every address it has must be public, and the connection goes to one of just these: an
-    answer that changes meanwhile (DNS rebinding) changes nothing. Redirects are followed by the same rule. Proxies of the
-    environment are not used, since behind them nothing could be checked.
+    answer that changes meanwhile (DNS rebinding) changes nothing. Redirects are followed by the same rule. Proxies of
+    the environment are not used, since behind them nothing could be checked.
 
     Args:
         url (`str`): `http://…` or `https://…`.
@@ -333,14 +339,16 @@ def _cut_at(channel: socket.socket, deadline: float) -> Iterator[None]:
 
 def _public_addresses(host: str, port: int) -> list[tuple[int, Any]]:
     """Resolve a name, once; refused unless every address that it has is public."""
-    found = [(family, address) for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    found: list[tuple[int, Any]] = [
+        (family, address) for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    ]
     if not found or not all(is_public(str(address[0])) for _, address in found):
         raise ValueError(f"{_short(host)} is not a public address; only those are fetched.")
     return found
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address belongs to the public internet: not private, loopback, link-local, multicast or reserved."""
+    """Whether an IP address is of the public internet: not private, loopback, link-local, multicast or reserved."""
     ip = ipaddress.ip_address(address)
     if ip.version == 6 and (ip not in GLOBAL_IPV6 or ip in SIX_TO_FOUR):
         return False
