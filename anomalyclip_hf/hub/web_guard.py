@@ -18,7 +18,8 @@ READABLE = re.compile(
     r"|/gradio_api/file=(?![a-z][a-z0-9+.-]+:).*",
     re.IGNORECASE | re.DOTALL,
 )
-WRITABLE = re.compile(r"/gradio_api/(upload|queue/join|cancel|reset)/?")
+# run/predict loads a sample image; what runs the model goes through the queue, and Gradio refuses it here.
+WRITABLE = re.compile(r"/gradio_api/(upload|queue/join|cancel|reset|run/predict)/?")
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
