@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
+from gradio.utils import get_upload_folder
 from starlette.middleware import Middleware
 
 from ..assets import DEFAULT_MODEL_NOTE
@@ -127,9 +128,14 @@ class DemoPage(gr.Blocks):
         )
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *args: Any, **kwargs: Any) -> list[Any]:
-        """Refuse addresses in whatever a visitor sends: Gradio would fetch them, for any component."""
-        if any("://" in str(file.get("path")) for file in _files(inputs)):
-            raise gr.Error("Addresses are not fetched here; upload the file.", print_exception=False)
+        """Refuse all but uploaded files in whatever a visitor sends.
+
+        For any component, Gradio would fetch an address, and hand on the path of a file that lacks its mark.
+        """
+        if not all(_is_uploaded(file["path"]) for file in _files(inputs) if file.get("path")):
+            raise gr.Error(
+                "Only uploaded files are read, no addresses and no files of the server.", print_exception=False
+            )
         return await super().preprocess_data(block_fn, inputs, *args, **kwargs)
 
     def _score(self, file: dict[str, Any] | None, threshold: float, opacity: float) -> tuple[Any, ...]:
@@ -215,6 +221,13 @@ def _files(value: Any) -> Iterator[dict[str, Any]]:
         yield value
     for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         yield from _files(part)
+
+
+def _is_uploaded(path: Any) -> bool:
+    try:
+        return Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve())
+    except (TypeError, ValueError, OSError):
+        return False
 
 
 def _theme() -> gr.themes.Base:

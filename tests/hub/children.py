@@ -13,8 +13,9 @@ import time
 import urllib.request
 from pathlib import Path
 
-from anomalyclip_hf.assets import DEFAULT_MODEL
 from test_house import CLOSED_SET, PACKAGE
+
+from anomalyclip_hf.assets import DEFAULT_MODEL
 
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
