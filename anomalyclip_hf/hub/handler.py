@@ -287,7 +287,10 @@ def fetch_public_url(url: str, max_bytes: int = MAX_BYTES, timeout: float = FETC
             return content
         if status not in (301, 302, 303, 307, 308) or not location:
             raise ValueError(f"{_short(url)} answered {status}; expected an image.")
-        url = urljoin(url, location)
+        try:
+            url = urljoin(url, location)
+        except ValueError as error:
+            raise ValueError(f"{_short(url)} redirects to {_short(location)}, which is no address.") from error
     raise ValueError(f"{_short(url)} is the end of more than {MAX_REDIRECTS} redirects; give the address of the file.")
 
 

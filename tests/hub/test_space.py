@@ -96,10 +96,10 @@ def test_what_is_there_already_is_kept(tmp_path, content):
 def test_whole_or_not_at_all(tmp_path, model_folder, monkeypatch):
     real = shutil.copytree
 
-    def disk_full(source, target, **kwargs):
-        if target.name == "model":
+    def disk_full(source, target, *args, **kwargs):
+        if Path(target).name == "model":
             raise OSError(28, "No space left on device", str(target))
-        return real(source, target, **kwargs)
+        return real(source, target, *args, **kwargs)
 
     monkeypatch.setattr(shutil, "copytree", disk_full)
     (tmp_path / "here").mkdir()
