@@ -2,20 +2,42 @@
 """Fixtures for the tests and for the examples in docstrings and documentation."""
 
 import os
+import socket
 import tempfile
 
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach a network; set before huggingface_hub is imported
+# A port of our own, bound but not listening, for the Hub of tests/hub to listen at.
+HUB_PORT = socket.socket()
+HUB_PORT.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+HUB_PORT.bind(("127.0.0.1", 0))
+OWN_HOME = tempfile.mkdtemp(prefix="anomalyclip-tests-")  # nobody's caches grow, nobody's token is read
+# huggingface_hub reads these when it is imported. No test may reach a network: without the fixture `hub` it is
+# offline, with it the only Hub is ours.
+os.environ |= {
+    "HF_HUB_OFFLINE": "1",
+    "HF_ENDPOINT": f"http://127.0.0.1:{HUB_PORT.getsockname()[1]}",
+    "HF_HUB_DISABLE_XET": "1",  # Xet's storage speaks a protocol of its own, which our Hub does not
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DISABLE_SAFETENSORS_CONVERSION": "1",  # it would send .bin weights' names and tokens to a Space elsewhere
+    "HF_HOME": OWN_HOME,
+    "HF_HUB_CACHE": f"{OWN_HOME}/hub",
+    "HF_TOKEN_PATH": f"{OWN_HOME}/token",
+    "HF_DATASETS_CACHE": f"{OWN_HOME}/datasets",
+}
+for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_CACHE", "HF_MODULES_CACHE"):
+    os.environ.pop(name, None)
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="anomalyclip-tests-")  # nobody's cache grows
 
 import json
 import string
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from hub.hub_server import TOKEN, HubServer
+from huggingface_hub import close_session, constants
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -50,6 +72,12 @@ def tiny_model(**overrides) -> AnomalyCLIPModel:
     return model
 
 
+def maps_of(model: AnomalyCLIPModel) -> torch.Tensor:
+    """Anomaly maps of a blank image: the same bits if the model is the same."""
+    with torch.no_grad():
+        return model(torch.ones(1, 3, 40, 40)).anomaly_maps
+
+
 @pytest.fixture
 def model() -> AnomalyCLIPModel:
     return tiny_model()
@@ -81,12 +109,44 @@ def clip_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """Our Hub, running; the client is online for this test, with a token, and an empty cache below `hub.home`."""
+    home = tmp_path / "huggingface"
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # transformers asks huggingface_hub
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    # of processes that are to use this Hub: `subprocess.run(..., env=hub.environment)`
+    own = {"HF_HUB_OFFLINE": "0", "HF_HOME": str(home), "HF_HUB_CACHE": str(home / "hub"), "HF_TOKEN": TOKEN}
+    with HubServer(HUB_PORT.getsockname()[1]) as server:
+        server.home, server.environment = home, {**os.environ, **own, "HF_TOKEN_PATH": str(home / "token")}
+        yield server
+    close_session()  # or the client would go on with connections to this server
+
+
+@pytest.fixture
+def waits(monkeypatch) -> list[float]:
+    """Seconds that the Hub's client would wait before it tries again; it does not."""
+    seconds = []
+    for module in ("huggingface_hub.utils._http", "huggingface_hub.file_download"):
+        monkeypatch.setattr(f"{module}.time", SimpleNamespace(sleep=seconds.append))
+    return seconds
+
+
+@pytest.fixture
 def model_folder(tmp_path, model) -> Path:
     """A whole model with its processor, saved."""
     folder = tmp_path / "model"
     model.save_pretrained(folder)
     AnomalyCLIPProcessor.from_config(model.config, smoothing_sigma=1.0).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def model_repo(hub, model_folder) -> str:
+    """The same in a repository of our Hub."""
+    hub.storage.put("someone/model", {path.name: path.read_bytes() for path in model_folder.iterdir()})
+    return "someone/model"
 
 
 @pytest.fixture

@@ -1,9 +1,10 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """Checkpoints on disk: the prompts-only form, and one clear line for whatever is missing, left over or damaged."""
 
+import copy
+import math
 import os
 import pickle
-import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,11 +12,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import HFValidationError, StrictDataclassError
+from huggingface_hub.utils import validate_repo_id
 from torch import Tensor
-from transformers import CLIPConfig, PreTrainedModel
-from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
+from transformers import AutoTokenizer, CLIPConfig, PreTrainedModel
+from transformers.utils import (
+    CONFIG_NAME,
+    SAFE_WEIGHTS_INDEX_NAME,
+    SAFE_WEIGHTS_NAME,
+    WEIGHTS_INDEX_NAME,
+    WEIGHTS_NAME,
+)
 
 from .configuration_anomalyclip import AnomalyCLIPConfig
+from .hub_files_anomalyclip import TOKENIZER_FILES, find_file, hub_arguments
+from .limits_anomalyclip import (
+    check_clip_settings,
+    check_inside,
+    check_parameters,
+    check_patches,
+    one_line,
+    read_json,
+    shorten,
+)
+from .weight_files_anomalyclip import StoredTensor, check_finite, check_shapes, look_through, read_index
 
 
 try:
@@ -27,52 +47,6 @@ except ImportError as error:
 # Not a name that other loaders know: they would take it for a whole model and fill the CLIP with random weights.
 PROMPTS_FILE = "prompts.safetensors"
 CLIP_PREFIX = "clip."
-HUB_ARGUMENTS = ("revision", "subfolder", "token", "cache_dir", "local_files_only", "force_download")
-
-
-def hub_arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep of `kwargs` what says where on the Hub a file is and how to fetch it."""
-    return {name: kwargs[name] for name in HUB_ARGUMENTS if kwargs.get(name) is not None}
-
-
-def find_file(source: str | os.PathLike | None, name: str, **kwargs: Any) -> str | None:
-    """Find one file of a checkpoint, where it has one.
-
-    Args:
-        source (`str` or `os.PathLike`, *optional*): Hub id or folder.
-        name (`str`): Of the file, such as `prompts.safetensors`.
-        **kwargs: Those of `from_pretrained`; `revision`, `subfolder`, `token`, `cache_dir` and the like are used.
-
-    Returns:
-        `str` or `None`: path of the file, `None` where the checkpoint has none.
-    """
-    if source is None:
-        return None
-    return cached_file(
-        source,
-        name,
-        **hub_arguments(kwargs),
-        _raise_exceptions_for_gated_repo=False,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
-
-
-def find_commit(source: str | os.PathLike, **kwargs: Any) -> str | None:
-    """Find the commit of a repository on the Hub that a name and revision stand for.
-
-    Args:
-        source (`str` or `os.PathLike`): Hub id or folder.
-        **kwargs: Those of `from_pretrained`.
-
-    Returns:
-        `str` or `None`: the commit; the revision as given where the cache does not tell; `None` for a folder.
-    """
-    if os.path.isdir(source):
-        return None
-    path = cached_file(source, CONFIG_NAME, **hub_arguments(kwargs))
-    snapshot = re.search(r"snapshots[/\\]([^/\\]+)[/\\]", path or "")
-    return snapshot[1] if snapshot else kwargs.get("revision")
 
 
 @contextmanager
@@ -132,6 +106,160 @@ def check_base_model(config: AnomalyCLIPConfig, clip_config: CLIPConfig) -> None
                 )
 
 
+# --------------------------------------------------------------------------------------- before anything is read
+
+
+def expected_state(model_class: type[PreTrainedModel], config: Any) -> dict[str, Tensor]:
+    """What a model of a configuration holds, on the meta device, where it takes no memory.
+
+    Args:
+        model_class (`type`): [`AnomalyCLIPModel`] or [`~transformers.CLIPModel`].
+        config ([`~transformers.CLIPConfig`]): Checked already.
+
+    Returns:
+        `dict[str, torch.Tensor]`
+    """
+    with torch.device("meta"):
+        return model_class(copy.deepcopy(config)).state_dict()
+
+
+def check_weights(
+    source: str | os.PathLike, expected: Mapping[str, Tensor], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Look through the weight files that transformers is about to read.
+
+    Args:
+        source (`str` or `os.PathLike`): Hub id or folder.
+        expected (`Mapping[str, torch.Tensor]`): Of [`expected_state`].
+        kwargs (`Mapping`): Those of `from_pretrained`.
+
+    Returns:
+        `dict`: these, as `from_pretrained` shall get them.
+
+    Raises:
+        OSError: If a file is damaged, claims more than it holds, or holds more than tensors.
+        ValueError: If it lacks tensors of the model, or holds them in another shape; or code is asked for.
+    """
+    if kwargs.get("weights_only") is False:
+        raise ValueError("weights_only is False, with which a weight file can run code; expected True. Leave it out.")
+    stored: dict[str, StoredTensor] = {}
+    for path in _weight_paths(source, kwargs):
+        stored |= look_through(path)
+    check_shapes(stored, expected, source)
+    # transformers makes up what is missing, however large; what it renames is counted, not compared.
+    claimed, needed = (math.prod(t.shape) for t in stored.values()), (t.numel() for t in expected.values())
+    if sum(claimed) < sum(needed):
+        _check_names(expected.keys() - stored.keys(), set(), source)
+    return {**kwargs, "weights_only": True, "force_download": False}  # it is done, and checked
+
+
+def _weight_paths(source: str | os.PathLike, kwargs: Mapping[str, Any]) -> list[str]:
+    """The files that transformers would choose, fetched where they are on the Hub."""
+    if os.path.isdir(source):
+        folder = Path(source) / (kwargs.get("subfolder") or "")
+        if parts := sorted(folder.glob("shard-*-model-*-of-*.safetensors")):
+            raise ValueError(f"{parts[0]} is a part of a distributed checkpoint; save the whole model instead.")
+    names = _weight_names(source, kwargs)
+    for name in names:
+        path = find_file(source, name, **kwargs)
+        if path is None:
+            continue
+        if not name.endswith(".json"):
+            return [path]
+        shards = {shard: find_file(source, shard, **kwargs) for shard in read_index(path)}
+        if lacking := [shard for shard, found in shards.items() if found is None]:
+            raise OSError(f"{source} lacks {lacking[0]}, which its index names; fetch or save this checkpoint again.")
+        return [str(found) for found in shards.values()]
+    raise OSError(f"{source} has no weights; expected one of {', '.join(names)}. Check what lies there.")
+
+
+def _weight_names(source: str | os.PathLike, kwargs: Mapping[str, Any]) -> list[str]:
+    """Where weights may lie, in the order in which transformers looks."""
+    config = find_file(source, CONFIG_NAME, **kwargs)
+    named = read_json(config).get("transformers_weights") if config else None
+    if named is not None:
+        check_inside(named, str(config), "transformers_weights")
+        return [named]
+    safe, variant = kwargs.get("use_safetensors"), kwargs.get("variant")
+    names = [SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME] if safe is not False else []
+    names += [WEIGHTS_NAME, WEIGHTS_INDEX_NAME] if not safe else []
+    if not variant:
+        return names
+    return [f"{stem}.{variant}.{ending}" for stem, _, ending in (name.rpartition(".") for name in names)]
+
+
+def load_clip_config(source: str | os.PathLike, **kwargs: Any) -> CLIPConfig:
+    """Load the configuration of a CLIP, if it is one that a machine can hold.
+
+    Args:
+        source (`str` or `os.PathLike`): Hub id or folder.
+        **kwargs: Those of `from_pretrained`.
+
+    Raises:
+        OSError: If there is none, or it is no JSON.
+        ValueError: If it asks for what no CLIP has.
+    """
+    path = find_file(source, CONFIG_NAME, **kwargs)
+    if path is None:
+        raise OSError(f"{source} has no {CONFIG_NAME}; expected the Hub id or folder of a CLIP.")
+    settings = read_json(path)
+    try:
+        check_clip_settings(settings, CLIPConfig)
+        config = CLIPConfig.from_dict(settings)
+        check_parameters(config.text_config, config.vision_config)
+        vision = config.vision_config
+        check_patches((vision.image_size,) * 2, vision.patch_size, "vision_config.image_size")
+    except (StrictDataclassError, ValueError) as error:
+        raise ValueError(f"{path} does not hold a valid configuration: {one_line(error)}") from error
+    return config
+
+
+def check_base_reference(config: AnomalyCLIPConfig, source: str | os.PathLike) -> None:
+    """Refuse a configuration from the Hub that names a folder of this machine as its CLIP.
+
+    Args:
+        config ([`AnomalyCLIPConfig`]): Saved with the prompts.
+        source (`str` or `os.PathLike`): Where it comes from, Hub id or folder. What lies in a folder may name others.
+
+    Raises:
+        ValueError: If `base_model_name_or_path` is no id on the Hub.
+    """
+    base = config.base_model_name_or_path
+    if base is None or os.path.isdir(source):
+        return
+    try:
+        validate_repo_id(base)
+        is_id = not os.path.exists(base)
+    except HFValidationError:
+        is_id = False
+    if not is_id:
+        raise ValueError(
+            f"{source} names {shorten(base)} as base_model_name_or_path, expected the id of a CLIP on the Hub and no "
+            "path on this machine; pass base_model_name_or_path=... to from_pretrained if you want that."
+        )
+
+
+def load_tokenizer(source: str | os.PathLike, **kwargs: Any) -> Any:
+    """Load the tokenizer of a CLIP; code that comes with it does not run, and files elsewhere are not read.
+
+    Args:
+        source (`str` or `os.PathLike`): Hub id or folder.
+        **kwargs: Those of `from_pretrained`; with `trust_remote_code=True` code may run.
+
+    Raises:
+        OSError: If there is none.
+        ValueError: If it names a file outside its folder, or needs code.
+    """
+    paths = {name: find_file(source, name, **kwargs) for name in TOKENIZER_FILES}
+    path = paths["tokenizer_config.json"]
+    settings = {} if path is None else read_json(path)
+    for name in ("vocab_file", "merges_file", "tokenizer_file"):
+        if settings.get(name) is not None:
+            check_inside(settings[name], str(path), name)
+    trust_remote_code = bool(kwargs.get("trust_remote_code", False))  # None would ask at the terminal
+    return AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code, **hub_arguments(kwargs))
+
+
 def _check_names(missing: set[str], unexpected: set[str], source: str | os.PathLike) -> None:
     for problem, names in (("lacks", missing), ("holds unexpected", unexpected)):
         if names:
@@ -158,18 +286,12 @@ def load_prompts_file(model: PreTrainedModel, path: str | os.PathLike) -> None:
         OSError: If the file is cut short or no safetensors file.
         ValueError: If a tensor is missing, left over, of another shape, or not finite.
     """
+    expected = prompt_state_dict(model)
+    check_shapes(look_through(path), expected, path)
     with readable_weights(path):
         stored = load_file(path)
-    expected = prompt_state_dict(model)
     _check_names(expected.keys() - stored.keys(), stored.keys() - expected.keys(), path)
-    for name, tensor in stored.items():
-        if tensor.shape != expected[name].shape:
-            raise ValueError(
-                f"{path}: {name} has shape {tuple(tensor.shape)}, expected {tuple(expected[name].shape)}. "
-                "Load it with the config.json it was saved with."
-            )
-        if not torch.isfinite(tensor).all():
-            raise ValueError(f"{path}: {name} holds NaN or infinite values. Go back to an earlier checkpoint.")
+    check_finite(stored, path)
     model.load_state_dict(stored, strict=False)
 
 
@@ -212,4 +334,4 @@ def prepare_folder(folder: str | os.PathLike, config: AnomalyCLIPConfig, prompts
     Path(folder).mkdir(parents=True, exist_ok=True)
 
 
-__all__ = ["PROMPTS_FILE", "check_loading_info", "find_file", "load_prompts_file", "save_prompts_file"]
+__all__ = ["PROMPTS_FILE", "check_loading_info", "load_prompts_file", "save_prompts_file"]

@@ -7,6 +7,20 @@ from typing import Any, ClassVar
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
 from transformers import CLIPConfig
+from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
+
+from .hub_files_anomalyclip import pin_commit
+from .limits_anomalyclip import (
+    MAX_TEXT_LENGTH,
+    check_clip_settings,
+    check_inside,
+    check_parameters,
+    check_patches,
+    is_number,
+    one_line,
+    read_json,
+    shorten,
+)
 
 
 # "object ." and "damaged object ." in CLIP's own vocabulary, between start and end of text.
@@ -17,7 +31,12 @@ CLIP_ABNORMAL_TOKEN_IDS = [49406, 13568, 14115, 269, 49407]
 PAPER_IMAGE_SIZE = 518
 PAPER_PROMPT_DEPTH = 9
 PROMPT_KINDS = ("learned", "ensemble")
+# Where this file is a model repository's own copy, transformers needs these; the installed package is code enough.
+IS_REMOTE_CODE = __name__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}.")
+REMOTE_CODE_SETTINGS = () if IS_REMOTE_CODE else ("auto_map", "custom_pipelines")
 DPAM_ATTENTIONS = ("vv", "qq", "kk")
+# Least, most, and what the paper takes.
+NUMBER_RANGES = (("temperature", 1e-6, 1e6, 0.07), ("pixel_loss_weight", 0, 1e6, 4), ("image_loss_weight", 0, 1e6, 1))
 
 
 @strict
@@ -112,6 +131,7 @@ class AnomalyCLIPConfig(CLIPConfig):
     ]
 
     def __post_init__(self, **kwargs: Any) -> None:
+        check_clip_settings({**vars(self), **kwargs}, type(self))
         super().__post_init__(**kwargs)
         self._resolve_from_towers()
         self.check()
@@ -139,12 +159,20 @@ class AnomalyCLIPConfig(CLIPConfig):
     def get_config_dict(
         cls, pretrained_model_name_or_path: Any, **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """As for any configuration, but another model's is refused instead of filled up with defaults.
+        """As for any configuration, but none, or another model's, is refused instead of filled up with defaults.
 
         Raises:
+            OSError: If there is no `config.json`, or it cannot be fetched or read, or is damaged.
             ValueError: If what is stored there describes another type of model.
         """
+        kwargs = pin_commit(pretrained_model_name_or_path, kwargs)
+        kwargs.pop("force_download", None)  # done, and checked
         config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        if not config_dict:
+            raise OSError(
+                f"{pretrained_model_name_or_path} holds no config.json, or an empty one; expected a folder or "
+                "repository that save_pretrained has written."
+            )
         model_type = config_dict.get("model_type", cls.model_type)
         if model_type != cls.model_type:
             raise ValueError(
@@ -154,18 +182,21 @@ class AnomalyCLIPConfig(CLIPConfig):
         return config_dict, kwargs
 
     @classmethod
+    def _dict_from_json_file(cls, json_file: Any) -> dict[str, Any]:
+        return cls._decode_special_floats(read_json(json_file))
+
+    @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """As for any configuration, with one line for a value of the wrong type.
 
         Raises:
             ValueError: If a value has the wrong type, or settings contradict each other.
         """
+        config_dict = {name: value for name, value in config_dict.items() if name not in REMOTE_CODE_SETTINGS}
         try:
             return super().from_dict(config_dict, **kwargs)
         except StrictDataclassError as error:
-            raise ValueError(
-                f"config.json does not hold a valid configuration: {' '.join(str(error).split())}"
-            ) from error
+            raise ValueError(f"config.json does not hold a valid configuration: {one_line(error)}") from error
 
     def to_clip_config(self) -> CLIPConfig:
         """The CLIP's own configuration; its towers are shared with this one, not copied."""
@@ -197,11 +228,13 @@ class AnomalyCLIPConfig(CLIPConfig):
     def _templates(self) -> tuple[str, str]:
         templates = (self.normal_template, self.abnormal_template)
         for template in templates:
-            if template.count("{}") != 1 or template.count("{") != 1:
-                raise ValueError(f"a template is {template!r}; expected one {{}} where the object's name goes.")
+            # Nothing but `{}`: format strings could read attributes or fill memory.
+            if template.count("{}") != 1 or template.count("{") != 1 or template.count("}") != 1:
+                raise ValueError(f"a template is {shorten(template)}; expected one {{}} where the object's name goes.")
         return templates
 
     def _resolve_from_towers(self) -> None:
+        self._check_texts()
         layers, patch = self.vision_config.num_hidden_layers, self.vision_config.patch_size
         if self.dpam_layers is None:
             self.dpam_layers = math.ceil(19 * layers / 24)
@@ -221,54 +254,72 @@ class AnomalyCLIPConfig(CLIPConfig):
         Raises:
             ValueError: naming the setting, its value and what is allowed.
         """
+        self._check_texts()
         self._check_vision()
+        check_parameters(self.text_config, self.vision_config)
         if self.prompts not in PROMPT_KINDS:
-            raise ValueError(f"prompts is {self.prompts!r}; expected one of {', '.join(PROMPT_KINDS)}.")
+            raise ValueError(f"prompts is {shorten(self.prompts)}; expected one of {', '.join(PROMPT_KINDS)}.")
         if self.prompts == "learned":
             self._check_prompt_sizes()
             self._check_token_ids()
-        if not 0 < self.temperature < math.inf:
-            raise ValueError(f"temperature is {self.temperature}; expected a number greater than 0 (the paper: 0.07).")
-        if not 0 <= self.pixel_loss_weight < math.inf:
-            raise ValueError(f"pixel_loss_weight is {self.pixel_loss_weight}; expected 0 or more (the paper: 4).")
-        if not 0 <= self.image_loss_weight < math.inf:
-            raise ValueError(f"image_loss_weight is {self.image_loss_weight}; expected 0 or more (the paper: 1).")
+        for name, least, most, papers in NUMBER_RANGES:
+            value = getattr(self, name)
+            if not (is_number(value) and least <= value <= most):
+                raise ValueError(
+                    f"{name} is {shorten(value)}; expected a number from {least:g} to {most:g} (the paper: {papers})."
+                )
+
+    def _check_texts(self) -> None:
+        for name in ("object_name", "normal_template", "abnormal_template", "base_model_name_or_path"):
+            text: Any = getattr(self, name)
+            if text is not None and (len(text) > MAX_TEXT_LENGTH or "\0" in text):
+                raise ValueError(
+                    f"{name} is {shorten(text)}, {len(text)} characters; expected at most {MAX_TEXT_LENGTH} and none "
+                    "of them NUL."
+                )
+        for name in ("base_model_revision", "base_model_subfolder"):  # the Hub's client makes paths of them
+            if getattr(self, name):
+                check_inside(getattr(self, name), "the configuration", name)
 
     def _check_vision(self) -> None:
         layers, patch = self.vision_config.num_hidden_layers, self.vision_config.patch_size
         if self.dpam_attention not in DPAM_ATTENTIONS:
             raise ValueError(
-                f"dpam_attention is {self.dpam_attention!r}; expected one of {', '.join(DPAM_ATTENTIONS)}."
+                f"dpam_attention is {shorten(self.dpam_attention)}; expected one of {', '.join(DPAM_ATTENTIONS)}."
             )
         dpam_layers: Any = self.dpam_layers
         if not 0 <= dpam_layers <= layers:
             raise ValueError(
-                f"dpam_layers is {self.dpam_layers}; expected 0 to {layers}, the layers of the vision tower."
+                f"dpam_layers is {shorten(self.dpam_layers)}; expected 0 to {layers}, the layers of the vision tower."
             )
         if not self.feature_layers or not all(1 <= layer <= layers for layer in self.feature_layers):
             raise ValueError(
-                f"feature_layers is {self.feature_layers}; expected one or more layers counted from 1 to {layers}."
+                f"feature_layers is {shorten(self.feature_layers)}; expected one or more layers counted from 1 to "
+                f"{layers}."
             )
         size: Any = self.image_size
         sides = [size, size] if isinstance(size, int) else size
         if len(sides) != 2 or any(side < patch or side % patch for side in sides):
             raise ValueError(
-                f"image_size is {size}; expected one side, or height and width, multiples of the patch size {patch}."
+                f"image_size is {shorten(size)}; expected one side, or height and width, multiples of the patch size "
+                f"{patch}."
             )
+        check_patches(self.input_size, patch, "image_size")
+        check_patches((self.vision_config.image_size,) * 2, patch, "vision_config.image_size")
 
     def _check_prompt_sizes(self) -> None:
         text_layers = self.text_config.num_hidden_layers
         if self.num_prompt_tokens < 1:
-            raise ValueError(f"num_prompt_tokens is {self.num_prompt_tokens}; expected at least 1.")
+            raise ValueError(f"num_prompt_tokens is {shorten(self.num_prompt_tokens)}; expected at least 1.")
         if not 1 <= self.deep_prompt_depth <= text_layers:
             raise ValueError(
-                f"deep_prompt_depth is {self.deep_prompt_depth}; expected 1 (no deep prompts) to {text_layers}, "
-                "the layers of the text tower."
+                f"deep_prompt_depth is {shorten(self.deep_prompt_depth)}; expected 1 (no deep prompts) to "
+                f"{text_layers}, the layers of the text tower."
             )
         if not 0 <= self.num_deep_prompt_tokens <= self.num_prompt_tokens:
             raise ValueError(
-                f"num_deep_prompt_tokens is {self.num_deep_prompt_tokens}; expected 0 to num_prompt_tokens "
-                f"({self.num_prompt_tokens}), since more would overwrite the words."
+                f"num_deep_prompt_tokens is {shorten(self.num_deep_prompt_tokens)}; expected 0 to num_prompt_tokens "
+                f"({shorten(self.num_prompt_tokens)}), since more would overwrite the words."
             )
 
     def _check_token_ids(self) -> None:
@@ -283,12 +334,14 @@ class AnomalyCLIPConfig(CLIPConfig):
                 )
             if len(token_ids) < 2 or not all(0 <= token_id < vocab_size for token_id in token_ids):
                 raise ValueError(
-                    f"{name} is {token_ids}; expected start of text, words, end of text, each id below {vocab_size}."
+                    f"{name} is {shorten(token_ids)}; expected start of text, words, end of text, each id below "
+                    f"{vocab_size}."
                 )
-            if len(token_ids) + self.num_prompt_tokens > longest_text:
+            positions = len(token_ids) + self.num_prompt_tokens
+            if positions > longest_text:
                 raise ValueError(
-                    f"{name} and num_prompt_tokens make {len(token_ids) + self.num_prompt_tokens} positions; the text "
-                    f"tower has {longest_text}. Use fewer prompt tokens or shorter words."
+                    f"{name} and num_prompt_tokens make {shorten(positions)} positions; the text tower has "
+                    f"{longest_text}. Use fewer prompt tokens or shorter words."
                 )
 
 

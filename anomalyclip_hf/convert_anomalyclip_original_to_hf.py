@@ -20,11 +20,12 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoTokenizer, CLIPModel
+from transformers import CLIPModel
 
-from .checkpoints_anomalyclip import readable_weights
+from .checkpoints_anomalyclip import load_tokenizer, readable_weights
 from .configuration_anomalyclip import AnomalyCLIPConfig
 from .modeling_anomalyclip import AnomalyCLIPModel
+from .weight_files_anomalyclip import look_through
 
 
 # SHA-256 of the vision transformers that OpenAI publishes (a part of each download's URL), and their Hub ids.
@@ -124,10 +125,10 @@ def convert_original_checkpoint(
 
 
 def _wrap(clip: CLIPModel, settings: dict[str, Any]) -> AnomalyCLIPModel:
-    def load_tokenizer() -> Any:
-        return AutoTokenizer.from_pretrained("openai/clip-vit-base-patch32")  # all of OpenAI's share one
+    def load_openai_tokenizer() -> Any:
+        return load_tokenizer("openai/clip-vit-base-patch32")  # all of OpenAI's share one
 
-    return AnomalyCLIPModel.from_clip(clip, load_tokenizer, **settings)
+    return AnomalyCLIPModel.from_clip(clip, load_openai_tokenizer, **settings)
 
 
 # -------------------------------------------------------------------------------------------------------------- files
@@ -136,6 +137,7 @@ def _wrap(clip: CLIPModel, settings: dict[str, Any]) -> AnomalyCLIPModel:
 def _read_clip_file(path: Path, trust_torchscript: bool) -> tuple[State, str | None]:
     """Read a CLIP's state dict, and the Hub id of the same weights where OpenAI publishes them."""
     if path.suffix == ".safetensors":
+        look_through(path)
         with readable_weights(path):
             return load_file(path), None
     if not _is_torchscript(path):
@@ -168,6 +170,7 @@ def _load_pickle(path: Path) -> Mapping[str, Any]:
     """Read a `torch.save` file; nothing but tensors, numbers, strings and containers of them."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; expected a file written by torch.save.")
+    look_through(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

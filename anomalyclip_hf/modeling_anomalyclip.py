@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoTokenizer, CLIPModel, PreTrainedModel
+from transformers import CLIPModel, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import ModelOutput
@@ -21,18 +21,23 @@ from transformers.utils import ModelOutput
 from .checkpoints_anomalyclip import (
     PROMPTS_FILE,
     check_base_model,
+    check_base_reference,
     check_loading_info,
-    find_commit,
-    find_file,
-    hub_arguments,
+    check_weights,
+    expected_state,
+    load_clip_config,
     load_prompts_file,
+    load_tokenizer,
     prepare_folder,
     readable_weights,
     save_prompts_file,
 )
 from .configuration_anomalyclip import PAPER_PROMPT_DEPTH, AnomalyCLIPConfig
+from .hub_files_anomalyclip import find_commit, find_file, hub_arguments, pin_commit
 from .losses_anomalyclip import glocal_loss
 from .prompt_ensemble_anomalyclip import ensemble_sentences
+from .sharing_anomalyclip import HubSharing, add_code, take_push_arguments
+from .weight_files_anomalyclip import check_finite
 
 
 @dataclass
@@ -305,7 +310,7 @@ def _eager_attention_forward(
 # ---------------------------------------------------------------------------------------------------------- the model
 
 
-class AnomalyCLIPModel(PreTrainedModel):
+class AnomalyCLIPModel(HubSharing, PreTrainedModel):
     """Zero-shot anomaly detector: a frozen [`~transformers.CLIPModel`] under learned or hand-written prompts.
 
     Only the prompts require gradients, however the model was made or loaded.
@@ -563,15 +568,17 @@ class AnomalyCLIPModel(PreTrainedModel):
         overrides = {name: kwargs.pop(name) for name in set(kwargs) & _own_settings()}
         if os.path.isdir(clip_name_or_path):
             clip_name_or_path = os.path.abspath(clip_name_or_path)  # prompts saved elsewhere must find it again
+        kwargs = pin_commit(clip_name_or_path, kwargs)
         clip, _ = _load_clip(clip_name_or_path, **kwargs)
-
-        def load_tokenizer() -> Any:
-            return tokenizer or AutoTokenizer.from_pretrained(clip_name_or_path, **hub_arguments(kwargs))
 
         overrides.setdefault("base_model_name_or_path", str(clip_name_or_path))
         overrides.setdefault("base_model_revision", find_commit(clip_name_or_path, **kwargs))
         overrides.setdefault("base_model_subfolder", kwargs.get("subfolder"))
-        return cls.from_clip(clip, load_tokenizer, prompts=prompts, **overrides)
+
+        def tokenizer_of_clip() -> Any:
+            return tokenizer or load_tokenizer(clip_name_or_path, **kwargs)
+
+        return cls.from_clip(clip, tokenizer_of_clip, prompts=prompts, **overrides)
 
     @classmethod
     def from_clip(
@@ -628,12 +635,19 @@ class AnomalyCLIPModel(PreTrainedModel):
             OSError: If a file is missing, cut short or unreadable; the message names it.
             ValueError: If tensors are missing, left over or of another shape than the configuration says.
         """
+        if isinstance(config, str | os.PathLike):  # elsewhere, where this commit means nothing
+            config = cls._load_config(config, None, kwargs)
+        kwargs = pin_commit(pretrained_model_name_or_path, kwargs)
+        names_base_model = "base_model_name_or_path" in kwargs
         config = cls._load_config(pretrained_model_name_or_path, config, kwargs)
         kwargs.pop("ignore_mismatched_sizes", None)  # a checkpoint that does not fit is never filled up
         prompts_file = find_file(pretrained_model_name_or_path, PROMPTS_FILE, **kwargs)
         if prompts_file is not None:
+            if not names_base_model:
+                check_base_reference(config, pretrained_model_name_or_path)
             return cls._from_prompts_file(prompts_file, config, **kwargs)
         wants_loading_info = kwargs.pop("output_loading_info", False)
+        kwargs = check_weights(pretrained_model_name_or_path, expected_state(cls, config), kwargs)
         with readable_weights(pretrained_model_name_or_path):
             model, info = super().from_pretrained(
                 pretrained_model_name_or_path,
@@ -644,6 +658,7 @@ class AnomalyCLIPModel(PreTrainedModel):
                 **kwargs,
             )
         check_loading_info(info, pretrained_model_name_or_path)
+        check_finite(model.state_dict(), pretrained_model_name_or_path)
         model._freeze_clip()
         return (model, info) if wants_loading_info else model
 
@@ -651,8 +666,8 @@ class AnomalyCLIPModel(PreTrainedModel):
     def _load_config(cls, source: Any, config: Any, kwargs: dict[str, Any]) -> AnomalyCLIPConfig:
         """Load the configuration, and take the settings that override it out of `kwargs`."""
         overrides = {name: kwargs.pop(name) for name in set(kwargs) & _own_settings()}
-        if not isinstance(config, AnomalyCLIPConfig):
-            return AnomalyCLIPConfig.from_pretrained(config or source, **overrides, **hub_arguments(kwargs))
+        if not isinstance(config, PreTrainedConfig):  # remote code may come with a copy of our class
+            return AnomalyCLIPConfig.from_pretrained(source, **overrides, **hub_arguments(kwargs))
         for name, value in overrides.items():
             setattr(config, name, value)
         return config
@@ -682,6 +697,7 @@ class AnomalyCLIPModel(PreTrainedModel):
         *args: Any,
         prompts_only: bool = False,
         base_model_name_or_path: str | None = None,
+        include_code: bool = False,
         **kwargs: Any,
     ) -> None:
         """Save the model whole, or only its prompts with a reference to the CLIP under them.
@@ -694,7 +710,10 @@ class AnomalyCLIPModel(PreTrainedModel):
                 was loaded: changes to it are not saved.
             base_model_name_or_path (`str`, *optional*):
                 The CLIP that loading shall put under the prompts. Defaults to the one the model was made from.
-            **kwargs: As for [`~transformers.PreTrainedModel.save_pretrained`]; for a whole model only.
+            include_code (`bool`, *optional*, defaults to `False`):
+                Put the model's code beside it, for `trust_remote_code=True` where this package is not installed.
+            **kwargs: As for [`~transformers.PreTrainedModel.save_pretrained`], for a whole model only; and, with
+                `push_to_hub=True`, `repo_id` and what [`push_to_hub`] takes.
 
         Raises:
             ValueError: If the CLIP is not known, or the folder holds a model in the other form.
@@ -702,6 +721,7 @@ class AnomalyCLIPModel(PreTrainedModel):
         if base_model_name_or_path is not None:
             self.config.base_model_name_or_path = base_model_name_or_path
             self.config.base_model_revision = None
+        push_arguments = take_push_arguments(kwargs, save_directory)
         prepare_folder(save_directory, self.config, prompts_only)
         if prompts_only:
             if args or kwargs:
@@ -709,14 +729,21 @@ class AnomalyCLIPModel(PreTrainedModel):
             save_prompts_file(self, save_directory)
         else:
             super().save_pretrained(save_directory, *args, **kwargs)
+        if include_code:
+            add_code(save_directory)
+        if push_arguments is not None:
+            self.push_to_hub(**push_arguments, prompts_only=prompts_only, include_code=include_code)
 
 
 def _load_clip(source: str, **kwargs: Any) -> tuple[CLIPModel, dict[str, Any]]:
     """Load a CLIP and refuse one that its weights do not fill exactly."""
+    kwargs = pin_commit(source, kwargs)
+    kwargs = check_weights(source, expected_state(CLIPModel, load_clip_config(source, **kwargs)), kwargs)
     kwargs.update(output_loading_info=True, ignore_mismatched_sizes=True)  # checked below, in one line
     with readable_weights(source):
         clip, info = CLIPModel.from_pretrained(source, **kwargs)
     check_loading_info(info, source)
+    check_finite(clip.state_dict(), source)
     return clip, info
 
 

@@ -14,9 +14,10 @@ from transformers import Pipeline
 
 from .image_processing_anomalyclip import MAX_PIXELS, ImageSource, load_image
 from .processing_anomalyclip import check_thresholds, to_pil
+from .sharing_anomalyclip import HubSharing, take_push_arguments
 
 
-class AnomalyDetectionPipeline(Pipeline):
+class AnomalyDetectionPipeline(HubSharing, Pipeline):
     """Find what is wrong in images of things the model has never seen.
 
     Made by `pipeline("anomaly-detection", model=..., device=..., dtype=..., batch_size=...)`; without a model, by the
@@ -115,16 +116,22 @@ class AnomalyDetectionPipeline(Pipeline):
         mask = result["mask"]
         return {**result, "anomaly_map": to_pil(result["anomaly_map"]), "mask": None if mask is None else to_pil(mask)}
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike, include_code: bool = False, **kwargs: Any) -> None:
         """Save model and processor, from which `pipeline("anomaly-detection", model=save_directory)` loads.
 
         Args:
             save_directory (`str` or `os.PathLike`): Folder; made where missing.
-            **kwargs: Passed to both `save_pretrained`.
+            include_code (`bool`, *optional*, defaults to `False`):
+                Put the code beside it, for `trust_remote_code=True` where this package is not installed.
+            **kwargs: As for [`AnomalyCLIPModel.save_pretrained`], `prompts_only=True` for instance; with
+                `push_to_hub=True`, `repo_id` and what [`push_to_hub`] takes.
         """
+        push_arguments = take_push_arguments(kwargs, save_directory)
         # The base class would write the absolute path of the default model into config.json.
-        self.model.save_pretrained(save_directory, **kwargs)
-        self.processor.save_pretrained(save_directory, **kwargs)
+        self.processor.save_pretrained(save_directory)
+        self.model.save_pretrained(save_directory, include_code=include_code, **kwargs)
+        if push_arguments is not None:
+            self.push_to_hub(**push_arguments, include_code=include_code, **kwargs)
 
 
 def _as_json(result: dict[str, Any], num_layers: int) -> dict[str, Any]:

@@ -2,27 +2,36 @@
 """Images in; scores, smoothed anomaly maps, masks and regions out."""
 
 import math
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
 from transformers import BatchFeature, CLIPImageProcessorPil, ProcessorMixin
-from transformers.utils import PROCESSOR_NAME
+from transformers.utils import IMAGE_PROCESSOR_NAME, PROCESSOR_NAME
 
-from .checkpoints_anomalyclip import find_file, hub_arguments
 from .configuration_anomalyclip import AnomalyCLIPConfig
+from .hub_files_anomalyclip import find_file, hub_arguments, pin_commit
 from .image_processing_anomalyclip import ImageSource, load_image, masks_to_tensor
+from .limits_anomalyclip import MAX_INPUT_SIDE, is_number, is_whole_number, read_json, shorten
+from .sharing_anomalyclip import HubSharing, add_code, take_push_arguments
 
 
 KERNEL_TRUNCATION = 4.0  # standard deviations on either side
 LABELS = ("normal", "anomalous")
+MAX_SIGMA = 256  # pixels; half the paper's image
+AUDIO_TOKENIZER = "audio_tokenizer_config.json"  # where it lies, transformers loads another model
+# What `processor_config.json` may hold.
+PROCESSOR_SETTINGS = {"image_processor", "processor_class", "auto_map", "smoothing_sigma", "threshold"}
+PROCESSOR_SETTINGS |= {"pixel_threshold"}
+IMAGE_PROCESSORS = ("CLIPImageProcessor", "CLIPImageProcessorPil", "CLIPImageProcessorFast")
 
 
-class AnomalyCLIPProcessor(ProcessorMixin):
+class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
     """Prepares images for [`AnomalyCLIPModel`] and turns its outputs into what a user looks at.
 
     Args:
@@ -36,7 +45,7 @@ class AnomalyCLIPProcessor(ProcessorMixin):
     Example:
     ```python
     >>> import torch
-    >>> from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
+    >>> from PIL import Image, ImageDraw, ImageOps
     >>> from anomalyclip_hf import DEFAULT_MODEL, AnomalyCLIPModel, AnomalyCLIPProcessor
 
     >>> processor = AnomalyCLIPProcessor.from_pretrained(DEFAULT_MODEL)
@@ -65,8 +74,8 @@ class AnomalyCLIPProcessor(ProcessorMixin):
         if image_processor.size.get("height") is None or image_processor.size.get("width") is None:
             raise ValueError(f"the image processor resizes to {image_processor.size}; expected a height and a width.")
         super().__init__(image_processor, **kwargs)
-        if not (math.isfinite(smoothing_sigma) and smoothing_sigma >= 0):
-            raise ValueError(f"smoothing_sigma is {smoothing_sigma}; expected a number of pixels, 0 or more.")
+        if not 0 <= smoothing_sigma <= MAX_SIGMA:
+            raise ValueError(f"smoothing_sigma is {smoothing_sigma}; expected 0 to {MAX_SIGMA} pixels.")
         check_thresholds(threshold, pixel_threshold)
         self.smoothing_sigma = smoothing_sigma
         self.threshold = threshold
@@ -98,15 +107,48 @@ class AnomalyCLIPProcessor(ProcessorMixin):
             [`AnomalyCLIPProcessor`]
 
         Raises:
-            OSError: If there is neither a processor nor the configuration of a model.
+            OSError: If there is neither a processor nor the configuration of a model, or it is no JSON.
+            ValueError: If a setting has a value that makes no sense; the message names it.
         """
+        kwargs = pin_commit(pretrained_model_name_or_path, kwargs)
+        if (path := find_file(pretrained_model_name_or_path, AUDIO_TOKENIZER, **kwargs)) is not None:
+            raise ValueError(f"{path} is there; expected no audio tokenizer with a model of images. Remove it.")
+        names = (PROCESSOR_NAME, IMAGE_PROCESSOR_NAME)
+        paths = [find_file(pretrained_model_name_or_path, name, **kwargs) for name in names]
+        kwargs.pop("force_download", None)  # done, and checked
+        for path in filter(None, paths):
+            _check_stored(read_json(path), path, needs_image_processor=paths[1] is None)
+        kwargs.setdefault("trust_remote_code", False)  # None would ask at the terminal
         try:
             return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         except OSError:
-            hub_kwargs = hub_arguments(kwargs)
-            if find_file(pretrained_model_name_or_path, PROCESSOR_NAME, **hub_kwargs) is not None:
+            if paths[0] is not None:
                 raise  # there is one, and it cannot be read
-            return cls.from_config(AnomalyCLIPConfig.from_pretrained(pretrained_model_name_or_path, **hub_kwargs))
+            config = AnomalyCLIPConfig.from_pretrained(pretrained_model_name_or_path, **hub_arguments(kwargs))
+            return cls.from_config(config)
+
+    def save_pretrained(
+        self, save_directory: str | os.PathLike, include_code: bool = False, **kwargs: Any
+    ) -> list[str]:
+        """Save the processor.
+
+        Args:
+            save_directory (`str` or `os.PathLike`): Folder; made where missing.
+            include_code (`bool`, *optional*, defaults to `False`):
+                Put its code beside it, for `trust_remote_code=True` where this package is not installed.
+            **kwargs: As for [`~transformers.ProcessorMixin.save_pretrained`]; with `push_to_hub=True`, `repo_id` and
+                what [`push_to_hub`] takes.
+
+        Returns:
+            `list[str]`: paths of the files with settings.
+        """
+        push_arguments = take_push_arguments(kwargs, save_directory)
+        paths = super().save_pretrained(save_directory, **kwargs)
+        if include_code:
+            add_code(save_directory)
+        if push_arguments is not None:
+            self.push_to_hub(**push_arguments, include_code=include_code)
+        return paths
 
     @property
     def size(self) -> tuple[int, int]:
@@ -207,6 +249,56 @@ class AnomalyCLIPProcessor(ProcessorMixin):
         return results
 
 
+def _check_stored(settings: dict[str, Any], path: str, needs_image_processor: bool) -> None:
+    """Check what `processor_config.json` or `preprocessor_config.json` holds, before anything is made of it."""
+    image_settings = settings
+    if os.path.basename(path) == PROCESSOR_NAME:
+        for name in settings.keys() - PROCESSOR_SETTINGS:
+            raise ValueError(f"{path} holds {shorten(name)}; expected {', '.join(sorted(PROCESSOR_SETTINGS))}.")
+        for name in ("smoothing_sigma", "threshold", "pixel_threshold"):
+            value = settings.get(name, 0)
+            if not is_number(value) and not (name == "pixel_threshold" and value is None):
+                raise ValueError(f"{path}: {name} is {shorten(value)}; expected a number.")
+        image_settings = settings.get("image_processor", {})
+        is_named = isinstance(image_settings, dict) and "image_processor_type" in image_settings
+        if not is_named and (needs_image_processor or "image_processor" in settings):
+            raise ValueError(
+                f"{path}: image_processor is {shorten(image_settings)}; expected an object with image_processor_type."
+            )
+    for name, value in image_settings.items():
+        expectation = _expectation(name, value)
+        if expectation is not None:
+            raise ValueError(f"{path}: {shorten(name)} is {shorten(value)}; expected {expectation}.")
+
+
+def _expectation(name: str, value: Any) -> str | None:
+    """What a setting of the image processor should have been, where it is not that."""
+    if name in ("size", "crop_size"):
+        sides = list(value.values()) if isinstance(value, dict) else [value]
+        side_names = value.keys() if isinstance(value, dict) else set()
+        fits = side_names <= {"height", "width", "shortest_edge"} and all(map(is_whole_number, sides))
+        allowed, fits = f"sides of 1 to {MAX_INPUT_SIDE} pixels", fits and all(1 <= s <= MAX_INPUT_SIDE for s in sides)
+    elif name in ("image_mean", "image_std"):
+        fits = isinstance(value, list) and len(value) == 3 and all(map(is_number, value))
+        least = 1e-6 if name == "image_std" else -1e6
+        allowed, fits = "three numbers, deviations above 0", fits and all(least <= number <= 1e6 for number in value)
+    elif name == "resample":
+        allowed, fits = "a filter of Pillow, 0 to 5", is_whole_number(value) and 0 <= value <= 5
+    elif name == "rescale_factor":
+        allowed, fits = "a number from 0 to 1000000", is_number(value) and 0 <= value <= 1e6
+    elif name in ("do_resize", "do_rescale", "do_normalize", "do_convert_rgb", "do_center_crop"):
+        allowed, fits = "true or false", isinstance(value, bool)
+    elif name == "image_processor_type":
+        allowed, fits = f"one of {', '.join(IMAGE_PROCESSORS)}", value in IMAGE_PROCESSORS
+    elif name in ("feature_extractor_type", "processor_class"):
+        allowed, fits = "the name of a class", isinstance(value, str) and value.isidentifier()
+    elif name == "auto_map":  # does nothing without trust_remote_code
+        allowed, fits = "an object", isinstance(value, dict)
+    else:
+        allowed, fits = "no such setting", value is None
+    return None if fits else allowed
+
+
 def _as_list(items: Any) -> list[Any]:
     """A list of one, or of what is in a list, tuple, column of a data set, or batch of masks."""
     is_batch = isinstance(items, (np.ndarray, Tensor)) and items.ndim == 3 and items.shape[-1] != 3
@@ -282,7 +374,6 @@ def draw_overlay(
     maximum: float | None = None,
     regions: Sequence[dict[str, Any]] | None = None,
     opacity: float = 0.7,
-    mask: Image.Image | None = None,
 ) -> Image.Image:
     """Lay a heat map over its image: blue and faint where little speaks of a defect, red where much does.
 
@@ -293,7 +384,6 @@ def draw_overlay(
             where to look first and says nothing about how much is wrong: that is the score.
         regions (`list[dict]`, *optional*): Their boxes are drawn.
         opacity (`float`, *optional*, defaults to 0.7): Of the heat map at the maximum, in [0, 1].
-        mask (`PIL.Image.Image`, *optional*): In mode L, of the same size; the outline of what is white is drawn.
 
     Returns:
         `PIL.Image.Image`: in mode RGB.
@@ -304,24 +394,11 @@ def draw_overlay(
     level = anomaly_map.point(lambda value: value * scale + 0).convert("L")
     colours = ImageOps.colorize(level, black="blue", mid="yellow", white="red")
     overlay = Image.composite(colours, image, level.point(lambda value: value * opacity))
-    if mask is not None:
-        _draw_outline(overlay, mask)
     draw = ImageDraw.Draw(overlay)
     for region in regions or ():
         left, top, right, bottom = region["box"]
         draw.rectangle((left, top, right - 1, bottom - 1), outline="red")
     return overlay
-
-
-def _draw_outline(overlay: Image.Image, mask: Image.Image) -> None:
-    """Draw the edge of a mask inside of it, white with a black seam, so that it shows on any ground."""
-    inner = mask
-    width = max(1, round(max(mask.size) / 400))
-    for colour in ("white", "black"):
-        outer = inner
-        for _ in range(width):
-            inner = inner.filter(ImageFilter.MinFilter(3))
-        overlay.paste(colour, mask=ImageChops.subtract(outer, inner))
 
 
 def check_thresholds(threshold: float, pixel_threshold: float | None) -> None:

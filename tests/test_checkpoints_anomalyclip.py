@@ -7,13 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from anomalyclip_hf import AnomalyCLIPModel
-from anomalyclip_hf.checkpoints_anomalyclip import PROMPTS_FILE, find_file
-from conftest import tiny_model
-
-
-def maps_of(model: AnomalyCLIPModel) -> torch.Tensor:
-    with torch.no_grad():
-        return model(torch.ones(1, 3, 40, 40)).anomaly_maps
+from anomalyclip_hf.checkpoints_anomalyclip import PROMPTS_FILE
+from conftest import maps_of, tiny_model
 
 
 @pytest.fixture(params=["learned", "ensemble"])
@@ -91,8 +86,8 @@ def test_a_relative_clip_is_found_from_elsewhere(clip_folder, tmp_path, monkeypa
 
 
 def test_prompts_only_takes_nothing_it_would_ignore(on_clip, tmp_path):
-    with pytest.raises(ValueError, match="does not take push_to_hub"):
-        on_clip.save_pretrained(tmp_path, prompts_only=True, push_to_hub=True)
+    with pytest.raises(ValueError, match="does not take max_shard_size"):
+        on_clip.save_pretrained(tmp_path, prompts_only=True, max_shard_size="1GB")
 
 
 def test_a_failing_save_leaves_the_old_prompts(on_clip, tmp_path, monkeypatch):
@@ -106,10 +101,6 @@ def test_a_failing_save_leaves_the_old_prompts(on_clip, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         on_clip.save_pretrained(tmp_path, prompts_only=True)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-
-
-def test_whole_models_have_no_prompts_file(model_folder):
-    assert find_file(model_folder, PROMPTS_FILE) is None
 
 
 # ------------------------------------------------------------------------------------------------- bad checkpoints

@@ -93,3 +93,11 @@ def test_wrong_types_on_disk_are_named_in_one_line(tmp_path):
 def test_wrong_types_are_refused():
     with pytest.raises(StrictDataclassError, match="dpam_layers"):
         tiny_config(dpam_layers="many")
+
+
+@pytest.mark.parametrize("content", [None, "{}"])
+def test_no_configuration_is_not_the_default_one(tmp_path, content):
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    with pytest.raises(OSError, match=r"holds no config\.json, or an empty one"):
+        AnomalyCLIPConfig.from_pretrained(tmp_path)

@@ -9,6 +9,7 @@ from .convert import convert
 from .datasets import datasets
 from .demo import demo
 from .evaluate import evaluate
+from .hub import hub
 from .messages import complain
 from .predict import predict
 from .train import train
@@ -27,6 +28,7 @@ app.command()(evaluate)
 app.command()(train)
 app.command()(demo)
 app.add_typer(datasets, name="datasets")
+app.add_typer(hub, name="hub")
 
 
 def main() -> None:

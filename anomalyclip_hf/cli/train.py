@@ -43,6 +43,12 @@ SyntheticOption = Annotated[
 FeatureLayerOption = Annotated[
     list[int] | None, typer.Option(help="Vision layer to tap, from 1; repeat for several; default: the last.")
 ]
+PushOption = Annotated[
+    str | None, typer.Option(help="Hub id to push checkpoints' prompts and the model to.", show_default=False)
+]
+LicenceOption = Annotated[
+    str | None, typer.Option(help="Of the weights, for the model card, as the Hub writes it.", show_default=False)
+]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint that is whole.")]
 
 
@@ -64,11 +70,14 @@ def train(
     feature_layer: FeatureLayerOption = None,
     pixel_loss_weight: Annotated[float, typer.Option(help="Of the local loss; 0 for none.")] = 4.0,
     cache: Annotated[bool, typer.Option(help="Compute features of the frozen CLIP once.")] = True,
-    cache_dir: Annotated[Path | None, typer.Option(help="Default: features in --output-dir.")] = None,
+    cache_dir: Annotated[Path | None, typer.Option(help="Default: _features in --output-dir.")] = None,
     cache_dtype: Annotated[Dtype, typer.Option(help="Precision of the features.")] = Dtype.float16,
     precision: Annotated[Precision, typer.Option(help="Mixed precision of the forward pass.")] = Precision.no,
     report_to: Annotated[str, typer.Option(help="none, tensorboard, trackio, …")] = "none",
     resume: ResumeOption = False,
+    push_to_hub: PushOption = None,
+    private: Annotated[bool | None, typer.Option(help="Of a new repository on the Hub.")] = None,
+    licence: LicenceOption = None,
 ) -> None:
     """Learn the prompts of AnomalyCLIP on the anomalies of other things than it shall find.
 
@@ -88,13 +97,26 @@ def train(
         cache_dir=str(cache_dir) if cache_dir else None,
         cache_dtype=cache_dtype.value,
         synthetic_anomalies=synthetic,
-        bf16=precision is Precision.bf16,
-        fp16=precision is Precision.fp16,
-        report_to=report_to,
+        **_trainer_options(precision, report_to, push_to_hub, private),
     )
     rows = _load_all(dataset, data_dir, split, category, parse_columns(column))
-    settings = {"image_size": image_size, "feature_layers": feature_layer, "pixel_loss_weight": pixel_loss_weight}
-    _train(arguments, base_model, {name: value for name, value in settings.items() if value is not None}, rows, resume)
+    settings = _given(image_size=image_size, feature_layers=feature_layer, pixel_loss_weight=pixel_loss_weight)
+    _train(arguments, base_model, settings, rows, resume, licence)
+
+
+def _trainer_options(precision: Precision, report_to: str, repo: str | None, private: bool | None) -> dict[str, Any]:
+    """What is any Trainer's."""
+    options: dict[str, Any] = {"report_to": report_to}
+    if precision is not Precision.no:
+        options[precision.value] = True
+    if repo is not None:
+        options |= {"push_to_hub": True, "hub_model_id": repo, "hub_private_repo": private}
+    return options
+
+
+def _given(**settings: Any) -> dict[str, Any]:
+    """Those that the user has set."""
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def _load_all(
@@ -113,7 +135,9 @@ def _load_all(
     )
 
 
-def _train(arguments: Any, base_model: str, settings: dict[str, Any], rows: Any, resume: bool) -> None:
+def _train(
+    arguments: Any, base_model: str, settings: dict[str, Any], rows: Any, resume: bool, licence: str | None
+) -> None:
     from transformers import set_seed
 
     from ..training.trainer import AnomalyCLIPTrainer
@@ -123,7 +147,11 @@ def _train(arguments: Any, base_model: str, settings: dict[str, Any], rows: Any,
     model = load_base_model(base_model, settings)
     trainer = AnomalyCLIPTrainer(model, arguments, train_dataset=rows)
     trainer.train(resume_from_checkpoint=resume or None)
-    trainer.save_model()
+    if arguments.push_to_hub:
+        trainer.push_to_hub(license=licence)
+    else:
+        trainer.save_model()
+        trainer.create_model_card(license=licence)
     if arguments.should_save:
         print(f"The model is in {arguments.output_dir}; try it with predict --model.", file=sys.stderr)
 

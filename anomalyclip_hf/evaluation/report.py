@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import torch
 from PIL import Image
@@ -15,6 +14,7 @@ from PIL import Image
 from ..atomic_files import whole_file
 from ..metrics.category import FIGURES, Curve
 from ..processing_anomalyclip import draw_overlay, to_pil
+from ..templates import render
 from .scoring import Evaluation, Example, Scorer
 
 
@@ -86,14 +86,9 @@ def write_report(
         evaluation ([`Evaluation`]): All that was scored.
         scorer ([`Scorer`]): To score the worst images once more, since maps are not kept.
     """
-    template = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        undefined=jinja2.StrictUndefined,
+    page = render(
+        Path(__file__).with_name("report.html"),
         autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    ).get_template("report.html")
-    page = template.render(
         summary=summary,
         titles=[TITLES[name] for name in figures],
         rows=result_rows(summary["figures"], figures),

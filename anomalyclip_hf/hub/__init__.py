@@ -1,2 +1,2 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""What stands beside a model on the Hub: the endpoint's handler, the demo and its Space."""
+"""What a shared model comes with: its card, an endpoint's handler, a Space."""

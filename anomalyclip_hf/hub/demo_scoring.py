@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageChops, ImageFilter
 
 from .. import register
 from ..assets import DEFAULT_MODEL
@@ -109,12 +109,25 @@ class DemoModel:
         shown = scored.picture.size
         anomaly_map = to_pil(result["anomaly_map"]).resize(shown, Image.Resampling.BILINEAR)
         mask = to_pil(result["mask"]).resize(shown, Image.Resampling.NEAREST)
-        return Drawing(result, draw_overlay(scored.picture, anomaly_map, opacity=opacity, mask=mask))
+        overlay = draw_overlay(scored.picture, anomaly_map, opacity=opacity)
+        _draw_outline(overlay, mask)
+        return Drawing(result, overlay)
 
     def map_peak(self, scored: ScoredImage) -> float:
         """The highest value of an image's map."""
         (result,) = self.processor.post_process_anomaly_detection(scored.outputs, scored.outputs["target_sizes"])
         return float(result["anomaly_map"].max())
+
+
+def _draw_outline(overlay: Image.Image, mask: Image.Image) -> None:
+    """Draw the edge of a mask inside of it, white with a black seam, so that it shows on any ground."""
+    inner = mask
+    width = max(1, round(max(mask.size) / 400))
+    for colour in ("white", "black"):
+        outer = inner
+        for _ in range(width):
+            inner = inner.filter(ImageFilter.MinFilter(3))
+        overlay.paste(colour, mask=ImageChops.subtract(outer, inner))
 
 
 def slider_range(peak: float, pixel_threshold: float | None) -> tuple[float, float]:

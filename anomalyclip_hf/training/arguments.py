@@ -22,12 +22,15 @@ class AnomalyCLIPTrainingArguments(TrainingArguments):
     Args:
         cache_features (`bool`, *optional*, defaults to `True`):
             Compute what the frozen CLIP makes of each image once and keep it on disk.
-        cache_dir (`str`, *optional*): Where; default: the folder `features` in `output_dir`.
+        cache_dir (`str`, *optional*): Where; default: the folder `_features` in `output_dir`, which is never pushed.
         cache_dtype (`str`, *optional*, defaults to `"float16"`): `"float16"`, `"bfloat16"` or `"float32"`.
         synthetic_anomalies (`bool`, *optional*, defaults to `False`):
             Train on normal images alone: beside each, one with a defect that the package draws into it.
         prompts_only (`bool`, *optional*):
-            Save the trained model as prompts with a reference to the CLIP; default: where the CLIP is known.
+            Save the trained model as prompts with a reference to the CLIP; default: where the CLIP is known, and not
+            on this machine alone if the model is pushed.
+        include_code (`bool`, *optional*, defaults to `False`):
+            Put the model's code beside it, for `trust_remote_code=True` where this package is not installed.
 
     Example:
     ```python
@@ -63,6 +66,7 @@ class AnomalyCLIPTrainingArguments(TrainingArguments):
     cache_dtype: str = "float16"
     synthetic_anomalies: bool = False
     prompts_only: bool | None = None
+    include_code: bool = False
 
     def __post_init__(self) -> None:
         if self.cache_dtype not in CACHE_DTYPES:

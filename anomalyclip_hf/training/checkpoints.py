@@ -8,6 +8,7 @@ from pathlib import Path
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..atomic_files import whole_file
+from ..weight_files_anomalyclip import look_through
 
 
 SEAL = "complete.json"
@@ -27,6 +28,19 @@ def is_whole(folder: Path) -> bool:
         return all(_digest(folder / name) == digest for name, digest in digests.items())
     except (OSError, ValueError, AttributeError):
         return False
+
+
+def check_states(folder: Path) -> None:
+    """Refuse the state of an optimiser, schedule or random numbers that holds more than numbers.
+
+    Args:
+        folder (`Path`): A checkpoint.
+
+    Raises:
+        OSError: If a file's pickle wants to run anything; says what.
+    """
+    for path in sorted([*folder.glob("*.pt"), *folder.glob("*.pth"), *folder.glob("optimizer*.bin")]):
+        look_through(path, with_numpy=True)
 
 
 def newest_whole(output_dir: Path) -> Path | None:

@@ -69,6 +69,19 @@ class TrainingImages(Dataset):
     def __len__(self) -> int:
         return len(self.rows) * (2 if self.synthetic else 1)
 
+    def describe(self) -> dict[str, Any]:
+        """What a model card says of them: `dataset`, `images`, `normal`, `anomalous`, `categories`, `synthetic`."""
+        labels = self.rows["label"][:]
+        normal, anomalous = labels.count(0), labels.count(1)
+        return {
+            "dataset": self.rows.info.description or "a data set without description",
+            "images": len(self),
+            "normal": normal,
+            "anomalous": normal if self.synthetic else anomalous,
+            "categories": sorted(set(self.rows["category"][:])),
+            "synthetic": self.synthetic,
+        }
+
     def has_masks(self) -> bool:
         """Whether any anomalous image says where its anomaly is."""
         return self.synthetic or any(row["mask"] is not None for row in self.rows)
@@ -191,4 +204,4 @@ class EpochOrder(Sampler):
 
 def cache_folder(output_dir: str, cache_dir: str | None) -> str:
     """Where features go unless told otherwise."""
-    return cache_dir or os.path.join(output_dir, "features")
+    return cache_dir or os.path.join(output_dir, "_features")  # Trainer pushes nothing that begins with _

@@ -1,8 +1,9 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """`Trainer` for the prompts: cached features, weighted examples, checkpoints that are whole or ignored."""
 
+import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,17 @@ import datasets
 import torch
 from torch import Tensor, nn
 from transformers import EvalPrediction, Trainer
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, rotate_checkpoints
 
+from ..atomic_files import whole_file
 from ..checkpoints_anomalyclip import PROMPTS_FILE, load_prompts_file, save_prompts_file
+from ..hub.model_card import TRAINING_FILE, write_model_card
 from ..metrics import AnomalyDetectionMetric
 from ..modeling_anomalyclip import AnomalyCLIPModel
 from ..processing_anomalyclip import AnomalyCLIPProcessor, gaussian_smooth
+from ..sharing_anomalyclip import forget_this_machine, is_on_this_machine
 from .arguments import AnomalyCLIPTrainingArguments
-from .checkpoints import is_whole, newest_whole, seal
+from .checkpoints import check_states, is_whole, newest_whole, seal
 from .examples import EpochOrder, TrainingImages, cache_folder, collate
 from .feature_cache import cache_features
 
@@ -106,6 +110,7 @@ class AnomalyCLIPTrainer(Trainer):
             **kwargs: As for [`~transformers.Trainer.train`].
 
         Raises:
+            OSError: If a file of the checkpoint could run code.
             ValueError: If the checkpoint that was named is damaged.
             FloatingPointError: If the loss is no longer finite; the last checkpoint stays.
         """
@@ -113,6 +118,8 @@ class AnomalyCLIPTrainer(Trainer):
             resume_from_checkpoint = str(newest_whole(Path(self.args.output_dir)) or "") or None
         elif resume_from_checkpoint and not is_whole(Path(resume_from_checkpoint)):
             raise ValueError(f"{resume_from_checkpoint} is damaged or was never finished; name an earlier checkpoint.")
+        if resume_from_checkpoint:
+            check_states(Path(resume_from_checkpoint))
         self.train_dataset = self._cached(self.train_dataset)
         return super().train(resume_from_checkpoint=resume_from_checkpoint or None, **kwargs)
 
@@ -173,13 +180,19 @@ class AnomalyCLIPTrainer(Trainer):
         model = self.accelerator.unwrap_model(self.model)
         if folder.name.startswith(PREFIX_CHECKPOINT_DIR):
             save_prompts_file(model, folder)
+            self.processor.save_pretrained(folder)
         else:
-            prompts_only = self.args.prompts_only
-            if prompts_only is None:
-                prompts_only = model.config.base_model_name_or_path is not None
-            model.save_pretrained(folder, prompts_only=prompts_only)
-        self.processor.save_pretrained(folder)
+            self.processor.save_pretrained(folder)
+            model.save_pretrained(folder, prompts_only=self._prompts_only(), include_code=self.args.include_code)
+            if self.hub_model_id is not None:
+                forget_this_machine(folder)
         torch.save(self.args, folder / "training_args.bin")
+
+    def _prompts_only(self) -> bool:
+        base_model = self.accelerator.unwrap_model(self.model).config.base_model_name_or_path
+        if self.args.prompts_only is not None:
+            return self.args.prompts_only
+        return base_model is not None and not (self.args.push_to_hub and is_on_this_machine(base_model))
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Older checkpoints go only when the new one is complete."""
@@ -200,6 +213,78 @@ class AnomalyCLIPTrainer(Trainer):
 
     def _load_best_model(self) -> None:
         self._load_from_checkpoint(self.state.best_model_checkpoint)
+
+    # ------------------------------------------------------------------------------------------------- sharing
+
+    def init_hf_repo(self, *args: Any, **kwargs: Any) -> None:
+        """As [`~transformers.Trainer.init_hf_repo`]; what could not be shared is refused before hours of training.
+
+        Raises:
+            ValueError: If only prompts would be pushed, and their CLIP is on this machine alone.
+        """
+        base_model = self.accelerator.unwrap_model(self.model).config.base_model_name_or_path
+        if self._prompts_only() and is_on_this_machine(base_model):
+            raise ValueError(
+                f"the prompts refer to the CLIP in {base_model}, which is on this machine alone; load it by its Hub "
+                "id, or push the whole model with prompts_only=False."
+            )
+        super().init_hf_repo(*args, **kwargs)
+
+    def create_model_card(
+        self,
+        license: str | None = None,
+        tags: str | Sequence[str] | None = None,
+        model_name: str | None = None,
+        dataset_tags: str | Sequence[str] | None = None,
+    ) -> None:
+        """Write the model card, and `training.json` from which it can be written again with results.
+
+        Args:
+            license (`str`, *optional*): Of the weights, as the Hub writes it.
+            tags (`str` or `Sequence[str]`, *optional*): Beside the package's own.
+            model_name (`str`, *optional*): Default: that of the repository, or of the output folder.
+            dataset_tags (`str` or `Sequence[str]`, *optional*): Hub ids of the data sets learned on.
+        """
+        if not self.is_world_process_zero():
+            return
+        folder = Path(self.args.output_dir)
+        if self.train_dataset is not None:
+            with whole_file(folder / TRAINING_FILE) as partial:
+                partial.write_text(json.dumps(self._describe(), indent=2, ensure_ascii=False) + "\n")
+        write_model_card(
+            folder,
+            repo_id=self.hub_model_id or self.args.hub_model_id or model_name,
+            licence=license,
+            tags=_as_list(tags),
+            datasets=_as_list(dataset_tags),
+        )
+
+    def _describe(self) -> dict[str, Any]:
+        """What was learned from, and how."""
+        args = self.args
+        images = self.train_dataset if isinstance(self.train_dataset, TrainingImages) else self.train_dataset.images
+        settings = {
+            "epochs": f"{self.state.epoch or 0:g}",
+            "steps": self.state.global_step,
+            "images per step": self._train_batch_size * args.gradient_accumulation_steps * args.world_size,
+            "optimiser": f"{args.optim}, learning rate {args.learning_rate:g}, "
+            f"betas {args.adam_beta1:g} and {args.adam_beta2:g}, schedule {args.lr_scheduler_type}",
+            "weight of the pixel loss": f"{self.accelerator.unwrap_model(self.model).config.pixel_loss_weight:g}",
+            "seed": args.seed,
+        }
+        losses = [entry["loss"] for entry in self.state.log_history if "loss" in entry]
+        return {**images.describe(), "settings": settings | ({"last loss": f"{losses[-1]:.4f}"} if losses else {})}
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """Trainer copies weights whose names it knows out of the checkpoint; ours are written as they will end."""
+        if self.args.hub_strategy != HubStrategy.END:
+            self._save(self.args.output_dir)
+            self.create_model_card()
+        super()._push_from_checkpoint(checkpoint_folder)
+
+
+def _as_list(names: str | Sequence[str] | None) -> list[str]:
+    return [names] if isinstance(names, str) else list(names or ())
 
 
 class AnomalyMetrics:

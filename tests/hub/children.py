@@ -2,7 +2,6 @@
 """Programs in processes of their own, that cannot see this checkout."""
 
 import contextlib
-import json
 import os
 import shutil
 import socket
@@ -13,9 +12,8 @@ import time
 import urllib.request
 from pathlib import Path
 
-from test_house import CLOSED_SET, PACKAGE
-
 from anomalyclip_hf.assets import DEFAULT_MODEL
+from anomalyclip_hf.sharing_anomalyclip import add_code
 
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -28,28 +26,12 @@ CHROMIUM_ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-AUTO_MAPS = {
-    "config.json": {
-        "AutoConfig": "configuration_anomalyclip.AnomalyCLIPConfig",
-        "AutoModel": "modeling_anomalyclip.AnomalyCLIPModel",
-    },
-    "processor_config.json": {"AutoProcessor": "processing_anomalyclip.AnomalyCLIPProcessor"},
-}
-CUSTOM_PIPELINES = {
-    "anomaly-detection": {"impl": "pipeline_anomaly_detection.AnomalyDetectionPipeline", "pt": ["AutoModel"]}
-}
 
 
 def write_repository(folder: Path, model: Path = Path(DEFAULT_MODEL)) -> Path:
     """A model repository that carries the model's code."""
     shutil.copytree(model, folder)
-    for name in CLOSED_SET:
-        shutil.copy(PACKAGE / f"{name}.py", folder)
-    for name, auto_map in AUTO_MAPS.items():
-        settings = json.loads((folder / name).read_text()) | {"auto_map": auto_map}
-        if name == "config.json":
-            settings["custom_pipelines"] = CUSTOM_PIPELINES
-        (folder / name).write_text(json.dumps(settings))
+    add_code(folder)
     return folder
 
 

@@ -1,0 +1,120 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+"""`anomalyclip hub`: share a checkpoint, fetch one, describe it, deploy it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .messages import quiet_transformers
+
+
+hub = typer.Typer(help="Share models on the Hugging Face Hub, and deploy them.", no_args_is_help=True)
+
+FolderArgument = Annotated[Path, typer.Argument(help="Folder of a checkpoint.", show_default=False)]
+RepoArgument = Annotated[str, typer.Argument(help="Hub id, OWNER/NAME.", show_default=False)]
+LicenceOption = Annotated[
+    str | None, typer.Option(help="Of the weights, as the Hub writes it (mit, cc-by-nc-4.0, …).", show_default=False)
+]
+ResultsOption = Annotated[
+    list[Path] | None, typer.Option(help="A results.json of `anomalyclip evaluate`; repeat for more.")
+]
+DatasetOption = Annotated[list[str] | None, typer.Option(help="Hub id of a data set learned on; repeat for more.")]
+CodeOption = Annotated[
+    bool, typer.Option("--include-code", help="Put the model's code along, for use with transformers alone.")
+]
+
+
+@hub.command()
+def push(
+    folder: FolderArgument,
+    repo: RepoArgument,
+    private: Annotated[bool | None, typer.Option(help="Of a new repository; default: as its owner has set.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch; made where missing; default: main.")] = None,
+    subfolder: Annotated[str | None, typer.Option(help="Folder in the repository.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Name the commit, v1.0 for instance.")] = None,
+    message: Annotated[str | None, typer.Option(help="Title of the commit.")] = None,
+    create_pr: Annotated[bool, typer.Option("--create-pr", help="Propose it as a pull request.")] = False,
+    include_code: CodeOption = False,
+) -> None:
+    """Upload a checkpoint, whole or prompts only, in one commit; a folder without a model card gets one.
+
+    The token is that of `hf auth login`, or HF_TOKEN in the environment. A push that was cut goes on where it was when
+    the same command is given again.
+    """
+    from huggingface_hub import HfApi
+
+    from ..hub.folders import CheckpointFolder
+
+    quiet_transformers()
+    places = {"revision": revision, "subfolder": subfolder, "create_pr": create_pr}
+    with _reached("push"):
+        commit = CheckpointFolder(folder).push_to_hub(
+            repo, private=private, commit_message=message, include_code=include_code, **places
+        )
+        if tag:
+            HfApi().create_tag(commit.repo_url.repo_id, tag=tag, revision=commit.oid)
+    typer.echo(f"Pushed: {commit.pr_url or commit.commit_url}")
+
+
+@hub.command()
+def pull(
+    repo: RepoArgument,
+    output_dir: Annotated[Path, typer.Option(help="New or empty folder.", show_default=False)],
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit; default: main.")] = None,
+    subfolder: Annotated[str | None, typer.Option(help="Folder in the repository.")] = None,
+) -> None:
+    """Fetch a checkpoint into a folder that needs nothing else: a model without its CLIP gets it put in.
+
+    Take the folder to a machine without a network, and load it there.
+    """
+    from ..hub.folders import pull_checkpoint
+
+    quiet_transformers()
+    places = {"revision": revision, "subfolder": subfolder}
+    with _reached("pull"):
+        pull_checkpoint(repo, output_dir, **{name: value for name, value in places.items() if value is not None})
+    typer.echo(f"Written to {output_dir}; try it with `anomalyclip predict IMAGES --model {output_dir}`.")
+
+
+@hub.command()
+def card(
+    folder: FolderArgument,
+    repo: Annotated[str | None, typer.Option(help="Hub id under which it will be shared.")] = None,
+    results: ResultsOption = None,
+    licence: LicenceOption = None,
+    dataset: DatasetOption = None,
+    tag: Annotated[list[str] | None, typer.Option(help="For the Hub's search; repeat for more.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a README.md that is there.")] = False,
+) -> None:
+    """Write the model card of a checkpoint: what it is, its settings, figures, limits, licence, how to cite."""
+    from ..hub.model_card import write_model_card
+
+    quiet_transformers()
+    path = folder / "README.md"
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} is there already; --overwrite replaces it.")
+    write_model_card(
+        folder, repo_id=repo, results=results or (), licence=licence, datasets=dataset or (), tags=tag or ()
+    )
+    typer.echo(f"Written to {path}.")
+
+
+@contextmanager
+def _reached(verb: str) -> Iterator[None]:
+    """One line where the Hub cannot be reached."""
+    from huggingface_hub import constants
+
+    try:
+        yield
+    except Exception as error:
+        # The client under huggingface_hub differs between its versions; all of them call this error HTTPError. An
+        # answer of the Hub, which is an OSError besides, says itself what is wrong.
+        names = {kind.__name__ for kind in type(error).__mro__}
+        if "HTTPError" in names and not isinstance(error, OSError):
+            raise OSError(
+                f"{constants.ENDPOINT} cannot be reached ({error}); nothing is lost, {verb} again later."
+            ) from error
+        raise

@@ -1,0 +1,29 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+"""Filling the package's own templates."""
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+
+def render(template: Path, autoescape: bool, **values: Any) -> str:
+    """Fill a template.
+
+    Args:
+        template (`Path`): A Jinja file of the package.
+        autoescape (`bool`): Whether values are made safe for HTML.
+        **values: All that the template names; what is missing is an error.
+
+    Returns:
+        `str`: the text.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(template.parent),
+        undefined=jinja2.StrictUndefined,
+        autoescape=autoescape,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(template.name).render(**values)

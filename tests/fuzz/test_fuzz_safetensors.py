@@ -1,0 +1,108 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+import json
+import struct
+
+import pytest
+import torch
+from fuzz.guard import guarded, inputs
+from fuzz.mutations import mutated_bytes, mutated_settings
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save
+
+from anomalyclip_hf.checkpoints_anomalyclip import load_prompts_file, prompt_state_dict
+from anomalyclip_hf.weight_files_anomalyclip import look_through
+from conftest import tiny_model
+
+
+MODEL = tiny_model()
+VALID = save({name: tensor.detach() for name, tensor in prompt_state_dict(MODEL).items()}, metadata={"format": "pt"})
+LENGTH = struct.unpack("<Q", VALID[:8])[0]
+HEADER, DATA = json.loads(VALID[8 : 8 + LENGTH]), VALID[8 + LENGTH :]
+NAMES = ["__metadata__", "x", "dtype", "shape", "data_offsets"]
+CLAIM = st.fixed_dictionaries(
+    {
+        "dtype": st.sampled_from(["F32", "F16", "I64", "BOOL", "F8_E4M3", "C64", ""]),
+        "shape": st.lists(st.integers(-1, 5) | st.sampled_from([2**40, 2**63, 10**30]), max_size=10),
+        "data_offsets": st.lists(st.integers(-4, 80) | st.sampled_from([2**62, 2**64]), max_size=3) | st.none(),
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return tmp_path_factory.mktemp("fuzz") / "prompts.safetensors"
+
+
+def with_header(header, data: bytes = DATA) -> bytes:
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def check(path, content: bytes) -> None:
+    """No harm to the model's loader, and whatever passes is what the format's own library makes of it."""
+    path.write_bytes(content)
+    before = MODEL.state_dict()["prompt_learner.normal_prompt"].clone()
+    if isinstance(guarded(load_prompts_file, MODEL, path, allowed=(OSError, ValueError)), Exception):
+        assert torch.equal(MODEL.state_dict()["prompt_learner.normal_prompt"], before)  # not half loaded
+    found = guarded(look_through, path, allowed=(OSError,))
+    if not isinstance(found, OSError):
+        assert {name: tensor.shape for name, tensor in found.items()} == {
+            name: tuple(tensor.shape) for name, tensor in load_file(path).items()
+        }
+
+
+@inputs(300)
+@given(
+    content=mutated_bytes(
+        [VALID, with_header({"x": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}, b"\0" * 8)]
+    )
+)
+def test_bytes(path, content):
+    check(path, content)
+
+
+@inputs(200)
+@given(header=mutated_settings(HEADER, NAMES))
+def test_headers(path, header):
+    check(path, with_header(header))
+
+
+@inputs(200)
+@given(claims=st.dictionaries(st.text(max_size=5), CLAIM, max_size=4), data=st.binary(max_size=80))
+def test_claims(path, claims, data):
+    check(path, with_header(claims, data))
+
+
+TWICE = b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (struct.pack("<Q", 2**63) + b"{}", "its header claims 9223372036854775808 bytes"),
+        (struct.pack("<Q", 6_000_000) + b" " * 6_000_000, "expected at most 5000000"),
+        (struct.pack("<Q", 2) + b"\xff\xff", "no JSON in UTF-8"),
+        (struct.pack("<Q", 50_000) + b"[" * 50_000, "no JSON in UTF-8"),
+        (struct.pack("<Q", 2) + b"[]", "is a list"),
+        (struct.pack("<Q", len(TWICE)) + TWICE + b"\0", "names something twice"),
+        (
+            with_header({"a": {"dtype": "F32", "shape": [10**12], "data_offsets": [0, 4 * 10**12]}}),
+            "claim 4000000000000",
+        ),
+        (with_header({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}), "has shape [-1]"),
+        (with_header({"a": {"dtype": "F32", "shape": [2**62, 4], "data_offsets": [0, 0]}}), "has shape"),
+        (
+            with_header(
+                {n: {"dtype": "U8", "shape": [8], "data_offsets": [o, o + 8]} for n, o in (("a", 0), ("b", 4))}
+            ),
+            "'b' begins at byte 4, expected 8",
+        ),
+        (with_header({"a": {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}}, b"\0" * 9), "and the file has 9"),
+    ],
+)
+def test_claims_are_named_in_one_line(path, content, words):
+    path.write_bytes(content)
+    error = guarded(look_through, path, allowed=(OSError,))
+    assert words in str(error), error
+    assert str(path) in str(error)
