@@ -159,7 +159,7 @@ def _weight_paths(source: str | os.PathLike, kwargs: Mapping[str, Any]) -> list[
         folder = Path(source) / (kwargs.get("subfolder") or "")
         if parts := sorted(folder.glob("shard-*-model-*-of-*.safetensors")):
             raise ValueError(f"{parts[0]} is a part of a distributed checkpoint; save the whole model instead.")
-    names = _weight_names(source, kwargs)
+    names = _weight_names(kwargs)
     for name in names:
         path = find_file(source, name, **kwargs)
         if path is None:
@@ -173,13 +173,8 @@ def _weight_paths(source: str | os.PathLike, kwargs: Mapping[str, Any]) -> list[
     raise OSError(f"{source} has no weights; expected one of {', '.join(names)}. Check what lies there.")
 
 
-def _weight_names(source: str | os.PathLike, kwargs: Mapping[str, Any]) -> list[str]:
+def _weight_names(kwargs: Mapping[str, Any]) -> list[str]:
     """Where weights may lie, in the order in which transformers looks."""
-    config = find_file(source, CONFIG_NAME, **kwargs)
-    named = read_json(config).get("transformers_weights") if config else None
-    if named is not None:
-        check_inside(named, str(config), "transformers_weights")
-        return [named]
     safe, variant = kwargs.get("use_safetensors"), kwargs.get("variant")
     names = [SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME] if safe is not False else []
     names += [WEIGHTS_NAME, WEIGHTS_INDEX_NAME] if not safe else []

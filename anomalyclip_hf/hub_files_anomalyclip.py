@@ -52,7 +52,7 @@ def find_commit(source: str | os.PathLike | None, **kwargs: Any) -> str | None:
     """
     if source is None or os.path.exists(source):
         return None
-    with _one_error(source, CONFIG_NAME):
+    with broken_connections(f"fetching {CONFIG_NAME} of {source}"):
         path = cached_file(source, CONFIG_NAME, **hub_arguments(kwargs))
     if path is not None and _is_damaged(path):
         # no second try here: who calls may hold what was read from this file already
@@ -112,6 +112,28 @@ def find_file(source: str | os.PathLike | None, name: str, **kwargs: Any) -> str
     return path
 
 
+@contextmanager
+def broken_connections(doing: str) -> Iterator[None]:
+    """Turn the HTTP library's own errors, which are no `OSError`, into one line.
+
+    Args:
+        doing (`str`): What breaks off, as "fetching config.json of someone/bolts".
+
+    Raises:
+        OSError: If the Hub cannot be reached, or the connection breaks.
+    """
+    try:
+        yield
+    except (OSError, ValueError):
+        raise
+    except Exception as error:
+        # The client under huggingface_hub differs between its versions; all of them call this error HTTPError.
+        if "HTTPError" not in {kind.__name__ for kind in type(error).__mro__}:
+            raise
+        reason = f"{type(error).__name__}: {error}"
+        raise OSError(f"{doing} broke off ({reason}); nothing is lost, try again.") from error
+
+
 def _fetch(source: str, name: str, kwargs: Mapping[str, Any]) -> str | None:
     """Path in the cache; `None` where the repository has no such file, or there is no connection and no copy."""
     commit, path_in_repo = kwargs.get("revision"), "/".join(filter(None, (kwargs.get("subfolder"), name)))
@@ -119,7 +141,7 @@ def _fetch(source: str, name: str, kwargs: Mapping[str, Any]) -> str | None:
         known = try_to_load_from_cache(source, path_in_repo, cache_dir=kwargs.get("cache_dir"), revision=commit)
         if not isinstance(known, str | None):
             return None  # the Hub has said before that this commit has none
-    with _one_error(source, name):
+    with broken_connections(f"fetching {name} of {source}"):
         try:
             return hf_hub_download(source, name, **hub_arguments(kwargs))
         except RemoteEntryNotFoundError:
@@ -128,22 +150,6 @@ def _fetch(source: str, name: str, kwargs: Mapping[str, Any]) -> str | None:
             if isinstance(error.__cause__, HfHubHTTPError):
                 raise OSError(f"the Hub did not deliver {name} of {source}: {error.__cause__}") from error
             return None
-
-
-@contextmanager
-def _one_error(source: str | os.PathLike, name: str) -> Iterator[None]:
-    """Turn errors that do not name the file, such as a full disk's or the HTTP library's own, into one that does.
-
-    Raises:
-        OSError: If the connection or the disk fails while `name` is fetched.
-    """
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, ValueError) or (isinstance(error, OSError) and error.errno is None):
-            raise  # the client's own words
-        reason = f"{type(error).__name__}: {error}"
-        raise OSError(f"fetching {name} of {source} broke off ({reason}); try again.") from error
 
 
 def _blob(path: str) -> str | None:
@@ -177,4 +183,4 @@ def _discard(source: str | os.PathLike, name: str, path: str) -> OSError:
     return OSError(f"{problem}; it was removed from the cache, load it again.")
 
 
-__all__ = ["find_commit", "find_file", "hub_arguments", "pin_commit"]
+__all__ = ["broken_connections", "find_commit", "find_file", "hub_arguments", "pin_commit"]

@@ -15,6 +15,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from transformers.utils import CONFIG_NAME, PROCESSOR_NAME
 
 from .checkpoints_anomalyclip import PROMPTS_FILE
+from .hub_files_anomalyclip import broken_connections
 
 
 TASK = "anomaly-detection"
@@ -109,9 +110,10 @@ class HubSharing:
         Raises:
             ValueError: If prompts would refer to a CLIP on this machine, or `subfolder` leads out of the repository.
             HfHubHTTPError: If the Hub refuses; nothing has changed there then.
+            OSError: If it cannot be reached, or the connection breaks; the same call goes on where it was.
         """
         api = HfApi(token=token)
-        with tempfile.TemporaryDirectory() as temporary:
+        with tempfile.TemporaryDirectory() as temporary, broken_connections(f"the push to {repo_id}"):
             folder = Path(temporary)
             self.save_pretrained(folder, **save_arguments)  # type: ignore[attr-defined]
             base_model = forget_this_machine(folder)

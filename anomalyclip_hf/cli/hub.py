@@ -1,8 +1,6 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """`anomalyclip hub`: share a checkpoint, fetch one, describe it, deploy it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -47,14 +45,15 @@ def push(
     from huggingface_hub import HfApi
 
     from ..hub.folders import CheckpointFolder
+    from ..hub_files_anomalyclip import broken_connections
 
     quiet_transformers()
     places = {"revision": revision, "subfolder": subfolder, "create_pr": create_pr}
-    with _reached("push"):
-        commit = CheckpointFolder(folder).push_to_hub(
-            repo, private=private, commit_message=message, include_code=include_code, **places
-        )
-        if tag:
+    commit = CheckpointFolder(folder).push_to_hub(
+        repo, private=private, commit_message=message, include_code=include_code, **places
+    )
+    if tag:
+        with broken_connections(f"tagging {repo}"):
             HfApi().create_tag(commit.repo_url.repo_id, tag=tag, revision=commit.oid)
     typer.echo(f"Pushed: {commit.pr_url or commit.commit_url}")
 
@@ -74,8 +73,7 @@ def pull(
 
     quiet_transformers()
     places = {"revision": revision, "subfolder": subfolder}
-    with _reached("pull"):
-        pull_checkpoint(repo, output_dir, **{name: value for name, value in places.items() if value is not None})
+    pull_checkpoint(repo, output_dir, **{name: value for name, value in places.items() if value is not None})
     typer.echo(f"Written to {output_dir}; try it with `anomalyclip predict IMAGES --model {output_dir}`.")
 
 
@@ -102,19 +100,23 @@ def card(
     typer.echo(f"Written to {path}.")
 
 
-@contextmanager
-def _reached(verb: str) -> Iterator[None]:
-    """One line where the Hub cannot be reached."""
-    from huggingface_hub import constants
+@hub.command()
+def export_space(
+    output_dir: Annotated[Path, typer.Argument(help="New or empty folder.", show_default=False)],
+    model: Annotated[
+        str | None, typer.Option(help="Folder, which is copied in, or Hub id; default: the demonstration model.")
+    ] = None,
+) -> None:
+    """Write a Gradio Space with the demo: run it with `python app.py`, push it with `hf upload --repo-type space`."""
+    from ..hub.space import export_space as write_space
 
-    try:
-        yield
-    except Exception as error:
-        # The client under huggingface_hub differs between its versions; all of them call this error HTTPError. An
-        # answer of the Hub, which is an OSError besides, says itself what is wrong.
-        names = {kind.__name__ for kind in type(error).__mro__}
-        if "HTTPError" in names and not isinstance(error, OSError):
-            raise OSError(
-                f"{constants.ENDPOINT} cannot be reached ({error}); nothing is lost, {verb} again later."
-            ) from error
-        raise
+    write_space(output_dir, model)
+    typer.echo(f"Written to {output_dir}; try it with `python {output_dir / 'app.py'}`.")
+
+
+@hub.command()
+def export_handler(folder: FolderArgument) -> None:
+    """Put the handler of an Inference Endpoint into a checkpoint's folder, to be pushed with --include-code."""
+    from ..hub.space import write_handler
+
+    typer.echo(f"Written to {write_handler(folder)}; now `anomalyclip hub push {folder} OWNER/NAME --include-code`.")
