@@ -96,7 +96,7 @@ class DemoPage(gr.Blocks):
             alt_text="The heat map will be shown here",
             elem_id="overlay",
         )
-        with gr.Row():
+        with gr.Row(elem_id="sliders"):
             self.opacity = _slider("Opacity", OPACITY, "opacity", step=0.05)
             self.pixel_threshold = _slider("Pixel threshold", 0.5, "pixel-threshold")
             self.threshold = _slider("Image threshold", self.detector.processor.threshold, "threshold")
@@ -236,7 +236,7 @@ def _theme() -> gr.themes.Base:
 
 
 def _slider(label: str, value: float, name: str, step: float = 0.01) -> gr.Slider:
-    return gr.Slider(0, 1, value, step=step, label=label, min_width=200, buttons=[], elem_id=name)
+    return gr.Slider(0, 1, value, step=step, label=label, min_width=150, buttons=[], elem_id=name)
 
 
 def _waiting() -> str:
