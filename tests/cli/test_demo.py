@@ -22,9 +22,12 @@ def environment(scratch: Path, port: int = 0) -> dict[str, str]:
 def test_serves_the_page_on_the_port_named_and_to_this_machine_only(model_folder, tmp_path):
     port = free_port()
     command = [*COMMAND, "--model", str(model_folder), "--port", str(port)]
-    with serving(command, tmp_path / "log.txt", env=environment(tmp_path, port), cwd=tmp_path) as address:
-        with urllib.request.urlopen(f"{address}/config") as response:
-            config = response.read().decode()
+    options = {"env": environment(tmp_path, port), "cwd": tmp_path}
+    with (
+        serving(command, tmp_path / "log.txt", **options) as address,
+        urllib.request.urlopen(f"{address}/config") as page,
+    ):
+        config = page.read().decode()
     log = (tmp_path / "log.txt").read_text()
     assert '"title":"AnomalyCLIP"' in config
     assert "Pixel threshold" in config
