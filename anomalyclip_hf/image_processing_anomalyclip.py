@@ -34,7 +34,7 @@ TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # with these a TIFF or B
 ImageSource = str | os.PathLike | bytes | dict | Image.Image | np.ndarray | Tensor
 
 
-def load_image(source: ImageSource, name: str | None = None) -> Image.Image:
+def load_image(source: ImageSource, name: str | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Open an image and bring it to upright 8-bit RGB.
 
     Files may be of any format and mode that Pillow reads: the first frame of an animation is taken, EXIF rotation is
@@ -44,6 +44,8 @@ def load_image(source: ImageSource, name: str | None = None) -> Image.Image:
         source: A path, `http(s)://` URL, the bytes of a file, a PIL image, an array or tensor (`(height, width)` or
             `(height, width, 3)`, uint8 in [0, 255] or float in [0, 1]), or a row of `datasets` as `{"bytes", "path"}`.
         name (`str`, *optional*): What errors call it; defaults to the path.
+        max_pixels (`int`, *optional*, defaults to 178,956,970):
+            Width times height above which an image is refused; for a file, before its pixels are decoded.
 
     Returns:
         `PIL.Image.Image`: in mode RGB.
@@ -64,17 +66,17 @@ def load_image(source: ImageSource, name: str | None = None) -> Image.Image:
     """
     if isinstance(source, dict):
         path = source.get("path")
-        return load_image(_from_row(source), name or (path[:MAX_NAME] if isinstance(path, str) else None))
+        return load_image(_from_row(source), name or (path[:MAX_NAME] if isinstance(path, str) else None), max_pixels)
     if isinstance(source, Tensor):
         source = source.detach().cpu()
         source = (source.float() if source.is_floating_point() else source).numpy()
     if isinstance(source, np.ndarray):
         return _from_array(source, name or "the array")
     if isinstance(source, Image.Image):
-        return _to_rgb(source, name or getattr(source, "filename", "") or "the image")
+        return _to_rgb(source, name or getattr(source, "filename", "") or "the image", max_pixels)
     if isinstance(source, (str, os.PathLike, bytes)):
         name = name or ("the image" if isinstance(source, bytes) else str(source)[:MAX_NAME])
-        return _to_rgb(_open(source, name), name)
+        return _to_rgb(_open(source, name, max_pixels), name, max_pixels)
     raise ValueError(
         f"an image cannot be made of {type(source).__name__}; expected a path, URL, bytes, PIL image or array."
     )
@@ -88,12 +90,12 @@ def _from_row(row: dict) -> bytes | str:
     return source
 
 
-def _open(source: str | os.PathLike | bytes, name: str) -> Image.Image:
+def _open(source: str | os.PathLike | bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Open a file, URL or the bytes of a file in the mode that it has."""
     if isinstance(source, bytes):
-        return _decode(source, name)
+        return _decode(source, name, max_pixels)
     is_url = str(source).startswith(("http://", "https://"))
-    return _decode(_download(str(source)) if is_url else _read(Path(source), name), name)
+    return _decode(_download(str(source)) if is_url else _read(Path(source), name), name, max_pixels)
 
 
 def _read(path: Path, name: str) -> bytes:
@@ -132,14 +134,14 @@ def _download(url: str) -> bytes:
     return bytes(content)
 
 
-def _decode(content: bytes, name: str) -> Image.Image:
+def _decode(content: bytes, name: str, max_pixels: int) -> Image.Image:
     if not content:
         raise ValueError(f"{name} is empty (0 bytes); copy or download the file again.")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS decides
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # max_pixels decides
             image = Image.open(io.BytesIO(content), formats=FORMATS)
-            _check_pixels(image.size, name, len(content))
+            _check_pixels(image.size, name, max_pixels, len(content))
             image.load()
             upright = ImageOps.exif_transpose(image)
             upright.format = image.format  # a copy forgets it
@@ -150,7 +152,7 @@ def _decode(content: bytes, name: str) -> Image.Image:
         raise ImageTooLargeError(f"{name} is too large: {error}; make it smaller or cut it into tiles.") from error
     except UnidentifiedImageError as error:
         if content.startswith(TIFF_STARTS):
-            return _decode_tiff(content, name)
+            return _decode_tiff(content, name, max_pixels)
         raise ValueError(
             f"{name} is not an image that Pillow can read; expected PNG, JPEG, TIFF, BMP or WebP."
         ) from error
@@ -158,7 +160,7 @@ def _decode(content: bytes, name: str) -> Image.Image:
         raise ValueError(f"{name} is damaged or cut short ({error}); copy or download the file again.") from error
 
 
-def _decode_tiff(content: bytes, name: str) -> Image.Image:
+def _decode_tiff(content: bytes, name: str, max_pixels: int) -> Image.Image:
     """Read a TIFF that Pillow refuses, as one of three channels that calls itself grey (CVC-ClinicDB)."""
     try:
         import tifffile
@@ -169,7 +171,10 @@ def _decode_tiff(content: bytes, name: str) -> Image.Image:
     try:
         with tifffile.TiffFile(io.BytesIO(content)) as file:
             page: Any = file.pages[0]
-            _check_pixels((page.imagewidth, page.imagelength * page.samplesperpixel), name, len(content))
+            _check_pixels((page.imagewidth, page.imagelength), name, max_pixels)
+            _check_pixels(
+                (page.imagewidth, page.imagelength * page.samplesperpixel), name, 3 * max_pixels, len(content)
+            )
             pixels = page.asarray()
     except ImageTooLargeError:
         raise
@@ -181,14 +186,14 @@ def _decode_tiff(content: bytes, name: str) -> Image.Image:
 
 
 class ImageTooLargeError(ValueError):
-    """An image has more pixels than `MAX_PIXELS`, or than its file can hold."""
+    """An image has more pixels than allowed, or than its file can hold."""
 
 
-def _check_pixels(size: tuple[int, int], name: str, file_bytes: int | None = None) -> None:
+def _check_pixels(size: tuple[int, int], name: str, max_pixels: int, file_bytes: int | None = None) -> None:
     pixels = size[0] * size[1]
-    if pixels > MAX_PIXELS:
+    if pixels > max_pixels:
         raise ImageTooLargeError(
-            f"{name} is too large: {size[0]}x{size[1]} px, the limit is {MAX_PIXELS}; make it smaller or cut it into "
+            f"{name} is too large: {size[0]}x{size[1]} px, the limit is {max_pixels}; make it smaller or cut it into "
             "tiles."
         )
     if file_bytes is not None and pixels > max(SMALL_PIXELS, MAX_PIXELS_PER_BYTE * file_bytes):
@@ -198,8 +203,8 @@ def _check_pixels(size: tuple[int, int], name: str, file_bytes: int | None = Non
         )
 
 
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    _check_pixels(image.size, name)
+def _to_rgb(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
+    _check_pixels(image.size, name, max_pixels)
     try:
         image = ImageOps.exif_transpose(image)  # also loads what was opened lazily
     except OSError as error:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from transformers import Pipeline
 
-from .image_processing_anomalyclip import ImageSource, load_image
+from .image_processing_anomalyclip import MAX_PIXELS, ImageSource, load_image
 from .processing_anomalyclip import check_thresholds, to_pil
 from .sharing_anomalyclip import HubSharing, take_push_arguments
 
@@ -54,6 +54,7 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
                   tapped layers; none gives no mask;
                 - output (`str`, defaults to `"pil"`): `"pil"`, map as PIL image of mode F and mask as mode L, or
                   `"json"`, both as base64 PNG;
+                - max_pixels (`int`): width times height above which an image is refused before it is decoded;
                 - batch_size (`int`, defaults to 1): images per forward pass.
 
         Returns:
@@ -72,17 +73,22 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
         return super().__call__(images, **kwargs)
 
     def _sanitize_parameters(
-        self, threshold: float | None = None, pixel_threshold: float | None = None, output: str | None = None
+        self,
+        threshold: float | None = None,
+        pixel_threshold: float | None = None,
+        output: str | None = None,
+        max_pixels: int | None = None,
     ) -> tuple[dict, dict, dict]:
         if output not in (None, "pil", "json"):
             raise ValueError(f"output is {output!r}; expected 'pil' or 'json'.")
         check_thresholds(0.5 if threshold is None else threshold, pixel_threshold)
         given = {"threshold": threshold, "pixel_threshold": pixel_threshold, "output": output}
-        return {}, {}, {name: value for name, value in given.items() if value is not None}
+        reading = {} if max_pixels is None else {"max_pixels": max_pixels}
+        return reading, {}, {name: value for name, value in given.items() if value is not None}
 
-    def preprocess(self, image: ImageSource) -> dict[str, Any]:
+    def preprocess(self, image: ImageSource, max_pixels: int = MAX_PIXELS) -> dict[str, Any]:
         """Read one image; keeps its size beside the tensors."""
-        picture = load_image(image)
+        picture = load_image(image, max_pixels=max_pixels)
         inputs = self.processor(images=picture)
         return {**inputs, "target_sizes": torch.tensor([[picture.height, picture.width]])}
 

@@ -12,3 +12,6 @@ DEFAULT_MODEL_NOTE = (
     "load a real CLIP, --model FOLDER made by `anomalyclip convert`."
 )
 """What users of the demonstration model are told."""
+
+EXAMPLE_IMAGES = Path(__file__).parent / "example_images"
+"""Folder of the sample images that the demo offers."""

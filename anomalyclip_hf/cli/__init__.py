@@ -7,6 +7,7 @@ import typer
 
 from .convert import convert
 from .datasets import datasets
+from .demo import demo
 from .evaluate import evaluate
 from .hub import hub
 from .messages import complain
@@ -25,6 +26,7 @@ app.command()(predict)
 app.command()(convert)
 app.command()(evaluate)
 app.command()(train)
+app.command()(demo)
 app.add_typer(datasets, name="datasets")
 app.add_typer(hub, name="hub")
 
