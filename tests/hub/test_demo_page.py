@@ -65,8 +65,10 @@ def open_page(browser, demo):
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("request", lambda request: None if local(request.url) else strangers.append(request.url))
-        page.goto(demo)
+        with page.expect_request("**/heartbeat/*"):  # once everything stands and answers
+            page.goto(demo)
         page.wait_for_selector("#image input[type=file]", state="attached")
+        page.wait_for_selector("#json-file")  # the last part of the page
         return page
 
     def local(url):
