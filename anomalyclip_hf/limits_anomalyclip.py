@@ -251,6 +251,11 @@ def shorten(value: Any) -> str:
     return text if len(text) <= 100 else f"{text[:100]}…"
 
 
+def show_name(name: Any) -> str:
+    """A name from a file as errors show it: as it is, or by [`shorten`] where it is long or breaks the line."""
+    return name if isinstance(name, str) and name.isprintable() and len(name) <= 200 else shorten(name)
+
+
 def one_line(error: Exception) -> str:
     """What another library's error says, in one line, and cut where it repeats what was read."""
     text = " ".join(str(error).split())
