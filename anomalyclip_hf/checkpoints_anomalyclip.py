@@ -34,6 +34,7 @@ from .limits_anomalyclip import (
     one_line,
     read_json,
     shorten,
+    show_name,
 )
 from .weight_files_anomalyclip import StoredTensor, check_finite, check_shapes, look_through, read_index
 
@@ -168,7 +169,9 @@ def _weight_paths(source: str | os.PathLike, kwargs: Mapping[str, Any]) -> list[
             return [path]
         shards = {shard: find_file(source, shard, **kwargs) for shard in read_index(path)}
         if lacking := [shard for shard, found in shards.items() if found is None]:
-            raise OSError(f"{source} lacks {lacking[0]}, which its index names; fetch or save this checkpoint again.")
+            raise OSError(
+                f"{source} lacks {show_name(lacking[0])}, which its index names; fetch or save this checkpoint again."
+            )
         return [str(found) for found in shards.values()]
     raise OSError(f"{source} has no weights; expected one of {', '.join(names)}. Check what lies there.")
 
@@ -259,9 +262,9 @@ def _check_names(missing: set[str], unexpected: set[str], source: str | os.PathL
     for problem, names in (("lacks", missing), ("holds unexpected", unexpected)):
         if names:
             raise ValueError(
-                f"{source} {problem} {len(names)} of the model's tensors, the first is {min(names)}. Is it a whole "
-                "AnomalyCLIP checkpoint? A plain CLIP goes to AnomalyCLIPModel.from_clip_pretrained, published files "
-                "to `anomalyclip convert`."
+                f"{source} {problem} {len(names)} of the model's tensors, the first is {show_name(min(names))}. Is it "
+                "a whole AnomalyCLIP checkpoint? A plain CLIP goes to AnomalyCLIPModel.from_clip_pretrained, "
+                "published files to `anomalyclip convert`."
             )
 
 

@@ -24,6 +24,7 @@ from transformers import CLIPModel
 
 from .checkpoints_anomalyclip import load_tokenizer, readable_weights
 from .configuration_anomalyclip import AnomalyCLIPConfig
+from .limits_anomalyclip import shorten, show_name
 from .modeling_anomalyclip import AnomalyCLIPModel
 from .weight_files_anomalyclip import look_through
 
@@ -199,7 +200,7 @@ def _clip_from_openai(state: State, source: str) -> CLIPModel:
         for new_name, part in _rename(name, tensor, source):
             if new_name in expected and part.shape != expected[new_name]:
                 raise ValueError(
-                    f"{source}: {name} gives {new_name} of shape {tuple(part.shape)}, expected "
+                    f"{source}: {show_name(name)} gives {new_name} of shape {tuple(part.shape)}, expected "
                     f"{tuple(expected[new_name])} by the other tensors. Is this file one checkpoint, unchanged?"
                 )
             converted[new_name] = part.float().contiguous()
@@ -207,7 +208,9 @@ def _clip_from_openai(state: State, source: str) -> CLIPModel:
         if names:
             name = min(names)
             shape = tuple(expected[name] if name in expected else converted[name].shape)
-            raise ValueError(f"{source} {problem} {len(names)} tensors, the first is {name} of shape {shape}.")
+            raise ValueError(
+                f"{source} {problem} {len(names)} tensors, the first is {show_name(name)} of shape {shape}."
+            )
     clip = clip.to_empty(device="cpu")
     clip.load_state_dict(converted, strict=True)
     _restore_position_ids(clip)
@@ -218,9 +221,13 @@ def _check_tensors(state: Mapping[Any, Any], source: str) -> dict[str, Tensor]:
     """Refuse whatever is not a finite tensor under a name."""
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise ValueError(f"{source}: {name} is a {type(value).__name__}; expected tensors under their names.")
+            raise ValueError(
+                f"{source}: {show_name(name)} is a {type(value).__name__}; expected tensors under their names."
+            )
         if value.is_floating_point() and not torch.isfinite(value).all():
-            raise ValueError(f"{source}: {name} of shape {tuple(value.shape)} holds NaN or infinite values.")
+            raise ValueError(
+                f"{source}: {show_name(name)} of shape {tuple(value.shape)} holds NaN or infinite values."
+            )
     return dict(state)
 
 
@@ -242,8 +249,8 @@ def _rename(name: str, tensor: Tensor, source: str) -> list[tuple[str, Tensor]]:
     layer = re.fullmatch(r"((?:visual\.)?transformer\.resblocks)\.(\d+)\.(.+?)[._](weight|bias)", name)
     if layer is None:
         raise ValueError(
-            f"{source}: unexpected tensor {name} of shape {tuple(tensor.shape)}; expected the names of OpenAI's "
-            "vision transformers. A checkpoint in transformers' layout is converted from its folder."
+            f"{source}: unexpected tensor {show_name(name)} of shape {tuple(tensor.shape)}; expected the names of "
+            "OpenAI's vision transformers. A checkpoint in transformers' layout is converted from its folder."
         )
     prefix, number, part, kind = layer.groups()
     target = OPENAI_TO_CLIP[f"{prefix}.{{n}}"].format(n=number)
@@ -318,10 +325,12 @@ def _prompt_tensors(prompts: str | os.PathLike | Mapping[str, Any]) -> dict[str,
     for name, tensor in tensors.items():
         is_context = name in ("ctx_pos", "ctx_neg")
         if not is_context and not DEEP_PROMPT.fullmatch(name):
-            raise ValueError(f"{source}: unexpected tensor {name} of shape {tuple(tensor.shape)}.")
+            raise ValueError(f"{source}: unexpected tensor {show_name(name)} of shape {tuple(tensor.shape)}.")
         expected = tuple(tensors["ctx_pos"].shape) if is_context else deep_shape
         if tuple(tensor.shape) != expected or expected[-1] != width:
-            raise ValueError(f"{source}: {name} has shape {tuple(tensor.shape)}, expected {(*expected[:-1], width)}.")
+            raise ValueError(
+                f"{source}: {show_name(name)} has shape {tuple(tensor.shape)}, expected {(*expected[:-1], width)}."
+            )
     return tensors
 
 
@@ -336,7 +345,7 @@ def _fill_prompts(model: AnomalyCLIPModel, tensors: dict[str, Tensor]) -> None:
     deep = sorted((int(match[1]), name) for name in tensors if (match := DEEP_PROMPT.fullmatch(name)))
     if [index for index, _ in deep] != list(range(len(deep))):
         raise ValueError(
-            f"the deep prompts are numbered {[index for index, _ in deep]}; expected 0 to {len(deep) - 1}."
+            f"the deep prompts are numbered {shorten([index for index, _ in deep])}; expected 0 to {len(deep) - 1}."
         )
     width = learner.normal_prompt.shape[-1]
     if tensors["ctx_pos"].shape[-1] != width:

@@ -16,6 +16,8 @@ from huggingface_hub import get_session
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from .limits_anomalyclip import one_line
+
 
 MAX_PIXELS = 178_956_970  # where Pillow itself takes a file for a decompression bomb
 MAX_NAME = 1000  # characters of a path, in errors
@@ -157,7 +159,9 @@ def _decode(content: bytes, name: str, max_pixels: int) -> Image.Image:
             f"{name} is not an image that Pillow can read; expected PNG, JPEG, TIFF, BMP or WebP."
         ) from error
     except Exception as error:  # damaged files make Pillow raise almost anything
-        raise ValueError(f"{name} is damaged or cut short ({error}); copy or download the file again.") from error
+        raise ValueError(
+            f"{name} is damaged or cut short ({one_line(error)}); copy or download the file again."
+        ) from error
 
 
 def _decode_tiff(content: bytes, name: str, max_pixels: int) -> Image.Image:
@@ -179,7 +183,9 @@ def _decode_tiff(content: bytes, name: str, max_pixels: int) -> Image.Image:
     except ImageTooLargeError:
         raise
     except Exception as error:  # damaged files make tifffile raise almost anything
-        raise ValueError(f"{name} is damaged or cut short ({error}); copy or download the file again.") from error
+        raise ValueError(
+            f"{name} is damaged or cut short ({one_line(error)}); copy or download the file again."
+        ) from error
     if page.axes.startswith("S"):
         pixels = np.moveaxis(pixels, 0, -1)
     return _from_array(pixels[..., :3] if pixels.ndim == 3 else pixels, name)
@@ -208,7 +214,9 @@ def _to_rgb(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
     try:
         image = ImageOps.exif_transpose(image)  # also loads what was opened lazily
     except OSError as error:
-        raise ValueError(f"{name} is damaged or cut short ({error}); copy or download the file again.") from error
+        raise ValueError(
+            f"{name} is damaged or cut short ({one_line(error)}); copy or download the file again."
+        ) from error
     if image.mode.startswith("I"):
         # 16 bits: converting directly would clip everything above 255 to white.
         return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+import torch
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
@@ -54,7 +55,7 @@ STEERING: tuple[str, ...] = (
     "per_layer_config",
     "attn_implementation",
 )
-STEERING += ("experts_implementation", "num_labels")
+STEERING += ("experts_implementation", "num_labels", "layer_types", "mtp_layer_types", "rope_scaling", "rope_theta")
 HARMLESS = {"model_type", "name_or_path", "output_attentions"}  # transformers takes these out itself
 ATTENTIONS = ("eager", "sdpa")  # other names can stand for compiled code on the Hub
 
@@ -120,6 +121,7 @@ def check_clip_settings(settings: Mapping[str, Any], config_class: Any) -> None:
     Raises:
         ValueError: naming the setting, its value and what is allowed.
     """
+    _check_dtypes(settings)
     _check_values(settings, JOINT_RANGES)
     nested = [f"{tower}{ending}" for tower in config_class.sub_configs for ending in ("", "_dict")]
     check_extras({name: value for name, value in settings.items() if name not in nested}, config_class)
@@ -134,6 +136,16 @@ def check_clip_settings(settings: Mapping[str, Any], config_class: Any) -> None:
             raise ValueError(f"{name} is {shorten(tower)}; expected an object with the settings of a tower.")
 
 
+def _check_dtypes(settings: Mapping[str, Any]) -> None:
+    """Transformers turns whatever is called dtype, at any depth, into one of PyTorch's."""
+    for name, value in settings.items():
+        is_dtype = name in ("dtype", "torch_dtype")
+        if is_dtype and value is not None and not isinstance(value, torch.dtype) and value not in DTYPES:
+            raise ValueError(f"{name} is {shorten(value)}; expected one of {', '.join(DTYPES)}.")
+        if isinstance(value, Mapping):
+            _check_dtypes(value)
+
+
 def _check_values(settings: Mapping[str, Any], ranges: Mapping[str, tuple[int, int]], place: str = "") -> None:
     for name, (least, most) in ranges.items():
         if name in settings and not (is_whole_number(settings[name]) and least <= settings[name] <= most):
@@ -145,14 +157,16 @@ def _check_values(settings: Mapping[str, Any], ranges: Mapping[str, tuple[int, i
             raise ValueError(
                 f"{place}{name} is {shorten(settings[name])}; expected a number from {lowest} to {highest}."
             )
+    if is_whole_number(settings.get("logit_scale_init_value")):
+        raise ValueError(
+            f"{place}logit_scale_init_value is {settings['logit_scale_init_value']}; expected a number with a decimal "
+            "point, since CLIP makes a parameter of it."
+        )
     if settings.get("hidden_act", "gelu") not in list(ACT2FN):
         raise ValueError(f"{place}hidden_act is {shorten(settings['hidden_act'])}; expected a name as 'quick_gelu'.")
     width, heads = settings.get("hidden_size"), settings.get("num_attention_heads")
     if width is not None and heads is not None and width % heads:
         raise ValueError(f"{place}hidden_size is {width}; expected a multiple of num_attention_heads, {heads}.")
-    for name in ("dtype", "torch_dtype"):
-        if isinstance(settings.get(name), (str, int, float, list, dict)) and settings[name] not in DTYPES:
-            raise ValueError(f"{place}{name} is {shorten(settings[name])}; expected one of {', '.join(DTYPES)}.")
     labels = settings.get("id2label")
     if labels is not None and not (isinstance(labels, dict) and all(str(key).isdecimal() for key in labels)):
         raise ValueError(f"{place}id2label is {shorten(labels)}; expected names under whole numbers.")
@@ -249,6 +263,11 @@ def shorten(value: Any) -> str:
         return f"a number of {value.bit_length()} bits"  # Python refuses to write more than some thousand digits
     text = repr(value[:100] if isinstance(value, (str, list, tuple, bytes)) else value)
     return text if len(text) <= 100 else f"{text[:100]}…"
+
+
+def show_name(name: Any) -> str:
+    """A name from a file as errors show it: as it is, or by [`shorten`] where it is long or breaks the line."""
+    return name if isinstance(name, str) and name.isprintable() and len(name) <= 200 else shorten(name)
 
 
 def one_line(error: Exception) -> str:

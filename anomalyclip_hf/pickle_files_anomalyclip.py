@@ -6,6 +6,7 @@ does more than put tensors, numbers and words into dictionaries, lists and tuple
 """
 
 import math
+import pickle
 import pickletools
 import struct
 import zipfile
@@ -13,11 +14,13 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .limits_anomalyclip import is_whole_number, shorten
+import torch
+
+from .limits_anomalyclip import is_whole_number, one_line, shorten
 
 
 MAX_PICKLE_BYTES = 2_000_000  # without the tensors; that of ViT-L/14 has 90 KB
-MAX_PICKLE_STEPS = 250_000
+MAX_PICKLE_STEPS = 100_000  # that of ViT-L/14 has 20,000
 MAX_RECORDS = 20_000  # of a zip file; that of ViT-L/14 has 600
 MAX_DIMENSIONS = 8
 MAX_SIDE = 2**40  # of a tensor, which may be empty because another side is 0
@@ -133,6 +136,13 @@ def _look_through_pickle(path: Path, with_numpy: bool) -> dict[str, StoredTensor
         if found < storage.length * STORAGE_BYTES[storage.dtype]:
             raise DamagedFileError(f"a tensor claims {storage.length} numbers and {found} bytes are there")
     follower.check_total()
+    if not with_numpy:
+        try:
+            torch.load(
+                path, map_location="meta", weights_only=True
+            )  # takes no memory; PyTorch reads zip files its way
+        except (RuntimeError, ValueError, pickle.UnpicklingError) as error:
+            raise DamagedFileError(one_line(error)) from error
     return _tensors_of(content)
 
 

@@ -129,6 +129,7 @@ def _read_header(path: Path) -> dict[str, StoredTensor]:
         text = file.read(length)
     try:
         header = json.loads(text.decode("utf-8"), object_pairs_hook=_without_duplicates)
+        json.dumps(header, ensure_ascii=False).encode()  # half a character may hide behind an escape
     except DamagedFileError:
         raise
     except (ValueError, RecursionError) as error:

@@ -130,6 +130,15 @@ def test_extra_tensor(model_folder):
     assert_one_line_error(model_folder, ValueError, "holds unexpected 1", "surplus")
 
 
+@pytest.mark.parametrize("name", ["a\nb", "x" * 5000])
+def test_names_from_a_file_stay_in_one_short_line(model_folder, name):
+    rewrite(model_folder / "model.safetensors", lambda tensors: tensors.update({name: torch.zeros(1)}))
+    with pytest.raises(ValueError, match="holds unexpected 1") as caught:
+        AnomalyCLIPModel.from_pretrained(model_folder)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
 def test_tensor_of_another_shape(model_folder):
     name = "prompt_learner.normal_prompt"
     rewrite(model_folder / "model.safetensors", lambda tensors: tensors.update({name: torch.zeros(3, 32)}))

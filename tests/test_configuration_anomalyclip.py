@@ -1,4 +1,6 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+import json
+
 import pytest
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, CLIPConfig
@@ -101,3 +103,12 @@ def test_no_configuration_is_not_the_default_one(tmp_path, content):
         (tmp_path / "config.json").write_text(content)
     with pytest.raises(OSError, match=r"holds no config\.json, or an empty one"):
         AnomalyCLIPConfig.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("model_type", ["x" * 5000, "a\nb", [0] * 700])
+def test_another_type_is_named_in_one_short_line(tmp_path, model_type):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    with pytest.raises(ValueError, match="is a model of type .*, expected anomalyclip") as caught:
+        AnomalyCLIPConfig.from_pretrained(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600

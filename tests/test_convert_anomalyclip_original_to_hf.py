@@ -211,6 +211,7 @@ def test_files_cut_short(clip, prompts, tmp_path, ending, keep):
             "lacks transformer.resblocks.0",
         ),
         (lambda s: s.update({"visual.conv1.weight": torch.ones(32, 3, 8, 8)}), "width 32; expected a multiple"),
+        (lambda s: s.update({"x\ny" * 900: torch.ones(3)}), r"unexpected tensor 'x\nyx"),
         (lambda s: s.update({"text_model.embeddings.x": torch.ones(3)}), "converted from its folder"),
     ],
 )
@@ -242,6 +243,8 @@ def test_clips_that_do_not_fit(clip, prompts, change, words):
         (lambda s: s.update(ctx_pos=torch.full((1, 1, 6, 64), float("inf"))), "infinite"),
         (lambda s: s.update(prompt_learner=None), "prompt_learner is a NoneType"),
         (lambda s: s.pop("compound_prompts_text.1"), "numbered [0, 2]"),
+        (lambda s: s.update({"a\nb": torch.ones(2)}), r"unexpected tensor 'a\nb' of shape"),
+        (lambda s: s.update({"a\nb": 5}), r"'a\nb' is a int"),
     ],
 )
 def test_prompts_that_do_not_fit(clip, prompts, change, words):
@@ -249,6 +252,7 @@ def test_prompts_that_do_not_fit(clip, prompts, change, words):
     with pytest.raises(ValueError) as caught:
         convert_original_checkpoint(clip, prompts)
     assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_prompts_of_another_clip(clip):

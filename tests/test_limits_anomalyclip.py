@@ -52,7 +52,10 @@ def rewritten(folder, **settings):
         ({"vision_config__image_size": -32}, "vision_config.image_size is -32"),
         ({"vision_config__layer_norm_eps": float("nan")}, "vision_config.layer_norm_eps is nan"),
         ({"vision_config__hidden_act": "exec"}, "vision_config.hidden_act is 'exec'"),
-        ({"vision_config__dtype": "load"}, "vision_config.dtype is 'load'; expected one of float16"),
+        ({"vision_config__dtype": "load"}, "dtype is 'load'; expected one of float16"),
+        ({"label2id": {"dtype": 3}}, "dtype is 3; expected one of float16"),
+        ({"logit_scale_init_value": 2}, "logit_scale_init_value is 2; expected a number with a decimal point"),
+        ({"layer_types": 5}, "'layer_types' is 5"),
         ({"text_config__vocab_size": 10**12}, "text_config.vocab_size is 1000000000000"),
         ({"text_config__num_labels": 10**9}, "text_config.'num_labels' is 1000000000; expected no such setting"),
         ({"text_config": 5}, "text_config"),
@@ -110,10 +113,9 @@ def test_a_base_clip_is_held_to_the_same(clip_folder, tmp_path):
 def test_extras_that_do_no_harm_pass(tmp_path):
     """What older transformers wrote, and what belongs to a repository with code."""
     auto_map = {"AutoModel": "modeling_anomalyclip.AnomalyCLIPModel"}
-    config = AnomalyCLIPConfig.from_pretrained(
-        rewritten(tmp_path, auto_map=auto_map, text_config__torchscript=False, text_config__num_beams=1, note="hello")
-    )
-    assert (config.auto_map, config.note) == (auto_map, "hello")
+    extras = {"text_config__torchscript": False, "text_config__num_beams": 1, "note": "hello"}
+    config = AnomalyCLIPConfig.from_pretrained(rewritten(tmp_path, auto_map=auto_map, **extras))
+    assert config.note == "hello"
 
 
 @pytest.mark.parametrize("name", ["a.json", "a/b.json", "tower", "a..b/c"])

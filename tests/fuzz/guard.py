@@ -21,7 +21,7 @@ settings.register_profile(
     deadline=None,  # which counts wall time; `guarded` counts processor time
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],  # files are written for each
 )
-settings.register_profile("long", settings.get_profile("ci"), derandomize=False, max_examples=20_000)
+settings.register_profile("long", settings.get_profile("ci"), derandomize=False, max_examples=4000)
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "ci")
 settings.load_profile(PROFILE)
 

@@ -20,6 +20,7 @@ PROCESSOR = json.loads(AnomalyCLIPProcessor.from_config(tiny_config()).to_json_s
 # Methods, properties, and what steers transformers.
 NAMES = [name for name in dir(AnomalyCLIPConfig) if not name.startswith("__")]
 NAMES += ["auto_map", "quantization_config", "attn_implementation", "text_config_dict", "num_labels", "torch_dtype"]
+NAMES += ["layer_types", "rope_scaling", "rope_theta", "vision_config_dict", "transformers_weights", "fusion_config"]
 IMAGE = np.zeros((6, 5), dtype=np.uint8)
 ALLOWED = (OSError, ValueError)
 

@@ -82,7 +82,8 @@ def check(path, content: bytes) -> None:
     assert isinstance(error, Exception)  # at the latest, that the CLIP is empty
     found = guarded(look_through, path, allowed=(OSError,))
     if not isinstance(found, OSError) and found:
-        loaded = torch.load(path, weights_only=True)
+        # As transformers does; without mmap PyTorch also compares checksums of the tensors.
+        loaded = torch.load(path, weights_only=True, mmap=content.startswith(b"PK"))
         assert {str(name): tuple(value.shape) for name, value in loaded.items() if torch.is_tensor(value)} == {
             name: tensor.shape for name, tensor in found.items()
         }
@@ -124,8 +125,8 @@ DOUBLED = b"\x80\x02)q\0" + b"h\0h\0\x86q\0" * 100  # a tuple of 2**100 empty on
         (b"\x80\x02ctorch\nTensor\nJ\xff\xff\xff\x7f\x85R.", "wants to run 'torch.Tensor'"),
         (b"\x80\x02}r\xff\xff\xff\xff.", None),  # a memo of four billion places
         (b"\x80\x02}" + DOUBLED[2:] + b"Ns.", "no state dict"),  # its hash takes for ever
-        (b"\x80\x02" + b"(" * 300_000, "more than 250000 steps"),
-        (b"\x80\x02" + b"]" * 200_000 + b"a" * 199_999 + b".", "more than 250000 steps"),
+        (b"\x80\x02" + b"(" * 300_000, "more than 100000 steps"),
+        (b"\x80\x02" + b"]" * 200_000 + b"a" * 199_999 + b".", "more than 100000 steps"),
         (b"\x80\x02\x8d" + b"\xff" * 8 + b".", "no state dict"),
         (b"\x80\x02" + b"X\0\0\0\x7f" + b"a.", "no state dict"),
     ],

@@ -7,11 +7,8 @@ import sys
 from pathlib import Path
 
 
-calls = Path(sys.argv[1])
-calls.touch()
-
-
-def watch(name):
+def watch_connections(name: str, calls: Path) -> None:
+    """Write down every connection that leaves this machine."""
     real = getattr(socket.socket, name)
 
     def watched(self, address):
@@ -23,7 +20,8 @@ def watch(name):
     setattr(socket.socket, name, watched)
 
 
-def watch_names():
+def watch_names(calls: Path) -> None:
+    """Write down every name that is looked up."""
     real = socket.getaddrinfo
 
     def watched(host, *args, **kwargs):
@@ -35,8 +33,11 @@ def watch_names():
     socket.getaddrinfo = watched
 
 
-watch("connect")
-watch("connect_ex")
-watch_names()
-sys.path[0] = str(Path.cwd())
-runpy.run_path("app.py", run_name="__main__")
+if __name__ == "__main__":
+    log = Path(sys.argv[1])
+    log.touch()
+    for method in ("connect", "connect_ex"):
+        watch_connections(method, log)
+    watch_names(log)
+    sys.path[0] = str(Path.cwd())
+    runpy.run_path("app.py", run_name="__main__")
