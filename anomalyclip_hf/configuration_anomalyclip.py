@@ -176,8 +176,8 @@ class AnomalyCLIPConfig(CLIPConfig):
         model_type = config_dict.get("model_type", cls.model_type)
         if model_type != cls.model_type:
             raise ValueError(
-                f"{pretrained_model_name_or_path} is a model of type {model_type}, expected {cls.model_type}. A plain "
-                "CLIP goes to AnomalyCLIPModel.from_clip_pretrained."
+                f"{pretrained_model_name_or_path} is a model of type {shorten(model_type)}, expected "
+                f"{cls.model_type!r}. A plain CLIP goes to AnomalyCLIPModel.from_clip_pretrained."
             )
         return config_dict, kwargs
 

@@ -209,7 +209,7 @@ def encode_image(
         token, and per tapped layer patch embeddings `(batch_size, num_patches, projection_dim)`; not normalised.
     """
     vision_model = clip.vision_model
-    hidden_states = vision_model.pre_layrnorm(_embed_patches(vision_model.embeddings, pixel_values))
+    hidden_states = _embed_patches(vision_model, pixel_values)
     local_states: Any = None  # (batch_size, num_patches, width) once the first dual layer is reached
     layers = vision_model.encoder.layers
     tapped = []
@@ -232,18 +232,25 @@ def encode_image(
     return clip.visual_projection(hidden_states[:, 0]), tuple(tapped)
 
 
-def _embed_patches(embeddings: Any, pixel_values: Tensor) -> Tensor:
-    """Embed patches and class token; positions are resized bilinearly, as the paper's code does, not bicubically."""
-    patches = embeddings.patch_embedding(pixel_values.to(embeddings.patch_embedding.weight.dtype))
+def _embed_patches(vision_model: Any, pixel_values: Tensor) -> Tensor:
+    """Embed and normalise patches and class token; positions are resized bilinearly, not bicubically, as in the paper.
+
+    In float32 up to here, whatever the weights are stored in: bfloat16 cannot tell neighbouring grey levels apart.
+    """
+    embeddings, norm = vision_model.embeddings, vision_model.pre_layrnorm
+    kernel = embeddings.patch_embedding
+    patches = F.conv2d(pixel_values.float(), kernel.weight.float(), stride=kernel.stride)
     grid = patches.shape[-2:]
     positions = embeddings.position_embedding.weight
     stored_side = round((positions.shape[0] - 1) ** 0.5)
     if grid != (stored_side, stored_side):
         stored = positions[1:].T.reshape(1, -1, stored_side, stored_side).float()
         resized = F.interpolate(stored, size=grid, mode="bilinear", align_corners=False)
-        positions = torch.cat([positions[:1], resized.flatten(2)[0].T.to(positions.dtype)])
+        positions = torch.cat([positions[:1], resized.flatten(2)[0].T])
     class_token = embeddings.class_embedding.expand(patches.shape[0], 1, -1)
-    return torch.cat([class_token, patches.flatten(2).transpose(1, 2)], dim=1) + positions
+    embedded = torch.cat([class_token, patches.flatten(2).transpose(1, 2)], dim=1) + positions
+    normed = F.layer_norm(embedded, norm.normalized_shape, norm.weight.float(), norm.bias.float(), norm.eps)
+    return normed.to(norm.weight.dtype)
 
 
 def _dual_path_attention(
@@ -298,8 +305,9 @@ def _eager_attention_forward(
     """
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        similarity = (query * scaling) @ key.T
-        return F.dropout(similarity.softmax(-1), dropout, module.training) @ value
+        # Rounded to bfloat16, a similarity of 20 would be off by up to 0.06, and its exponential by as much.
+        similarity = (query.float() * scaling) @ key.float().T
+        return F.dropout(similarity.softmax(-1).to(value.dtype), dropout, module.training) @ value
 
     images = zip(query, key, value, strict=True)
     return torch.stack(

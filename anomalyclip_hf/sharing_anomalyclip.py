@@ -122,12 +122,10 @@ class HubSharing:
             if revision is not None and not create_pr:
                 api.create_branch(repo_id, branch=revision, exist_ok=True)
             own_card = folder / CARD_NAME if (folder / CARD_NAME).exists() else None
-            saved = {f"{prefix}{path.relative_to(folder).as_posix()}": path for path in folder.rglob("*")}
-            operations: list[Any] = [
-                CommitOperationAdd(name, path)
-                for name, path in sorted(saved.items())
-                if path.is_file() and path != own_card
-            ]
+            # transformers looks for code at the root, wherever the weights are
+            files = {path.name: path for path in sorted(folder.iterdir()) if path != own_card}
+            saved = {("" if name in CODE_FILES else prefix) + name: path for name, path in files.items()}
+            operations: list[Any] = [CommitOperationAdd(name, path) for name, path in saved.items()]
             operations += _other_weights(api, repo_id, revision, prefix, saved)
             card = _card(api, repo_id, revision, own_card, [*CARD_TAGS, *tags], base_model)
             operations.append(CommitOperationAdd(CARD_NAME, str(card).encode()))

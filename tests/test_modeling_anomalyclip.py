@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from fixtures.reference_weights import clip_state_dict, prompt_state_dict
 from transformers import AutoModel, CLIPModel
 
-from anomalyclip_hf import AnomalyCLIPModel, convert_original_checkpoint
+from anomalyclip_hf import DEFAULT_MODEL, AnomalyCLIPModel, convert_original_checkpoint
 from anomalyclip_hf.modeling_anomalyclip import AnomalyCLIPOutput, encode_image
 from conftest import tiny_config, tiny_model
 
@@ -197,10 +197,10 @@ def test_positions_are_resized_bilinearly(model):
     rows = model.clip.vision_model.embeddings.position_embedding.weight
     resized = F.interpolate(rows[1:].T.reshape(1, -1, 4, 4), size=(5, 7), mode="bilinear", align_corners=False)
     patches = model.clip.vision_model.embeddings.patch_embedding(images).flatten(2).transpose(1, 2)
-    expected = patches + resized.flatten(2).transpose(1, 2)
+    expected = model.clip.vision_model.pre_layrnorm(patches + resized.flatten(2).transpose(1, 2))
     from anomalyclip_hf.modeling_anomalyclip import _embed_patches
 
-    torch.testing.assert_close(_embed_patches(model.clip.vision_model.embeddings, images)[:, 1:], expected)
+    torch.testing.assert_close(_embed_patches(model.clip.vision_model, images)[:, 1:], expected)
 
 
 @torch.no_grad()
@@ -237,6 +237,18 @@ def test_bfloat16_stays_near_float32():
     rounded = model.to(torch.bfloat16)(pixels())
     assert rounded.anomaly_maps.dtype == torch.float32
     assert (rounded.anomaly_maps - exact).abs().max() < 0.02 * 2  # per tapped layer
+
+
+@torch.no_grad()
+def test_bfloat16_stays_near_float32_with_trained_weights():
+    generator = torch.Generator().manual_seed(0)
+    coarse = F.interpolate(torch.randn(30, 3, 12, 12, generator=generator), size=192, mode="bicubic")
+    images = coarse + 0.1 * torch.randn(coarse.shape, generator=generator)
+    exact = AnomalyCLIPModel.from_pretrained(DEFAULT_MODEL)
+    rounded = AnomalyCLIPModel.from_pretrained(DEFAULT_MODEL, dtype=torch.bfloat16)
+    maps = exact(images).anomaly_maps
+    assert maps.std() > 0.002  # there is something to be wrong about
+    assert (rounded(images).anomaly_maps - maps).abs().max() < 0.02 * len(exact.config.feature_layers)
 
 
 # ------------------------------------------------------------------------------------------------- prompts

@@ -248,6 +248,8 @@ from PIL import Image
 from transformers import AutoModel, AutoProcessor, pipeline
 
 source, photo = sys.argv[1:]
+if source == "someone/bolts":
+    AutoModel.from_pretrained(source, subfolder="visa", trust_remote_code=True)
 for trust in (None, False):
     try:
         AutoModel.from_pretrained(source, trust_remote_code=trust)
@@ -273,6 +275,7 @@ def test_loading_without_the_package(hub, tmp_path, base_repo, processor, photo,
         pipe.save_pretrained(source, include_code=True)
     else:
         pipe.push_to_hub(REPO, include_code=True, prompts_only=form == "prompts")
+        pipe.push_to_hub(REPO, include_code=True, subfolder="visa")
     photo.save(tmp_path / "photo.png")
     environment = {**hub.environment, "HF_MODULES_CACHE": str(tmp_path / "modules")}
     command = [sys.executable, "-c", WITHOUT_PACKAGE, source, str(tmp_path / "photo.png")]

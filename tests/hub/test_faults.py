@@ -312,7 +312,6 @@ def test_what_does_not_exist(hub, model_repo, outcome_of):
     assert "v9 is not a valid git identifier" in str(error)
     error = outcome_of("folder missing (404)", lambda: pull(subfolder="nothing"))
     assert REPO in str(error)
-    hub.storage.put(REPO, {"config.json": b"{}"})
     HfApi().delete_file("model.safetensors", REPO)
     error = outcome_of("weights missing (404)", pull)
     assert "someone/model has no weights" in str(error)
