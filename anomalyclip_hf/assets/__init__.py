@@ -13,5 +13,6 @@ DEFAULT_MODEL_NOTE = (
 )
 """What users of the demonstration model are told."""
 
-EXAMPLE_IMAGES = Path(__file__).parent / "example_images"
-"""Folder of the sample images that the demo offers."""
+_LINKED = Path(__file__).parent / "example_images"  # a text file where git makes no links, as on Windows
+EXAMPLE_IMAGES = _LINKED if _LINKED.is_dir() else Path(__file__).parents[2] / "examples" / "images"
+"""Folder of the sample images that the demo offers; need not exist."""

@@ -7,7 +7,7 @@ import shutil
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-from ..assets import DEFAULT_MODEL
+from ..assets import DEFAULT_MODEL, EXAMPLE_IMAGES
 from ..atomic_files import whole_file, whole_folder
 
 
@@ -135,8 +135,10 @@ def _gradio_version() -> str:
 
 
 def _copy_package(target: Path, with_model: bool) -> None:
-    left_out = ["__pycache__", "*.pyc", ".*"] + ([] if with_model else [Path(DEFAULT_MODEL).name])
+    left_out = ["__pycache__", "*.pyc", ".*", "example_images"] + ([] if with_model else [Path(DEFAULT_MODEL).name])
     shutil.copytree(PACKAGE, target, ignore=shutil.ignore_patterns(*left_out))
+    if EXAMPLE_IMAGES.is_dir():
+        shutil.copytree(EXAMPLE_IMAGES, target / "assets" / "example_images")
 
 
 def _requirements(names: tuple[str, ...] | None = None) -> list[str]:

@@ -2,6 +2,8 @@
 import ast
 import os
 import shutil
+import subprocess
+import sys
 from importlib.metadata import requires, version
 from pathlib import Path
 
@@ -34,6 +36,21 @@ def test_with_the_demonstration_model(tmp_path):
     assert len(linked) == 10
     assert files(space) == {"app.py", "README.md", "requirements.txt"} | own | linked
     assert not any(path.is_symlink() for path in space.rglob("*"))
+
+
+def test_samples_where_git_makes_no_links(tmp_path):
+    """As on Windows: the link is a text file with the place to which it leads."""
+    checkout = tmp_path / "checkout"
+    left_out = shutil.ignore_patterns("__pycache__", "example_images")
+    shutil.copytree(PACKAGE, checkout / PACKAGE.name, ignore=left_out)
+    shutil.copytree(PACKAGE.parent / "examples" / "images", checkout / "examples" / "images")
+    link = checkout / PACKAGE.name / "assets" / "example_images"
+    link.write_text("../../examples/images")
+    program = "from anomalyclip_hf.hub.space import export_space; export_space('space')"
+    environment = os.environ | {"PYTHONPATH": str(checkout)}
+    subprocess.run([sys.executable, "-c", program], env=environment, cwd=tmp_path, check=True)
+    samples = tmp_path / "space" / PACKAGE.name / "assets" / "example_images"
+    assert files(samples) == files(checkout / "examples" / "images")
 
 
 def test_the_card_is_one_that_the_hub_reads(tmp_path):
