@@ -114,21 +114,21 @@ def find_file(source: str | os.PathLike | None, name: str, **kwargs: Any) -> str
 
 @contextmanager
 def broken_connections(doing: str) -> Iterator[None]:
-    """Turn the HTTP library's own errors, which are no `OSError`, into one line.
+    """Turn errors that name no file, such as a full disk's or the HTTP library's own, into one line that does.
 
     Args:
         doing (`str`): What breaks off, as "fetching config.json of someone/bolts".
 
     Raises:
-        OSError: If the Hub cannot be reached, or the connection breaks.
+        OSError: If the Hub cannot be reached, the connection breaks, or the disk is full.
     """
     try:
         yield
-    except (OSError, ValueError):
-        raise
     except Exception as error:
-        # The client under huggingface_hub differs between its versions; all of them call this error HTTPError.
-        if "HTTPError" not in {kind.__name__ for kind in type(error).__mro__}:
+        # The client under huggingface_hub differs between its versions; all of them call its error HTTPError.
+        is_of_client = "HTTPError" in {kind.__name__ for kind in type(error).__mro__}
+        speaks_for_itself = error.errno is None if isinstance(error, OSError) else not is_of_client
+        if speaks_for_itself:
             raise
         reason = f"{type(error).__name__}: {error}"
         raise OSError(f"{doing} broke off ({reason}); nothing is lost, try again.") from error
