@@ -200,9 +200,9 @@ def test_weights_of_other_names_are_checked(hub, model_repo, model_folder, tmp_p
     model.save_pretrained(tmp_path / "variant", variant="small")
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
     config, binary = (model_folder / "config.json").read_bytes(), (tmp_path / "pytorch_model.bin").read_bytes()
-    repo = put_folder(hub, "someone/variant", tmp_path / "variant")
+    variant = put_folder(hub, "someone/variant", tmp_path / "variant")
     hub.storage.put("someone/bin", {"config.json": config, "pytorch_model.bin": binary})
-    for repo, name in {repo: "model.small.safetensors", "someone/bin": "pytorch_model.bin"}.items():
+    for repo, name in ((variant, "model.small.safetensors"), ("someone/bin", "pytorch_model.bin")):
         options = {"variant": "small"} if "small" in name else {}
         assert is_right(AnomalyCLIPModel.from_pretrained(repo, **options))
         spoil(cached(repo, name))
