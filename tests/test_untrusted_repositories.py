@@ -107,6 +107,14 @@ def test_prompts_from_the_hub_name_no_folder_of_this_machine(hub_prompts, loader
         hub_prompts(loader, base)
 
 
+def test_prompts_fetched_from_the_hub_name_no_folder_of_this_machine(hub, clip_folder, tmp_path):
+    model = AnomalyCLIPModel.from_clip_pretrained(str(clip_folder), deep_prompt_depth=3)
+    model.save_pretrained(tmp_path / "prompts", prompts_only=True)
+    hub.storage.put("someone/prompts", {path.name: path.read_bytes() for path in (tmp_path / "prompts").iterdir()})
+    with pytest.raises(ValueError, match=r"someone/prompts names .* as base_model_name_or_path, expected the id"):
+        AnomalyCLIPModel.from_pretrained("someone/prompts")
+
+
 def test_a_folder_that_looks_like_an_id_is_not_read(hub_prompts, clip_folder, tmp_path, monkeypatch):
     shutil.copytree(clip_folder, tmp_path / "here" / "openai" / "clip")
     monkeypatch.chdir(tmp_path / "here")

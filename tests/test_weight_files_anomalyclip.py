@@ -4,15 +4,17 @@
 import json
 import pickle
 import shutil
+import struct
 from pathlib import Path
 
 import pytest
 import torch
+from fuzz.guard import guarded
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from anomalyclip_hf import AnomalyCLIPModel
-from anomalyclip_hf.weight_files_anomalyclip import check_finite, look_through, read_index
+from anomalyclip_hf.weight_files_anomalyclip import SAFETENSORS_BYTES, check_finite, look_through, read_index
 
 
 class Bomb:
@@ -144,6 +146,75 @@ def test_trapped_shards_are_refused_and_do_not_run(bin_folder, tmp_path):
 def test_parts_of_a_distributed_checkpoint_are_not_taken_for_the_model(model_folder):
     shutil.copy(model_folder / "model.safetensors", model_folder / "shard-00001-model-00001-of-00001.safetensors")
     assert "is a part of a distributed checkpoint" in refusal(model_folder, ValueError)
+
+
+# ------------------------------------------------------------------------------------------------- safetensors headers
+
+
+def in_safetensors(header, data: bytes = b"") -> bytes:
+    """A file with any header."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def claim(shape, stop, dtype="U8", start=0) -> dict:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, stop]}
+
+
+TWICE = b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "its header claims 0 bytes and the file has 0"),
+        (struct.pack("<Q", 2**63) + b"{}", "its header claims 9223372036854775808 bytes"),
+        (in_safetensors(b" " * 6_000_000), "expected at most 5000000"),
+        (in_safetensors(b"\xff\xff"), "no JSON in UTF-8"),
+        (in_safetensors(b"[" * 50_000), "no JSON in UTF-8"),
+        (in_safetensors(b"[]"), "is a list"),
+        (in_safetensors({"__metadata__": {"format": 1}}), "metadata are not words"),
+        (in_safetensors(TWICE, b"\0"), "names something twice"),
+        (in_safetensors({"a": claim([10**12], 4 * 10**12, "F32")}), "claim 4000000000000 bytes"),
+        (in_safetensors({"a": claim([-1], 4, "F32")}, b"\0" * 4), "has shape [-1]"),
+        (in_safetensors({"a": claim([2**62, 4], 0)}), "has shape [4611686018427387904, 4]"),
+        (in_safetensors({"a": claim([1] * 9, 1)}, b"\0"), "'a' has no shape"),
+        (in_safetensors({"a": claim([1.0], 1)}, b"\0"), "'a' has no shape"),
+        (in_safetensors({"a": claim([1], 1, "C64")}, b"\0"), "'a' has dtype 'C64'"),
+        (in_safetensors({"a": claim([2], 4, "F32")}, b"\0" * 4), "has 8 bytes by its shape and [0, 4]"),
+        (in_safetensors({"a": claim([1], 0, start=-1)}, b"\0"), "[-1, 0] as data_offsets"),
+        (in_safetensors({"a": {"dtype": "U8", "shape": []}}), "has no dtype, shape and data_offsets"),
+        (
+            in_safetensors({"a": claim([8], 8), "b": claim([8], 12, start=4)}, b"\0" * 12),
+            "'b' begins at byte 4, expec",
+        ),
+        (
+            in_safetensors({"a": claim([4], 4), "b": claim([4], 12, start=8)}, b"\0" * 12),
+            "'b' begins at byte 8, expec",
+        ),
+        (in_safetensors({"a": claim([4], 4)}, b"\0" * 9), "its tensors claim 4 bytes and the file has 9"),
+        (in_safetensors({"a\n" * 999: claim([4], 4, "X")}), "…"),
+    ],
+)
+def test_headers_that_lie_are_named_in_one_line(tmp_path, content, words):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(content)
+    error = guarded(look_through, path, allowed=(OSError,))  # with little memory and time
+    assert f"{path} is damaged or cut short (" in str(error)
+    assert words in str(error)
+
+
+def test_what_safetensors_writes_is_understood(tmp_path):
+    dtypes = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+    dtypes |= {"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8}
+    dtypes |= {"BOOL": torch.bool}
+    assert dtypes.keys() == SAFETENSORS_BYTES.keys()
+    tensors = {f"t.{name}": torch.ones(3, index, dtype=dtypes[name]) for index, name in enumerate(dtypes)}
+    save_file({**tensors, "number": torch.tensor(2.0)}, tmp_path / "x.safetensors", metadata={"format": "pt"})
+    found, loaded = look_through(tmp_path / "x.safetensors"), load_file(tmp_path / "x.safetensors")
+    assert found.keys() == loaded.keys()
+    for name, tensor in found.items():
+        assert (dtypes[tensor.dtype], tensor.shape) == (loaded[name].dtype, tuple(loaded[name].shape))
 
 
 # ------------------------------------------------------------------------------------------------- what tensors claim

@@ -14,6 +14,7 @@ MAX_SECONDS = 1.0  # of processor time, since the machine may be shared
 MAX_GROWTH = 1_000_000_000  # bytes of address space beyond what the process has when it begins
 
 # `HYPOTHESIS_PROFILE=long pytest tests/fuzz` looks further, with new inputs each time.
+# In CI they are the same as long as the code is: Hypothesis also draws constants of the modules that are imported.
 settings.register_profile(
     "ci",
     derandomize=True,

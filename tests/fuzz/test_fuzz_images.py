@@ -16,6 +16,8 @@ from PIL import Image
 from anomalyclip_hf.image_processing_anomalyclip import load_image, load_mask
 
 
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL.*")  # of damaged EXIF
+
 COLOUR = np.random.default_rng(0).integers(0, 255, (12, 15, 3), dtype=np.uint8)
 MODES = ("RGB", "L", "P", "RGBA", "1", "I;16", "F", "CMYK", "LA")
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM")

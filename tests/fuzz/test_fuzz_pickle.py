@@ -15,6 +15,9 @@ from anomalyclip_hf import convert_original_checkpoint
 from anomalyclip_hf.weight_files_anomalyclip import look_through
 
 
+pytestmark = pytest.mark.filterwarnings("ignore:Detected pickle protocol:UserWarning")  # of torch.load
+
+
 class Trap:
     def __reduce__(self):
         return spring, ("sprung",)
