@@ -199,7 +199,7 @@ def test_models_that_cannot_be_read(run, tmp_path, model_folder):
     weights.write_bytes(weights.read_bytes()[:300])
     code, _, err = run(tmp_path / "in")
     assert code == 2
-    assert f"{model_folder} is damaged or cut short" in err
+    assert f"{weights} is damaged or cut short" in err
     config = model_folder / "config.json"
     config.write_text(config.read_text().replace('"dpam_layers": 4', '"dpam_layers": "many"'))
     code, _, err = run(tmp_path / "in")
