@@ -137,10 +137,8 @@ def _look_through_pickle(path: Path, with_numpy: bool) -> dict[str, StoredTensor
             raise DamagedFileError(f"a tensor claims {storage.length} numbers and {found} bytes are there")
     follower.check_total()
     if not with_numpy:
-        try:
-            torch.load(
-                path, map_location="meta", weights_only=True
-            )  # takes no memory; PyTorch reads zip files its way
+        try:  # PyTorch reads zip files in a way of its own; on the meta device that takes no memory
+            torch.load(path, map_location="meta", weights_only=True)
         except (RuntimeError, ValueError, pickle.UnpicklingError) as error:
             raise DamagedFileError(one_line(error)) from error
     return _tensors_of(content)
