@@ -28,6 +28,7 @@ MAX_SIDE = 2**40  # of a tensor, which may be empty because another side is 0
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # with this begins what torch.save wrote before it wrote zip files
 STORAGE_BYTES = {"Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1}
 STORAGE_BYTES |= {"Byte": 1, "Bool": 1}
+FLOATING_STORAGES = ("Double", "Float", "Half", "BFloat16")
 # All that `torch.save` needs for tensors in dictionaries.
 REBUILD_TENSOR = ("torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_tensor")
 REBUILD_PARAMETER = "torch._utils _rebuild_parameter"
@@ -321,10 +322,16 @@ class _Follower:
         if name == SIZE:
             (shape,) = arguments
             return shape
-        if name == REBUILD_PARAMETER and isinstance(arguments[0], StoredTensor):
-            return arguments[0]
-        if name in REBUILD_TENSOR:
-            return self._tensor(*arguments[:4])
+        if name == REBUILD_PARAMETER:
+            tensor, requires_grad, hooks = arguments
+            return self._with_gradient(tensor, requires_grad, hooks)
+        if name == REBUILD_TENSOR[0]:
+            requires_grad, hooks, *metadata = arguments[4:]
+            if any(metadata):
+                raise TypeError("a tensor has metadata")
+            return self._with_gradient(self._tensor(*arguments[:4]), requires_grad, hooks)
+        if name == REBUILD_TENSOR[1]:
+            return self._tensor(*arguments)
         if name in NUMPY and (not name.endswith("_reconstruct") or arguments[1] == (0,)):
             return _Array()
         raise self._refusal(f"calls {shorten(name or type(function).__name__)}")
@@ -341,6 +348,15 @@ class _Follower:
                 f"a tensor of shape {shorten(shape)} claims more than its storage of {storage.length}"
             )
         return StoredTensor(storage.dtype, tuple(shape))
+
+    @staticmethod
+    def _with_gradient(tensor: Any, requires_grad: Any, hooks: Any) -> StoredTensor:
+        is_floating = isinstance(tensor, StoredTensor) and tensor.dtype in FLOATING_STORAGES
+        if not isinstance(tensor, StoredTensor) or not isinstance(hooks, dict) or hooks:
+            raise TypeError("a tensor without hooks is needed")
+        if not isinstance(requires_grad, bool) or (requires_grad and not is_floating):
+            raise TypeError("a gradient is asked for where there is none")
+        return tensor
 
     def check_total(self) -> None:
         """Refuse many tensors that share one storage: each would become large when it is copied."""

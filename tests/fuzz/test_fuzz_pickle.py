@@ -126,6 +126,7 @@ DOUBLED = b"\x80\x02)q\0" + b"h\0h\0\x86q\0" * 100  # a tuple of 2**100 empty on
     [
         (b"\x80\x02cbuiltins\nbytearray\n\x8a\x05\0\0\0\0\x10\x85R.", "wants to run 'builtins.bytearray'"),
         (b"\x80\x02ctorch\nTensor\nJ\xff\xff\xff\x7f\x85R.", "wants to run 'torch.Tensor'"),
+        (b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n)R.", "no state dict"),  # without its arguments
         (b"\x80\x02}r\xff\xff\xff\xff.", None),  # a memo of four billion places
         (b"\x80\x02}" + DOUBLED[2:] + b"Ns.", "no state dict"),  # its hash takes for ever
         (b"\x80\x02" + b"(" * 300_000, "more than 100000 steps"),
