@@ -111,6 +111,7 @@ class HubSharing:
         Raises:
             ValueError: If prompts would refer to a CLIP on this machine, or `subfolder` leads out of the repository.
             HfHubHTTPError: If the Hub refuses; nothing has changed there then.
+            RuntimeError: If a large file cannot be uploaded; names it.
             OSError: If it cannot be reached, or the connection breaks; the same call goes on where it was.
         """
         api = HfApi(token=token)

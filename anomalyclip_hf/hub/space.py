@@ -9,6 +9,8 @@ from pathlib import Path
 
 from ..assets import DEFAULT_MODEL, EXAMPLE_IMAGES
 from ..atomic_files import whole_file, whole_folder
+from ..sharing_anomalyclip import forget_this_machine
+from .folders import CheckpointFolder
 
 
 DISTRIBUTION = "anomalyclip-hf"
@@ -18,9 +20,7 @@ HANDLER_NEEDS = ("numpy", "pillow", "safetensors", "scipy", "tifffile", "torch",
 APP = '''\
 """The demo of anomalyclip_hf, as a Gradio Space."""
 
-from pathlib import Path
-
-from anomalyclip_hf.hub.demo import build_demo
+{imports}from anomalyclip_hf.hub.demo import build_demo
 
 
 MODEL = {model}
@@ -82,12 +82,11 @@ def export_space(directory: str | os.PathLike, model: str | os.PathLike | None =
     directory, gradio = Path(directory), _gradio_version()
     with whole_folder(directory) as folder:
         _copy_package(folder / PACKAGE.name, with_model=source is None)
+        imports, place = "", repr(source)
         if isinstance(source, Path):
-            shutil.copytree(source, folder / "model", ignore=shutil.ignore_patterns(".*", "__pycache__"))
-            place = 'str(Path(__file__).parent / "model")'
-        else:
-            place = repr(source)
-        (folder / "app.py").write_text(_tidy(APP.format(model=place)))
+            _copy_model(source, folder / "model")
+            imports, place = "from pathlib import Path\n\n", 'str(Path(__file__).parent / "model")'
+        (folder / "app.py").write_text(APP.format(imports=imports, model=place))
         (folder / "requirements.txt").write_text("\n".join(_requirements()) + "\n")
         _write_card(folder / "README.md", source, gradio)
     return directory
@@ -147,9 +146,13 @@ def _requirements(names: tuple[str, ...] | None = None) -> list[str]:
     return sorted(line for line in lines if names is None or re.split(r"[^\w.-]", line)[0].lower() in names)
 
 
-def _tidy(program: str) -> str:
-    """Drop the import that only a model in the Space needs."""
-    return program if "Path(__file__)" in program else program.replace("from pathlib import Path\n\n", "")
+def _copy_model(source: Path, target: Path) -> None:
+    """Copy what belongs to the checkpoint, without states of a training and paths of this machine."""
+    files = CheckpointFolder(source).files
+    target.mkdir()
+    for path in files:
+        shutil.copyfile(path, target / path.name)
+    forget_this_machine(target)
 
 
 def _write_card(path: Path, source: Path | str | None, gradio: str) -> None:
@@ -169,11 +172,11 @@ def _write_card(path: Path, source: Path | str | None, gradio: str) -> None:
         pinned=False,
         short_description="Find what is wrong in an image of anything",
     )
-    about = {
-        str: f"The model is [{source}](https://huggingface.co/{source}).",
-        type(
-            None
-        ): "The model is the small demonstration model of the package: it shows how this works, not how well.",
-    }.get(type(source), "The model is in the folder `model`.")
+    if isinstance(source, Path):
+        about = "The model is in the folder `model`."
+    elif source is None:
+        about = "The model is the package's small demonstration model: it shows how this works, not how well."
+    else:
+        about = f"The model is [{source}](https://huggingface.co/{source})."
     card = SpaceCard(f"---\n{data.to_yaml()}\n---\n\n{ABOUT.format(model=about, gradio=gradio)}")
     card.save(path)

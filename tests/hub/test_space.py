@@ -1,5 +1,6 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 import ast
+import json
 import os
 import shutil
 import subprocess
@@ -111,14 +112,14 @@ def test_what_is_there_already_is_kept(tmp_path, content):
 
 
 def test_whole_or_not_at_all(tmp_path, model_folder, monkeypatch):
-    real = shutil.copytree
+    real = shutil.copyfile
 
     def disk_full(source, target, *args, **kwargs):
-        if Path(target).name == "model":
+        if Path(target).parent.name == "model" and Path(target).suffix == ".safetensors":
             raise OSError(28, "No space left on device", str(target))
         return real(source, target, *args, **kwargs)
 
-    monkeypatch.setattr(shutil, "copytree", disk_full)
+    monkeypatch.setattr(shutil, "copyfile", disk_full)
     (tmp_path / "here").mkdir()
     with pytest.raises(OSError, match="No space left"):
         export_space(tmp_path / "here" / "space", model_folder)
@@ -145,3 +146,16 @@ def test_the_handler_goes_into_models_only(tmp_path, model_folder):
     assert not (tmp_path / "handler.py").exists()
     written = write_handler(model_folder)
     assert written.read_bytes() == (PACKAGE / "hub" / "handler.py").read_bytes()
+
+
+def test_of_a_model_goes_along_what_belongs_to_it(tmp_path, model_folder):
+    for stray in ("optimizer.pt", "training_args.bin"):
+        (model_folder / stray).write_text("mine")
+    (model_folder / "_features").mkdir()
+    (model_folder / "checkpoint-3").mkdir()
+    config = json.loads((model_folder / "config.json").read_text())
+    (model_folder / "config.json").write_text(json.dumps(config | {"base_model_name_or_path": "/home/me/clip"}))
+    copied = export_space(tmp_path / "space", model_folder) / "model"
+    assert {path.name for path in copied.iterdir()} == {"config.json", "model.safetensors", "processor_config.json"}
+    assert "/home/me" not in (copied / "config.json").read_text()
+    assert "/home/me" in (model_folder / "config.json").read_text()
