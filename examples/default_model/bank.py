@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Photographic crops from a folder made by collect_textures.py."""
+"""Photographic crops, and cut-out things, from a folder made by collect_textures.py and collect_cutouts.py."""
 
 from __future__ import annotations
 
@@ -22,12 +22,16 @@ class TextureBank:
         for entry in entries:
             self.files.setdefault(entry["split"], []).append((entry["file"], words_of(entry["path"])))
         self.cache: dict[str, np.ndarray] = {}
+        cutouts = self.folder / "cutouts.json"
+        self.cutouts: dict[str, list[str]] = {}
+        for entry in json.loads(cutouts.read_text()) if cutouts.exists() else ():
+            self.cutouts.setdefault(entry["split"], []).append(entry["file"])
 
     def load(self, file: str) -> np.ndarray:
-        """Decoded uint8 (H, W, 3) photograph, kept while memory allows."""
+        """Decoded uint8 photograph (H, W, 3) or cut-out (H, W, 4), kept while memory allows."""
         if file in self.cache:
             return self.cache[file]
-        pixels = np.asarray(Image.open(self.folder / file).convert("RGB"))
+        pixels = np.asarray(Image.open(self.folder / file).convert("RGBA" if file.endswith(".png") else "RGB"))
         if self.used + pixels.nbytes <= self.limit:
             self.cache[file] = pixels
             self.used += pixels.nbytes
@@ -38,6 +42,11 @@ class TextureBank:
         for files in self.files.values():
             for file, _ in files:
                 self.load(file)
+
+    def cutout(self, rng: np.random.Generator, split: str) -> Image.Image:
+        """A random thing on a transparent ground, RGBA."""
+        files = self.cutouts[split]
+        return Image.fromarray(self.load(files[int(rng.integers(len(files)))]))
 
     def crop(self, rng: np.random.Generator, height: int, width: int, split: str) -> tuple[np.ndarray, str]:
         """A random part at a random scale: (uint8 (height, width, 3), caption words)."""

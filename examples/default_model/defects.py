@@ -10,107 +10,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw
 from scipy.ndimage import map_coordinates
 
 from drawing import Array, Rng, blur, colour, light, noise, turned_noise
+from shapes import Spot, blob, ink, lay, stroke, thin
 
 
 SMALLEST, LARGEST = 0.001, 0.25  # Shares of the image area aimed at.
-
-
-@dataclass
-class Spot:
-    """A window of an image where a defect is drawn."""
-
-    rng: Rng
-    image: Array  # (h, w, 3) float32, the window before the change
-    inside: Array  # (h, w) bool, foreground in the window
-    whole: Array  # (H, W, 3) float32, the whole image
-    outside: Array  # (N, 3) background colours, empty for full-frame textures
-    area: float  # px aimed at
-    donor: Array | None  # (H', W', 3) another image
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) of the window in px."""
-        return self.image.shape[0], self.image.shape[1]
-
-
-def blob(spot: Spot, softness: float | None = None, stretch: float = 2.5) -> Array:
-    """An irregular patch of about the wanted area in the window's middle: coverage (h, w) in 0..1."""
-    rng, (h, w) = spot.rng, spot.size
-    theta = np.linspace(0, 2 * math.pi, 48, endpoint=False)
-    radius, rough = np.ones(48), rng.uniform(0.02, 0.3)
-    for k in range(2, 9):
-        radius += rng.normal(0, rough / k**0.7) * np.cos(k * theta + rng.uniform(0, 6.3))
-    radius = np.clip(radius, 0.25, 2) * math.sqrt(spot.area / math.pi)
-    ratio, turn = math.sqrt(rng.uniform(1, stretch)), rng.uniform(0, math.pi)
-    x, y = np.cos(theta) * radius * ratio, np.sin(theta) * radius / ratio
-    if rng.random() < 0.12:  # Some patches are rectangles, as chips, labels or tape.
-        half = math.sqrt(spot.area) / 2
-        x, y = np.array([-1, 1, 1, -1]) * half * ratio, np.array([-1, -1, 1, 1]) * half / ratio
-    px, py = x * math.cos(turn) - y * math.sin(turn) + w / 2, x * math.sin(turn) + y * math.cos(turn) + h / 2
-    shape = Image.new("L", (2 * w, 2 * h))
-    ImageDraw.Draw(shape).polygon(list(zip((2 * px).tolist(), (2 * py).tolist(), strict=True)), fill=255)
-    alpha = np.asarray(shape.reduce(2), np.float32) / 255
-    if softness is None:
-        softness = 0.0 if rng.random() < 0.5 else float(rng.uniform(0.05, 0.5))
-    alpha = blur(alpha, softness * math.sqrt(spot.area / math.pi))
-    if rng.random() < 0.25 and spot.area > 60:
-        alpha = alpha * np.clip(0.8 + 0.8 * noise(rng, h, w, rng.uniform(2, 6), 2), 0, 1)
-    return np.clip(alpha, 0, 1)
-
-
-def stroke(
-    spot: Spot, wander: float, thick: float, branches: int = 0, jagged: bool = False, heading: float | None = None
-) -> Array:
-    """A thin path across the window: coverage (h, w); wander bends it, branches split off (cracks)."""
-    rng, (h, w) = spot.rng, spot.size
-    shape = Image.new("L", (2 * w, 2 * h))
-    draw, length = ImageDraw.Draw(shape), max(6.0, min(0.95 * min(h, w), spot.area / max(thick, 0.7)))
-    count = int(np.clip(length / (3 if jagged else 8), 4, 40))
-    heading = rng.uniform(0, 2 * math.pi) if heading is None else heading
-    bend = rng.normal(0, wander / count)
-    turns = np.cumsum(rng.normal(0, wander / math.sqrt(count), count) * (1 if jagged else 0.3) + bend)
-    steps = np.stack([np.cos(heading + turns), np.sin(heading + turns)], 1) * length / count
-    path = np.cumsum(steps, 0)
-    path += np.array([w / 2, h / 2]) - path.mean(0)
-    widths = np.maximum(1, np.round(2 * thick * rng.uniform(0.6, 1.3, count))).astype(int)
-    for i in range(count - 1):
-        draw.line([tuple(2 * path[i]), tuple(2 * path[i + 1])], fill=255, width=int(widths[i]))
-    for _ in range(branches):
-        start, side = int(rng.integers(1, count - 1)), heading + rng.choice([-1, 1]) * rng.uniform(0.4, 1.2)
-        points, wiggle = [path[start]], rng.normal(0, 0.5, max(3, count // 3))
-        for turn in wiggle:
-            points.append(points[-1] + np.array([math.cos(side + turn), math.sin(side + turn)]) * length / count)
-        draw.line([tuple(2 * p) for p in points], fill=int(rng.integers(140, 256)), width=max(1, int(1.2 * thick)))
-    return np.asarray(shape.reduce(2), np.float32) / 255
-
-
-def ink(spot: Spot, lowest: float = 25, sign: float | None = None) -> Array:
-    """A colour (3,) that differs from the local mean: darker or brighter by lowest..130, grey or tinted."""
-    rng = spot.rng
-    mean = spot.image.reshape(-1, 3).mean(0)
-    if sign is None:
-        sign = -1.0 if rng.random() < np.clip(mean.mean() / 255 * 1.2, 0.2, 0.85) else 1.0
-    target = mean + sign * math.exp(rng.uniform(math.log(lowest), math.log(130)))
-    if rng.random() < 0.35:
-        target = target + rng.normal(0, 35, 3)
-    return np.clip(target, 2, 253).astype(np.float32)
-
-
-def lay(spot: Spot, tone: Array, alpha: Array, opacity: float = 1.0) -> Array:
-    """Blend a colour (3,) or window (h, w, 3) over the window."""
-    return spot.image + (tone - spot.image) * (alpha * opacity)[..., None]
-
-
-def thin(spot: Spot, low: float = 0.5, high: float = 2.2) -> float:
-    """Stroke thickness (px) in proportion to the picture."""
-    return float(spot.rng.uniform(low, high)) * max(1.0, spot.whole.shape[0] / 150)
 
 
 def scratch(spot: Spot) -> tuple[Array, Array]:
@@ -158,7 +67,7 @@ def small_spot(spot: Spot) -> tuple[Array, Array]:
 
 def stain(spot: Spot) -> tuple[Array, Array]:
     """Translucent soft patch, sometimes with a darker drying ring."""
-    rng, alpha = spot.rng, blob(spot, float(spot.rng.uniform(0.1, 0.6)))
+    rng, alpha = spot.rng, blob(spot, float(spot.rng.uniform(0.03, 0.25)))
     if rng.random() < 0.4:
         alpha = alpha * rng.uniform(0.3, 0.7) + 2.2 * alpha * (1 - alpha) * rng.uniform(0.4, 1)
     cloud = np.clip(1 + 0.25 * noise(rng, *spot.size, max(3.0, math.sqrt(spot.area) / 3), 3), 0, 1.4)
@@ -182,8 +91,8 @@ def contamination(spot: Spot) -> tuple[Array, Array]:
 
 
 def local_blur(spot: Spot) -> tuple[Array, Array]:
-    """Texture rubbed away or molten."""
-    alpha = blob(spot, 0.15)
+    """Texture rubbed away or molten: unlike a lens, it leaves a patch with a border in sharp surroundings."""
+    alpha = blob(spot, 0.06)
     radius = spot.rng.uniform(2, 7)
     smooth = np.stack([blur(np.ascontiguousarray(spot.image[..., c]), radius) for c in range(3)], 2)
     return lay(spot, smooth + spot.rng.normal(0, 12), alpha), alpha
@@ -249,7 +158,7 @@ def bent(spot: Spot) -> tuple[Array, Array]:
 
 def colour_change(spot: Spot) -> tuple[Array, Array]:
     """Local tint or fading; the texture stays."""
-    rng, alpha = spot.rng, blob(spot, float(spot.rng.uniform(0, 0.4)))
+    rng, alpha = spot.rng, blob(spot, float(spot.rng.uniform(0, 0.15)))
     gain = np.exp(rng.normal(0, 0.3, 3) + rng.choice([-1, 1]) * rng.uniform(0, 0.5)).astype(np.float32)
     changed = spot.image * gain + rng.normal(0, 8)
     if rng.random() < 0.3:
@@ -282,22 +191,49 @@ def pits(spot: Spot) -> tuple[Array, Array]:
     return lay(spot, ink(spot, 30), alpha, rng.uniform(0.6, 1)) + rim[..., None], alpha
 
 
+def rough(spot: Spot) -> tuple[Array, Array]:
+    """Worn or abraded place: fine grain or rubbing marks where the surface was smoother."""
+    rng, (h, w) = spot.rng, spot.size
+    alpha, cell = blob(spot, float(rng.uniform(0, 0.3))), float(rng.uniform(1, 2.5))
+    if rng.random() < 0.5:
+        grain = turned_noise(rng, h, w, (cell, cell * rng.uniform(3, 12)), rng.uniform(0, 180))
+    else:
+        grain = noise(rng, h, w, cell, 2)
+    return spot.image + (alpha * (grain * rng.uniform(18, 50) + rng.normal(0, 10)))[..., None], alpha
+
+
+def line_fault(spot: Spot) -> tuple[Array, Array]:
+    """Break, bite or pin hole in lines of two tones, or a spur, bridge or island: one tone where the other belongs."""
+    rng, grey = spot.rng, spot.image.mean(2)
+    low, high = np.percentile(grey, (4, 96))
+    is_dark = grey < (low + high) / 2
+    if high - low < 50 or not 0.08 < is_dark.mean() < 0.92:
+        return spot.image, np.zeros(spot.size, np.float32)
+    shape = blob(spot, 0.0, 2.0) if rng.random() < 0.6 else stroke(spot, 0.1, thin(spot, 1, 3))
+    to_dark = rng.random() < 0.5
+    tone = np.median(spot.image[is_dark if to_dark else ~is_dark], 0)
+    alpha = np.where(is_dark != to_dark, shape, 0).astype(np.float32)
+    return lay(spot, tone, alpha), alpha
+
+
 # Kind -> (function, caption words, weight, largest area share, window side per root of the area).
 KINDS: dict[str, tuple[Callable[[Spot], tuple[Array, Array]], tuple[str, ...], float, float, float]] = {
     "scratch": (scratch, ("scratch", "scratches"), 1.6, 0.012, 8.0),
     "crack": (crack, ("crack", "fracture"), 1.4, 0.02, 7.0),
-    "hole": (hole, ("hole",), 1.0, 0.08, 2.2),
-    "spot": (small_spot, ("spot", "speck"), 1.0, 0.02, 2.2),
-    "stain": (stain, ("stain", "dirt"), 1.2, 0.25, 2.3),
+    "hole": (hole, ("hole",), 1.2, 0.08, 2.2),
+    "spot": (small_spot, ("spot", "speck"), 1.3, 0.02, 2.2),
+    "stain": (stain, ("stain", "dirt"), 0.8, 0.25, 2.3),
     "contamination": (contamination, ("contamination", "foreign material"), 1.3, 0.15, 2.3),
-    "blur": (local_blur, ("worn area", "rough area"), 0.5, 0.2, 2.2),
+    "blur": (local_blur, ("worn area", "rough area"), 0.2, 0.2, 2.2),
     "cut_paste": (cut_paste, ("misplaced piece", "damage"), 1.2, 0.2, 2.2),
-    "dent": (dent, ("dent", "bump"), 1.0, 0.2, 2.6),
+    "dent": (dent, ("dent", "bump"), 0.6, 0.2, 2.6),
     "missing_chunk": (missing_chunk, ("missing piece", "broken edge"), 0.9, 0.15, 2.2),
-    "bent": (bent, ("bent part", "deformation"), 0.7, 0.2, 2.3),
-    "colour_change": (colour_change, ("discoloration", "color defect"), 1.0, 0.25, 2.2),
+    "bent": (bent, ("bent part", "deformation"), 0.5, 0.2, 2.3),
+    "colour_change": (colour_change, ("discoloration", "color defect"), 0.5, 0.25, 2.2),
     "thread": (thread, ("thread", "fiber"), 0.9, 0.015, 7.0),
-    "pits": (pits, ("pits", "corrosion"), 0.8, 0.06, 2.6),
+    "pits": (pits, ("pits", "corrosion"), 1.5, 0.06, 2.6),
+    "rough": (rough, ("worn spot", "rough spot"), 0.9, 0.12, 2.4),
+    "line_fault": (line_fault, ("broken line", "short circuit"), 0.4, 0.008, 5.0),
 }
 _NAMES = list(KINDS)
 _WEIGHTS = np.array([KINDS[name][2] for name in _NAMES]) / sum(KINDS[name][2] for name in _NAMES)
@@ -325,7 +261,7 @@ def _centre(rng: Rng, foreground: Array, on_edge: bool) -> tuple[int, int] | Non
     return None
 
 
-def _visible(before: Array, after: Array, alpha: Array, inside: Array) -> Array | None:
+def _visible(before: Array, after: Array, alpha: Array, inside: Array, is_clear: bool) -> Array | None:
     """Mask (h, w) of what visibly changed, or None when the change is too faint against the local texture."""
     difference = np.abs(after - before).mean(2)
     # A wide window keeps places inside a patch where old and new happen to be alike.
@@ -333,11 +269,12 @@ def _visible(before: Array, after: Array, alpha: Array, inside: Array) -> Array 
     if mask.sum() < 5:
         return None
     texture = float(before[inside].mean(1).std()) if inside.any() else 0.0
-    return mask if difference[mask].mean() > max(10.0, 0.5 * texture) else None
+    faintest = max(26.0, 0.9 * texture) if is_clear else max(10.0, 0.5 * texture)
+    return mask if difference[mask].mean() > faintest else None
 
 
 def try_defect(
-    image: Array, foreground: Array, rng: Rng, kind: str, donor: Array | None = None
+    image: Array, foreground: Array, rng: Rng, kind: str, donor: Array | None = None, is_clear: bool = False
 ) -> tuple[Array, Array] | None:
     """One attempt: (image float32 (H, W, 3), mask (H, W) bool), or None when nothing visible came out."""
     function, _, _, largest, reach = KINDS[kind]
@@ -359,7 +296,7 @@ def try_defect(
     outside = image[::4, ::4][~foreground[::4, ::4]] if is_object else np.zeros((0, 3), np.float32)
     changed, alpha = function(Spot(rng, window, inside, image, outside, area, donor))
     changed = np.clip(np.where((inside | (not is_object))[..., None], changed, window), 0, 255)
-    mask = _visible(window, changed, alpha, inside)
+    mask = _visible(window, changed, alpha, inside, is_clear)
     if mask is None or not 0.0005 * h * w <= mask.sum() <= 0.3 * h * w:
         return None
     # Outside the mask only faint remains (shadows, soft borders) may stay changed.
@@ -369,14 +306,20 @@ def try_defect(
 
 
 def apply_defect(
-    image: Array, foreground: Array, rng: Rng, kind: str | None = None, donor: Array | None = None, attempts: int = 40
+    image: Array,
+    foreground: Array,
+    rng: Rng,
+    kind: str | None = None,
+    donor: Array | None = None,
+    attempts: int = 40,
+    is_clear: bool = False,
 ) -> tuple[Array, Array, str]:
     """Add one visible defect: (image float32 (H, W, 3) in 0..255, mask (H, W) bool, kind)."""
     kind = choose_kind(rng) if kind is None else kind
     for attempt in range(attempts):
         if attempt and attempt % 4 == 0:  # This kind does not show on this surface.
             kind = choose_kind(rng)
-        found = try_defect(image, foreground, rng, kind, donor)
+        found = try_defect(image, foreground, rng, kind, donor, is_clear)
         if found is not None:
             return *found, kind
     return image.astype(np.float32), np.zeros(foreground.shape, bool), kind

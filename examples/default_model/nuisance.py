@@ -9,7 +9,22 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont
 
-from drawing import BICUBIC, BOX, Array, Rng, colour, noise, turned_noise
+from drawing import (
+    BICUBIC,
+    BOX,
+    Array,
+    Canvas,
+    Rng,
+    blur,
+    colour,
+    log_uniform,
+    mix,
+    noise,
+    paint,
+    rounded_box,
+    to_uint8,
+    turned_noise,
+)
 
 
 FONTS = [ImageFont.load_default(size) for size in (9, 12, 16, 22)]
@@ -95,6 +110,30 @@ def add_structure(rng: Rng, surface: Array, other: Array | None) -> Array:
     return np.asarray(image)
 
 
+def cut_part(rng: Rng, surface: Array) -> tuple[Array, Array]:
+    """Make a part of a uint8 (H, W, 3) surface that fills some of a plain background: (image, foreground bool)."""
+    h, w = surface.shape[:2]
+    half = min(h, w) / 2
+    turn = float(rng.choice([0.0, math.pi / 2, rng.uniform(0, math.pi)]))
+    pose = (w / 2 + rng.normal(0, 0.08) * w, h / 2 + rng.normal(0, 0.08) * h, half, turn)
+    canvas, kind, fat = Canvas(h, w, pose), rng.random(), rng.uniform(0.35, 0.8)
+    if kind < 0.5:  # A bar right across.
+        canvas.box(0, 0, 4.0, fat)
+    elif kind < 0.8:
+        canvas.polygon(rounded_box(rng.uniform(0.6, 0.95), rng.uniform(0.5, 0.95), log_uniform(rng, 2, 20)))
+    else:
+        canvas.box(0, fat, 4.0, 1.2)  # The edge of something larger.
+    alpha = canvas.alpha()
+    # Much of the world behind a part is black, evenly lit or out of focus.
+    behind = colour(rng, "dark" if rng.random() < 0.7 else "any") * (0.3 if rng.random() < 0.4 else 1.0)
+    ground = paint(noise(rng, h, w, half * 0.5, 2) * rng.uniform(0, 14), behind.astype(np.float32))
+    image = surface.astype(np.float32)
+    if kind < 0.5 and rng.random() < 0.7:
+        dome = blur(alpha, half * fat * 0.7)
+        image = image * (0.3 + 0.9 * dome / max(float(dome.max()), 0.1))[..., None]
+    return to_uint8(mix(ground, image, alpha)), alpha > 0.5
+
+
 def place(rng: Rng, image: Array, mask: Array, size: int) -> tuple[Array, Array]:
     """Crop shift, flip and quarter turn, then resize to a square: (float32 (size, size, 3), mask bool)."""
     h, w = mask.shape
@@ -137,7 +176,7 @@ def _illuminate(rng: Rng, image: Array) -> Array:
 def _tone(rng: Rng, image: Array) -> Array:
     """Brightness, contrast, gamma and white balance, kept from clipping most of the picture."""
     mean = image.mean()
-    image = mean + (image - mean) * math.exp(rng.normal(0, 0.2))
+    image = mean + (image - mean) * math.exp(rng.normal(0, 0.2 if rng.random() < 0.7 else 0.5))
     if rng.random() < 0.5:
         image = image * np.exp(rng.normal(0, 0.06, 3)).astype(np.float32)
     image = image * math.exp(np.clip(rng.normal(0, 0.2), -0.5, 0.4)) + rng.normal(0, 8)
@@ -145,9 +184,9 @@ def _tone(rng: Rng, image: Array) -> Array:
         image = 255 * np.power(np.clip(image, 0, 255) / 255, math.exp(rng.normal(0, 0.2)))
     # Burnt-out or black pictures would hide what the label says.
     low, high = np.percentile(image[::4, ::4], (8, 92))
-    if high > 245:
+    if high > 245 and rng.random() < 0.7:
         image = image * (rng.uniform(200, 245) / high)
-    elif high < 60 or low < 4:
+    elif high < 60 or (low < 4 and rng.random() < 0.5):
         image = np.maximum(image + rng.uniform(5, 15) - min(low, 0), 0) * rng.uniform(1, 1.3)
     return image
 

@@ -14,15 +14,22 @@ import numpy as np
 from PIL import Image
 
 from bank import TextureBank
+from cutouts import lay_out
 from defects import apply_defect, choose_kind, words
-from nuisance import add_structure, degrade, place
-from surfaces import FAMILIES, draw_family, names
+from nuisance import add_structure, cut_part, degrade, place
+from optics import light_and_lens
+from surfaces import FAMILIES, LINE_FAMILIES, draw_family, names
 
 
 __all__ = ["Scene", "TextureBank", "draw_pair"]
-PHOTO_SHARE = 0.45
-OBJECT_SHARE = 1 / 3
+PHOTO_SHARE = 0.4
+OBJECT_SHARE = 0.4
 STRUCTURE_SHARE = 0.3
+CUTOUT_SHARE = 0.3  # where the bank has cut-outs
+PART_SHARE = 0.2  # of surfaces: only a part of the picture shows them
+BINARISED_SHARE = 0.3  # of faults in line patterns
+CLEAR_SHARE = 0.7  # of defects: plainly visible, the rest may be faint
+SAME_CAMERA_SHARE = 0.5  # of pairs: nothing but the defect tells the twins apart
 
 
 @dataclass
@@ -41,8 +48,8 @@ def _render_size(rng: np.random.Generator, size: int) -> tuple[int, int]:
     # A larger picture made smaller has the fine statistics of a camera; very large ones would cost too much.
     scale = 1.05 if rng.random() < 0.5 else float(rng.uniform(1.1, 2.3 if size <= 128 else 1.5))
     height = width = size * scale
-    if rng.random() < 0.2:
-        squeeze = float(rng.uniform(0.6, 1))
+    if rng.random() < 0.45:  # Photographs are squeezed into a square, whatever their shape.
+        squeeze = float(rng.uniform(0.4, 1))
         height, width = (height * squeeze, width) if rng.random() < 0.5 else (height, width * squeeze)
     return max(32, round(height)), max(32, round(width))
 
@@ -58,6 +65,10 @@ def _base(
         return draw_family(str(generator.choice(names(split, False))), generator, h, w)[0]
 
     everywhere = np.ones((height, width), bool)
+    if bank is not None and bank.cutouts and rng.random() < CUTOUT_SHARE:
+        image, foreground = lay_out(rng, bank.cutout(rng, split), height, width, lambda h, w: surface(rng, h, w))
+        if foreground.mean() > 0.05:
+            return image, foreground, "object", "cutout"
     if bank is not None and rng.random() < PHOTO_SHARE:
         image, caption = bank.crop(rng, height, width, split)
         family = "photo"
@@ -72,34 +83,51 @@ def _base(
     if rng.random() < STRUCTURE_SHARE:
         other = surface(rng, height, width) if rng.random() < 0.3 else None
         image = add_structure(rng, image, other)
+    if rng.random() < PART_SHARE and family not in LINE_FAMILIES:
+        part, foreground = cut_part(rng, image)
+        if foreground.mean() > 0.1:
+            return part, foreground, caption, family
     return image, everywhere, caption, family
 
 
-def _finish(rng: np.random.Generator, image: np.ndarray, mask: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Label-independent geometry and camera of one image: (uint8 (size, size, 3), mask bool)."""
+def _finish(
+    rng: np.random.Generator, image: np.ndarray, mask: np.ndarray, size: int, binarise: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Label-independent geometry, light and camera of one image: (uint8 (size, size, 3), mask bool)."""
     image, mask = place(rng, image, mask, size)
-    return degrade(rng, image), mask
+    if binarise:
+        grey = image.mean(2, keepdims=True)
+        black_or_white = np.where(grey > (grey.min() + grey.max()) / 2, 255, 0).astype(np.uint8)
+        return np.repeat(black_or_white, 3, 2), mask
+    return degrade(rng, light_and_lens(rng, image, mask)), mask
 
 
 def draw_pair(
     rng: np.random.Generator, size: int = 128, split: str = "train", bank: TextureBank | None = None
 ) -> tuple[Scene, Scene]:
-    """The same scene without and with a defect, each seen by its own random camera; images are (size, size, 3)."""
+    """The same scene without and with a defect, under its own light and camera or the same; (size, size, 3) each."""
     for _ in range(6):
         height, width = _render_size(rng, size)
         image, foreground, caption, family = _base(rng, height, width, split, bank)
-        kind = choose_kind(rng)
+        is_lines = family in LINE_FAMILIES
+        kind = "line_fault" if is_lines and rng.random() < 0.7 else choose_kind(rng)
         donor = bank.crop(rng, height, width, split)[0] if bank is not None and kind == "cut_paste" else None
-        damaged, mask, kind = apply_defect(image, foreground, rng, kind, donor)
+        is_clear = bool(rng.random() < CLEAR_SHARE)
+        damaged, mask, kind = apply_defect(image, foreground, rng, kind, donor, is_clear=is_clear)
+        binarise = kind == "line_fault" and is_lines and rng.random() < BINARISED_SHARE
         if mask.any() and rng.random() < 0.25:
             for _ in range(int(rng.integers(1, 3))):
                 damaged, more, _ = apply_defect(damaged, foreground, rng, kind, donor, attempts=4)
                 mask = mask | more
-        plain = _finish(rng, image, np.zeros_like(mask), size)
-        marked = _finish(rng, damaged, mask, size)
-        if marked[1].any():
+        seeds = rng.integers(0, 2**32, 2)
+        if rng.random() < SAME_CAMERA_SHARE:
+            seeds[0] = seeds[1]
+        plain, _ = _finish(np.random.default_rng(seeds[0]), image, mask, size, binarise)
+        marked, mask = _finish(np.random.default_rng(seeds[1]), damaged, mask, size, binarise)
+        if mask.any():
             break
-    return Scene(*plain, caption, None, family), Scene(*marked, caption, words(kind, rng), family)
+    normal = Scene(plain, np.zeros_like(mask), caption, None, family)
+    return normal, Scene(marked, mask, caption, words(kind, rng), family)
 
 
 def _outlined(scene: Scene) -> np.ndarray:

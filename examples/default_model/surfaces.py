@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+import lines
 import objects as o
 import objects_round as r
 import textures as t
@@ -59,6 +60,9 @@ FAMILIES: dict[str, Family] = {
             (t.stripes, "striped pattern"),
             (t.textile_print, "printed fabric"),
             (t.circuit_traces, "bare circuit board"),
+            (lines.routed_lines, "bare circuit board"),
+            (lines.line_print, "printed lines"),
+            (lines.curved_metal, "polished metal"),
         ],
     ),
     **_table(
@@ -69,6 +73,7 @@ FAMILIES: dict[str, Family] = {
             (t.machined_rings, "machined metal"),
             (t.perforated_sheet, "perforated sheet"),
             (t.gravel, "gravel"),
+            (lines.grille, "grille"),
         ],
     ),
     **_table(
@@ -110,6 +115,9 @@ FAMILIES: dict[str, Family] = {
         [(o.gear, "gear"), (o.capsule, "capsule"), (o.cable, "cable"), (r.zipper, "zipper")],
     ),
 }
+
+# Two tones with clear borders: their defects are mostly those of lines, and real ones are often binarised.
+LINE_FAMILIES = frozenset({"routed_lines", "line_print", "circuit_traces", "grille"})
 
 # First match wins: the caption word of a photograph from words in its original path.
 PATH_WORDS: list[tuple[str, str]] = [

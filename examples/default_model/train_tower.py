@@ -1,11 +1,9 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """Train the small CLIP under the default model from scratch, on scenes that are drawn as training goes.
 
-    python train_tower.py --output tower --minutes 120 [--bank texture_bank]
+    python train_tower.py --output tower --minutes 120 [--bank texture_bank] [--start-from CLIP_FOLDER]
 
-Run it again to go on where it stopped: a checkpoint is written every two minutes. Three losses, all against text:
-images against captions (contrastive), images against sentences about states, and every patch of the local path (DPAM)
-against the same sentences, so that the patches speak about their own place.
+Run it again to go on where it stopped: a checkpoint is written every two minutes. The losses are in losses_tower.py.
 """
 
 import argparse
@@ -20,26 +18,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
-from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from anomalyclip_hf.modeling_anomalyclip import encode_image, encode_text
 from captions import LONGEST_TEXT, VOCAB_SIZE, caption, state_sentences, train_tokenizer
 from defects import KINDS
+from losses_tower import WEIGHTS, compute_losses, embed_texts, encode, to_pixel_values
 from scenes import TextureBank, draw_pair
 from surfaces import FAMILIES, PATH_WORDS
 
 
-TEMPERATURE = 0.07
-DPAM_LAYERS = 4  # of 4: 19 of 24, in proportion and rounded up
 PAIRS_BY_SIZE = {64: 32, 96: 16, 128: 10, 160: 6, 192: 4, 256: 2}  # about as many tokens in each batch
 # Easy first: until this share of the time, these odds of the sizes, and defects at least this share of the image.
 CURRICULUM = (
     (0.15, (1.0, 0.0, 0.0, 0.0, 0.0, 0.0), 0.01),
     (0.40, (0.3, 0.5, 0.2, 0.0, 0.0, 0.0), 0.003),
-    (1.00, (0.15, 0.40, 0.30, 0.10, 0.04, 0.01), 0.001),
+    (1.00, (0.05, 0.25, 0.30, 0.15, 0.17, 0.08), 0.001),
 )
+LARGER = 0.005  # of the image: half of the defects are at least this large, so that the class token learns
+FEWEST_PIXELS = 12  # of a defect in the picture: fewer cannot be told from noise
 SECONDS_BETWEEN_CHECKPOINTS = 120
-SECONDS_BETWEEN_VALIDATIONS = 900
+SECONDS_BETWEEN_VALIDATIONS = 600
 
 
 def build_clip() -> CLIPModel:
@@ -84,8 +81,10 @@ def initialise_vision(clip: CLIPModel, images: Tensor) -> None:
 class PairBatches(IterableDataset):
     """Endless batches of scenes without and with defect, all of one size per batch, never the same twice."""
 
-    def __init__(self, seed: int, bank_folder: Path | None, used_seconds: float, total_seconds: float):
-        self.seed, self.bank_folder = seed, bank_folder
+    def __init__(
+        self, seed: int, bank_folder: Path | None, used_seconds: float, total_seconds: float, skip_easy: bool = False
+    ):
+        self.seed, self.bank_folder, self.skip_easy = seed, bank_folder, skip_easy
         self.used_seconds, self.total_seconds = used_seconds, total_seconds
 
     def __iter__(self):
@@ -94,13 +93,14 @@ class PairBatches(IterableDataset):
         bank = TextureBank(self.bank_folder) if self.bank_folder else None
         started = time.monotonic() - self.used_seconds
         while True:
-            progress = min((time.monotonic() - started) / self.total_seconds, 1.0)
+            progress = 1.0 if self.skip_easy else min((time.monotonic() - started) / self.total_seconds, 1.0)
             _, odds, smallest = next(stage for stage in CURRICULUM if progress <= stage[0])
             size = int(rng.choice(list(PAIRS_BY_SIZE), p=odds))
             scenes = []
             while len(scenes) < 2 * PAIRS_BY_SIZE[size]:
                 pair = draw_pair(rng, size, "train", bank)
-                scenes += pair if pair[1].mask.mean() >= smallest else ()
+                wanted = max(LARGER if len(scenes) % 4 else smallest, FEWEST_PIXELS / size**2)
+                scenes += pair if pair[1].mask.mean() >= wanted else ()
             normal, abnormal = state_sentences(rng, 3)
             yield {
                 "images": torch.from_numpy(np.stack([scene.image for scene in scenes])),
@@ -111,63 +111,9 @@ class PairBatches(IterableDataset):
             }
 
 
-def to_pixel_values(images: Tensor) -> Tensor:
-    """(batch, height, width, 3) in [0, 255] to CLIP's normalised (batch, 3, height, width)."""
-    mean, std = torch.tensor(OPENAI_CLIP_MEAN), torch.tensor(OPENAI_CLIP_STD)
-    return ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
-
-
-def embed_texts(clip: CLIPModel, tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
-    """(texts, projection_dim), L2-normalised."""
-    token_ids = [torch.tensor(ids) for ids in tokenizer(texts, truncation=True)["input_ids"]]
-    ends = torch.tensor([len(ids) - 1 for ids in token_ids])
-    padded = nn.utils.rnn.pad_sequence(token_ids, batch_first=True)
-    return encode_text(clip, clip.text_model.embeddings.token_embedding(padded), ends)
-
-
-def compute_losses(clip: CLIPModel, tokenizer: CLIPTokenizer, batch: dict) -> dict[str, Tensor]:
-    """The three losses of one batch, each a scalar."""
-    image_embeds, (patch_embeds,) = encode_image(
-        clip,
-        to_pixel_values(batch["images"]),
-        dpam_layers=DPAM_LAYERS,
-        feature_layers=[len(clip.vision_model.encoder.layers)],
-    )
-    image_embeds, patch_embeds = F.normalize(image_embeds.float(), dim=-1), F.normalize(patch_embeds.float(), dim=-1)
-
-    # One caption per distinct content, so that no pair in the batch is a false negative.
-    first = {content: index for index, content in reversed(list(enumerate(batch["contents"])))}
-    contents = list(first)
-    texts = [batch["captions"][first[content]] for content in contents]
-    text_embeds = embed_texts(clip, tokenizer, texts + batch["states"])
-    caption_embeds, state_embeds = text_embeds[: len(texts)], text_embeds[len(texts) :].unflatten(0, (2, -1))
-
-    target = torch.tensor([contents.index(content) for content in batch["contents"]])
-    similarity = image_embeds @ caption_embeds.T / TEMPERATURE
-    of_caption = F.one_hot(target, len(contents)).T.float()
-    by_text = -(of_caption * similarity.T.log_softmax(-1)).sum(-1) / of_caption.sum(-1)
-    labels = batch["masks"].flatten(1).any(1).float()
-    directions = (state_embeds[1] - state_embeds[0]) / TEMPERATURE  # (sentences, projection_dim)
-    image_states = image_embeds @ directions.T
-    return {
-        "caption": (F.cross_entropy(similarity, target) + by_text.mean()) / 2,
-        "image": F.binary_cross_entropy_with_logits(image_states, labels[:, None].expand_as(image_states)),
-        "patch": patch_loss(patch_embeds @ directions.mean(0), batch["masks"], clip.config.vision_config.patch_size),
-    }
-
-
-def patch_loss(logits: Tensor, masks: Tensor, patch_size: int) -> Tensor:
-    """Cross-entropy and Dice per patch; a patch counts fully as damaged from a quarter of its area on."""
-    touched = (F.avg_pool2d(masks[:, None].float(), patch_size).flatten(1) * 4).clamp(max=1)
-    cross_entropy = F.binary_cross_entropy_with_logits(logits, touched)
-    probability = logits.sigmoid()
-    dice = (2 * (probability * touched).sum(1) + 1) / (probability.sum(1) + touched.sum(1) + 1)
-    return 2 * cross_entropy + (1 - dice.mean())
-
-
 @torch.no_grad()
 def validate(clip: CLIPModel, tokenizer: CLIPTokenizer, scenes: list, size: int) -> dict[str, float]:
-    """Image and pixel AUROC on scenes of families that are not trained on."""
+    """Image and pixel AUROC on scenes of families that are not trained on, and image AUROC of photographs alone."""
     from sklearn.metrics import roc_auc_score
 
     normal, abnormal = state_sentences(np.random.default_rng(0), 32)
@@ -176,31 +122,35 @@ def validate(clip: CLIPModel, tokenizer: CLIPTokenizer, scenes: list, size: int)
     scores, maps = [], []
     for start in range(0, len(scenes), 32):
         images = torch.from_numpy(np.stack([scene.image for scene in scenes[start : start + 32]]))
-        image_embeds, (patch_embeds,) = encode_image(
-            clip,
-            to_pixel_values(images),
-            dpam_layers=DPAM_LAYERS,
-            feature_layers=[len(clip.vision_model.encoder.layers)],
-        )
-        scores.append(F.normalize(image_embeds, dim=-1) @ direction)
+        image_embeds, patch_embeds, _, _ = encode(clip, images)
+        scores.append(image_embeds @ direction)
         side = size // clip.config.vision_config.patch_size
-        grid = (F.normalize(patch_embeds, dim=-1) @ direction).unflatten(1, (side, side))
+        grid = (patch_embeds @ direction).unflatten(1, (side, side))
         maps.append(F.interpolate(grid[:, None], scale_factor=2, mode="bilinear")[:, 0])
     masks = np.stack([scene.mask for scene in scenes])
-    step = size // maps[0].shape[-1]
-    return {
-        "image_auroc": roc_auc_score(masks.any((1, 2)), torch.cat(scores)),
+    labels, values, step = masks.any((1, 2)), torch.cat(scores).numpy(), size // maps[0].shape[-1]
+    figures = {
+        "image_auroc": roc_auc_score(labels, values),
         "pixel_auroc": roc_auc_score(masks[:, ::step, ::step].ravel(), torch.cat(maps).flatten()),
     }
+    photographs = np.array([scene.family == "photo" for scene in scenes])
+    if photographs.any():
+        figures["photographs"] = roc_auc_score(labels[photographs], values[photographs])
+    return figures
 
 
 class Training:
     """State of a run that can stop and go on: weights, their running average, optimiser and the time used."""
 
-    def __init__(self, output: Path, minutes: float, peak_learning_rate: float, images: Tensor):
+    def __init__(
+        self, output: Path, minutes: float, peak_learning_rate: float, images: Tensor, start_from: Path | None = None
+    ):
         self.output, self.total_seconds, self.peak = output, minutes * 60, peak_learning_rate
         self.clip, self.average = build_clip(), build_clip()
-        initialise_vision(self.clip, images)
+        if start_from:
+            self.clip.load_state_dict(CLIPModel.from_pretrained(start_from).state_dict())
+        else:
+            initialise_vision(self.clip, images)
         self.average.load_state_dict(self.clip.state_dict())
         self.optimizer = torch.optim.AdamW(self.clip.parameters(), lr=0.0, weight_decay=0.05, betas=(0.9, 0.98))
         self.step, self.seconds = 0, 0.0
@@ -243,54 +193,68 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--scenes", type=int, default=150, help="pairs for whitening and for each validation")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw scenes")
+    parser.add_argument("--start-from", type=Path, help="folder of such a CLIP, with its tokenizer, to go on from")
+    parser.add_argument("--bfloat16", action="store_true", help="faster where the processor multiplies matrices in it")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
 
-    surfaces = [family.words for family in FAMILIES.values()] + [words for _, words in PATH_WORDS]
-    tokenizer = train_tokenizer(surfaces, [word for kind in KINDS.values() for word in kind[1]])
+    tokenizer = load_tokenizer(args.start_from)
     torch.manual_seed(0)
     bank = TextureBank(args.bank) if args.bank else None
     rng = np.random.default_rng(1)
     first = np.stack([scene.image for _ in range(args.scenes) for scene in draw_pair(rng, 96, "train", bank)])
-    run = Training(args.output, args.minutes, args.learning_rate, torch.from_numpy(first))
+    run = Training(args.output, args.minutes, args.learning_rate, torch.from_numpy(first), args.start_from)
     validation = [scene for _ in range(args.scenes) for scene in draw_pair(rng, 128, "validation", bank)]
     batches = DataLoader(
-        PairBatches(run.step, args.bank, run.seconds, run.total_seconds),
+        PairBatches(run.step, args.bank, run.seconds, run.total_seconds, skip_easy=args.start_from is not None),
         batch_size=None,
         num_workers=args.workers,
         prefetch_factor=4,
     )
+    train(run, tokenizer, batches, validation, args.bfloat16)
+    run.average.save_pretrained(args.output / "clip")
+    tokenizer.save_pretrained(args.output / "clip")
 
+
+def load_tokenizer(start_from: Path | None) -> CLIPTokenizer:
+    """The tokenizer that belongs to given weights, or a new one."""
+    if start_from:
+        return CLIPTokenizer.from_pretrained(start_from)
+    surfaces = [family.words for family in FAMILIES.values()] + [words for _, words in PATH_WORDS]
+    return train_tokenizer(surfaces, [word for kind in KINDS.values() for word in kind[1]])
+
+
+def train(run: Training, tokenizer: CLIPTokenizer, batches: DataLoader, validation: list, bfloat16: bool) -> None:
+    """Until the time is used: steps, a log line every 50, figures on validation families, checkpoints."""
     saved = validated = run.seconds
     sums: dict[str, float] = {}
     before = time.monotonic()
     for batch in batches:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
             losses = compute_losses(run.clip, tokenizer, batch)
-        run.update(0.5 * losses["caption"] + 2 * losses["image"] + 2 * losses["patch"])
+        run.update(sum(WEIGHTS[name] * loss for name, loss in losses.items()))
         sums = {name: sums.get(name, 0.0) + loss.item() for name, loss in losses.items()}
         now = time.monotonic()
         run.seconds, before = run.seconds + now - before, now
         finished = run.seconds >= run.total_seconds
         if run.step % 50 == 0:
-            log(args.output, run, {name: total / 50 for name, total in sums.items()})
+            log(run, {name: total / 50 for name, total in sums.items()})
             sums = {}
         if finished or run.seconds - validated > SECONDS_BETWEEN_VALIDATIONS:
             validated = run.seconds
-            log(args.output, run, validate(run.average, tokenizer, validation, 128))
+            log(run, validate(run.average, tokenizer, validation, 128))
+            run.average.save_pretrained(run.output / f"clip_after_{run.step}_steps")
         if finished or run.seconds - saved > SECONDS_BETWEEN_CHECKPOINTS:
             saved = run.seconds
             run.save()
         if finished:
             break
-    run.average.save_pretrained(args.output / "clip")
-    tokenizer.save_pretrained(args.output / "clip")
 
 
-def log(output: Path, run: Training, figures: dict[str, float]) -> None:
+def log(run: Training, figures: dict[str, float]) -> None:
     line = {"step": run.step, "minutes": round(run.seconds / 60, 1), **{k: round(v, 4) for k, v in figures.items()}}
     print(json.dumps(line), flush=True)
-    with (output / "log.jsonl").open("a") as file:
+    with (run.output / "log.jsonl").open("a") as file:
         file.write(json.dumps(line) + "\n")
 
 
