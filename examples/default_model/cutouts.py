@@ -1,7 +1,9 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Things cut out of pictures, laid on a ground: one, or several equal ones; their drawn shading and gloss are normal."""
+"""Things cut out of pictures and laid on a ground, one or several equal ones; shading and gloss are normal."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
@@ -34,10 +36,10 @@ def _ground(rng: Rng, h: int, w: int, material: Array | None) -> Array:
     return paint(noise(rng, h, w, max(h, w) * rng.uniform(0.2, 0.8), 2) * rng.uniform(0, 14), base)
 
 
-def lay_out(rng: Rng, thing: Image.Image, h: int, w: int, crop) -> tuple[Array, Array]:
-    """(image uint8 (H, W, 3), foreground bool (H, W)); `crop(height, width)` gives a material to clothe and to lay on."""
-    thing = _coat(rng, thing, crop(thing.height, thing.width) if rng.random() < 0.5 else None)
-    image = _ground(rng, h, w, crop(h, w) if rng.random() < 0.45 else None)
+def lay_out(rng: Rng, thing: Image.Image, h: int, w: int, material: Callable) -> tuple[Array, Array]:
+    """(image uint8 (H, W, 3), foreground bool (H, W)); `material(rng, height, width)` clothes it or lies below."""
+    thing = _coat(rng, thing, material(rng, thing.height, thing.width) if rng.random() < 0.5 else None)
+    image = _ground(rng, h, w, material(rng, h, w) if rng.random() < 0.45 else None)
     rows, columns = (1, 1) if rng.random() < 0.6 else (int(rng.integers(1, 6)), int(rng.integers(2, 6)))
     cell_h, cell_w = h / rows, w / columns
     fill = rng.uniform(0.7, 1.0) if rows * columns > 1 else rng.uniform(0.6, 1.4)  # Beyond 1 the picture cuts it off.

@@ -21,11 +21,11 @@ from surfaces import FAMILIES
 def test_sets(count: int, bank: TextureBank | None, real: list[Path]) -> dict:
     """Drawn scenes of families that nothing was trained or chosen on, by kind, and the real folders."""
     scenes = draw(count, 256, "test", bank, seed=3)
-    kinds = {"textures": [], "objects": [], "photographs": []}
+    kinds = {"textures": [], "objects": [], "photographs": [], "cut-outs": []}
     for scene in scenes:
         family = FAMILIES.get(scene.family)
-        kind = "photographs" if family is None else "objects" if family.is_object else "textures"
-        kinds[kind].append(scene)
+        from_bank = "cut-outs" if scene.family == "cutout" else "photographs"
+        kinds[from_bank if family is None else "objects" if family.is_object else "textures"].append(scene)
     sets = {"all unseen families": scenes, **{f"unseen {kind}": group for kind, group in kinds.items() if group}}
     return sets | {folder.name: load_folder(folder) for folder in real}
 

@@ -66,7 +66,7 @@ def _base(
 
     everywhere = np.ones((height, width), bool)
     if bank is not None and bank.cutouts and rng.random() < CUTOUT_SHARE:
-        image, foreground = lay_out(rng, bank.cutout(rng, split), height, width, lambda h, w: surface(rng, h, w))
+        image, foreground = lay_out(rng, bank.cutout(rng, split), height, width, surface)
         if foreground.mean() > 0.05:
             return image, foreground, "object", "cutout"
     if bank is not None and rng.random() < PHOTO_SHARE:

@@ -1,6 +1,7 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """The scripts that draw, train and measure the default model run, resume, and give what they promise."""
 
+import io
 import json
 import subprocess
 import sys
@@ -15,10 +16,13 @@ from PIL import Image
 FOLDER = Path(__file__).parents[2] / "examples" / "default_model"
 sys.path.insert(0, str(FOLDER))
 
+from collect_cutouts import decode_cutout  # noqa: E402
 from defects import KINDS, apply_defect  # noqa: E402
-from scenes import draw_pair  # noqa: E402
+from losses_tower import attention_loss, patch_loss, to_pixel_values, touched_patches  # noqa: E402
+from optics import light_and_lens  # noqa: E402
+from scenes import TextureBank, draw_pair  # noqa: E402
 from surfaces import FAMILIES, draw_family, names  # noqa: E402
-from train_tower import build_clip, initialise_vision, patch_loss  # noqa: E402
+from train_tower import build_clip, initialise_vision  # noqa: E402
 
 
 def run(script: str, *arguments) -> str:
@@ -69,6 +73,36 @@ def test_every_family_can_be_drawn(name):
     assert FAMILIES[name].is_object or foreground.all()
 
 
+def test_cut_outs_are_drawn_where_the_bank_has_them(tmp_path):
+    thing = np.zeros((60, 80, 4), np.uint8)
+    thing[10:50, 10:70] = (200, 30, 30, 255)
+    (tmp_path / "cutouts").mkdir()
+    Image.fromarray(thing).save(tmp_path / "cutouts" / "a.png")
+    Image.fromarray(np.full((300, 300, 3), 90, np.uint8)).save(tmp_path / "b.jpg")
+    photograph = {"file": "b.jpg", "path": "wood/b.jpg", "split": "train"}
+    (tmp_path / "manifest.json").write_text(json.dumps([photograph]))
+    (tmp_path / "cutouts.json").write_text(json.dumps([{"file": "cutouts/a.png", "split": "train"}]))
+    bank, rng = TextureBank(tmp_path), np.random.default_rng(0)
+    families = [draw_pair(rng, 64, "train", bank)[1].family for _ in range(40)]
+    assert 4 < families.count("cutout") < 24
+    assert "photo" in families
+
+
+def test_only_pictures_of_one_clear_thing_become_cut_outs():
+    def coded(pixels: np.ndarray) -> bytes:
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    thing = np.zeros((200, 100, 4), np.uint8)
+    thing[20:180, 10:90] = 255
+    assert decode_cutout(coded(thing)).size == (80, 160)
+    assert decode_cutout(coded(np.full((100, 100, 3), 255, np.uint8))) is None  # no ground
+    assert decode_cutout(coded(np.zeros((100, 100, 4), np.uint8))) is None  # nothing there
+    assert decode_cutout(coded(thing[:40, :40])) is None  # too small
+    assert decode_cutout(b"no picture") is None
+
+
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_every_defect_changes_what_its_mask_says(kind):
     rng = np.random.default_rng(2)
@@ -86,15 +120,39 @@ def test_patch_loss_prefers_the_truth():
     masks[1, :8, :16] = True
     truth = torch.full((2, 16), -8.0)
     truth[1, :2] = 8
-    assert patch_loss(truth, masks, 8) < 0.1 < patch_loss(-truth, masks, 8)
+    touched = touched_patches(masks, 8)
+    assert touched.sum() == 2
+    assert patch_loss(truth, touched) < 0.1 < patch_loss(-truth, touched)
+
+
+def test_attention_loss_is_the_share_that_misses_the_damage():
+    attention = build_clip().vision_model.encoder.layers[-1].self_attn
+    torch.nn.init.zeros_(attention.q_proj.weight)
+    torch.nn.init.zeros_(attention.q_proj.bias)
+    touched = torch.zeros(2, 19)
+    touched[1, :5] = 1
+    # Without queries all 20 tokens get the same share, of which 5 are damaged.
+    assert attention_loss(attention, torch.randn(2, 20, 256), touched).item() == pytest.approx(np.log(4), abs=1e-5)
+
+
+def test_light_and_lens_stay_finite_and_near_the_range():
+    rng = np.random.default_rng(3)
+    image = rng.uniform(0, 255, (48, 48, 3)).astype(np.float32)
+    mask = np.zeros((48, 48), bool)
+    mask[10:14, 20:30] = True
+    for _ in range(40):
+        lit = light_and_lens(rng, image, mask)
+        assert lit.shape == image.shape
+        assert lit.dtype == np.float32
+        assert np.isfinite(lit).all()
+        assert lit.min() > -60
+        assert lit.max() < 420
 
 
 def test_whitened_patches_have_equal_variance():
     clip = build_clip()
     images = torch.randint(0, 255, (40, 64, 64, 3), dtype=torch.uint8)
     initialise_vision(clip, images)
-    from train_tower import to_pixel_values
-
     filters = clip.vision_model.embeddings.patch_embedding
     with torch.no_grad():
         deviations = filters(to_pixel_values(images)).transpose(0, 1).flatten(1).std(1)[:192]
