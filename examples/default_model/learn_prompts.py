@@ -21,7 +21,8 @@ from scenes import Scene, TextureBank, draw_pair
 from scoring import auroc, score_scenes
 
 
-SIZES = (128, 160, 192, 224)
+SIZES = (160, 192, 224, 256, 320)
+VALIDATION_SIZE = 384  # pixels of a validation scene: larger than any input, as photographs are
 FEATURE_LAYERS = ([4], [3, 4], [2, 3, 4])
 SIGMAS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
 LEARNING_RATE, BETAS, BATCH_PAIRS = 1e-3, (0.5, 0.999), 4  # batches of 8, as in the paper
@@ -83,7 +84,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500, help="batches of 8 images")
     args = parser.parse_args()
     bank = TextureBank(args.bank) if args.bank else None
-    validation = draw(args.scenes, 256, "validation", bank, seed=2)
+    validation = draw(args.scenes, VALIDATION_SIZE, "validation", bank, seed=2)
 
     settings = choose_settings(args.tower, validation)
     torch.manual_seed(111)

@@ -20,7 +20,7 @@ TEMPERATURE = 0.07
 DPAM_LAYERS = 4  # of 4: 19 of 24, in proportion and rounded up
 DAMAGED_WEIGHT = 5.0  # of a damaged patch: few are, and maps would be far too low without
 MARGIN = 1.0  # between the logits of twins
-WEIGHTS = {"caption": 0.5, "image": 2.0, "twins": 1.0, "patch": 2.0, "plain_patch": 1.0, "attention": 0.3}
+WEIGHTS = {"caption": 0.25, "image": 2.0, "twins": 1.0, "patch": 2.0, "plain_patch": 1.0, "attention": 0.3}
 
 
 def to_pixel_values(images: Tensor) -> Tensor:
