@@ -269,7 +269,7 @@ def _visible(before: Array, after: Array, alpha: Array, inside: Array, is_clear:
     if mask.sum() < 5:
         return None
     texture = float(before[inside].mean(1).std()) if inside.any() else 0.0
-    faintest = max(26.0, 0.9 * texture) if is_clear else max(10.0, 0.5 * texture)
+    faintest = max(32.0, 1.1 * texture) if is_clear else max(10.0, 0.5 * texture)
     return mask if difference[mask].mean() > faintest else None
 
 

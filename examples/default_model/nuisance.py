@@ -176,7 +176,7 @@ def _illuminate(rng: Rng, image: Array) -> Array:
 def _tone(rng: Rng, image: Array) -> Array:
     """Brightness, contrast, gamma and white balance, kept from clipping most of the picture."""
     mean = image.mean()
-    image = mean + (image - mean) * math.exp(rng.normal(0, 0.2 if rng.random() < 0.7 else 0.5))
+    image = mean + (image - mean) * math.exp(rng.normal(0, 0.2 if rng.random() < 0.9 else 0.5))
     if rng.random() < 0.5:
         image = image * np.exp(rng.normal(0, 0.06, 3)).astype(np.float32)
     image = image * math.exp(np.clip(rng.normal(0, 0.2), -0.5, 0.4)) + rng.normal(0, 8)
@@ -193,7 +193,7 @@ def _tone(rng: Rng, image: Array) -> Array:
 
 def _sensor(rng: Rng, image: Array) -> Array:
     """Gaussian and brightness-dependent noise, per pixel or correlated as after demosaicing."""
-    size, level = image.shape[0], min(9.0, float(rng.exponential(2.2)))
+    size, level = image.shape[0], min(9.0, float(rng.exponential(1.6)))
     channels = 1 if rng.random() < 0.4 else 3
     if rng.random() < 0.3:
         grain = turned_noise(rng, size, size * channels, (1.7, 1.7), 0).reshape(size, size, channels)
@@ -226,6 +226,6 @@ def degrade(rng: Rng, image: Array) -> Array:
         picture = ImageEnhance.Sharpness(picture).enhance(float(rng.uniform(1.2, 2.5)))
     if rng.random() < 0.45:
         coded = io.BytesIO()
-        picture.save(coded, "JPEG", quality=int(rng.integers(45, 96)), subsampling=int(rng.choice([0, 2])))
+        picture.save(coded, "JPEG", quality=int(rng.integers(55, 96)), subsampling=int(rng.choice([0, 2])))
         picture = Image.open(coded).convert("RGB")
     return np.array(picture)

@@ -31,10 +31,10 @@ PAIRS_BY_SIZE = {64: 32, 96: 16, 128: 10, 160: 6, 192: 4, 256: 2}  # about as ma
 CURRICULUM = (
     (0.15, (1.0, 0.0, 0.0, 0.0, 0.0, 0.0), 0.01),
     (0.40, (0.3, 0.5, 0.2, 0.0, 0.0, 0.0), 0.003),
-    (1.00, (0.05, 0.25, 0.30, 0.15, 0.17, 0.08), 0.001),
+    (1.00, (0.10, 0.38, 0.30, 0.10, 0.08, 0.04), 0.003),
 )
-LARGER = 0.005  # of the image: half of the defects are at least this large, so that the class token learns
-FEWEST_PIXELS = 12  # of a defect in the picture: fewer cannot be told from noise
+LARGER = 0.012  # of the image: half of the defects are at least this large, so that the class token learns
+FEWEST_PIXELS = 30  # of a defect in the picture: fewer cannot be told from noise
 SECONDS_BETWEEN_CHECKPOINTS = 120
 SECONDS_BETWEEN_VALIDATIONS = 600
 
