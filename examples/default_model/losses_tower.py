@@ -20,7 +20,8 @@ TEMPERATURE = 0.07
 DPAM_LAYERS = 4  # of 4: 19 of 24, in proportion and rounded up
 DAMAGED_WEIGHT = 5.0  # of a damaged patch: few are, and maps would be far too low without
 MARGIN = 1.0  # between the logits of twins
-WEIGHTS = {"caption": 0.25, "image": 2.0, "twins": 1.0, "patch": 2.0, "plain_patch": 1.0, "attention": 0.3}
+NORMAL_LOGIT, NORMAL_WEIGHT = -1.0, 3.0  # where every normal image is held, and how firmly
+WEIGHTS = {"caption": 0.25, "image": 2.0, "twins": 2.0, "patch": 2.0, "plain_patch": 1.0, "attention": 0.3}
 
 
 def to_pixel_values(images: Tensor) -> Tensor:
@@ -73,7 +74,7 @@ def compute_losses(clip: CLIPModel, tokenizer: CLIPTokenizer, batch: dict) -> di
     caption_embeds, state_embeds = text_embeds[: len(texts)], text_embeds[len(texts) :].unflatten(0, (2, -1))
     target = torch.tensor([contents.index(content) for content in batch["contents"]])
 
-    labels = batch["masks"].flatten(1).any(1).float()
+    labels = batch["masks"].flatten(1).any(1)
     directions = (state_embeds[1] - state_embeds[0]) / TEMPERATURE  # (sentences, projection_dim)
     image_states = image_embeds @ directions.T
     direction, scores = directions.mean(0), image_states.mean(1)
@@ -81,12 +82,23 @@ def compute_losses(clip: CLIPModel, tokenizer: CLIPTokenizer, batch: dict) -> di
     plain = clip.visual_projection(clip.vision_model.post_layernorm(hidden_states[:, 1:]))
     return {
         "caption": caption_loss(image_embeds, caption_embeds, target),
-        "image": F.binary_cross_entropy_with_logits(image_states, labels[:, None].expand_as(image_states)),
+        "image": state_loss(image_states, labels),
         "twins": F.softplus(MARGIN - (scores[1::2] - scores[::2])).mean(),
         "patch": patch_loss(patch_embeds @ direction, touched),
         "plain_patch": patch_loss(F.normalize(plain.float(), dim=-1) @ direction, touched),
         "attention": attention_loss(clip.vision_model.encoder.layers[-1].self_attn, normed, touched),
     }
+
+
+def state_loss(logits: Tensor, is_damaged: Tensor) -> Tensor:
+    """Damaged images are pushed up, normal ones are held at one value.
+
+    Cross-entropy would give plain surfaces, where it is sure, lower scores than intricate things, where it is not, and
+    so rank images by what they show rather than by what is wrong with them. logits: (batch, sentences).
+    """
+    normal, damaged = logits[~is_damaged], logits[is_damaged]
+    held = F.smooth_l1_loss(normal, torch.full_like(normal, NORMAL_LOGIT))
+    return (NORMAL_WEIGHT * held + F.softplus(-damaged).mean()) / 2
 
 
 def touched_patches(masks: Tensor, patch_size: int) -> Tensor:

@@ -18,7 +18,7 @@ sys.path.insert(0, str(FOLDER))
 
 from collect_cutouts import decode_cutout  # noqa: E402
 from defects import KINDS, apply_defect  # noqa: E402
-from losses_tower import attention_loss, patch_loss, to_pixel_values, touched_patches  # noqa: E402
+from losses_tower import NORMAL_LOGIT, attention_loss, patch_loss, state_loss, to_pixel_values, touched_patches  # noqa: E402
 from optics import light_and_lens  # noqa: E402
 from scenes import TextureBank, draw_pair  # noqa: E402
 from surfaces import FAMILIES, draw_family, names  # noqa: E402
@@ -123,6 +123,18 @@ def test_patch_loss_prefers_the_truth():
     touched = touched_patches(masks, 8)
     assert touched.sum() == 2
     assert patch_loss(truth, touched) < 0.1 < patch_loss(-truth, touched)
+
+
+def test_state_loss_holds_all_normal_images_at_one_value():
+    is_damaged = torch.tensor([False, True, False, True])
+
+    def loss(normal: float, damaged: float) -> float:
+        return state_loss(torch.tensor([[normal], [damaged], [normal], [damaged]]), is_damaged).item()
+
+    assert loss(NORMAL_LOGIT, 9.0) < 1e-3
+    assert loss(NORMAL_LOGIT - 3, 9.0) > 1  # too sure is no better than unsure
+    assert loss(NORMAL_LOGIT + 3, 9.0) > 1
+    assert loss(NORMAL_LOGIT, -1.0) > loss(NORMAL_LOGIT, 1.0)
 
 
 def test_attention_loss_is_the_share_that_misses_the_damage():
