@@ -33,7 +33,7 @@ def test_sets(count: int, bank: TextureBank | None, real: list[Path]) -> dict:
 def variants(model_folder: Path, tower: Path) -> dict[str, tuple[AnomalyCLIPModel, AnomalyCLIPProcessor]]:
     shipped = AnomalyCLIPModel.from_pretrained(model_folder)
     processor = AnomalyCLIPProcessor.from_pretrained(model_folder)
-    settings = {"image_size": shipped.config.image_size, "feature_layers": shipped.config.feature_layers}
+    settings = {name: getattr(shipped.config, name) for name in ("image_size", "feature_layers", "dpam_layers")}
     ensemble = AnomalyCLIPModel.from_clip_pretrained(str(tower), prompts="ensemble", **settings)
     plain = AnomalyCLIPModel.from_pretrained(model_folder)
     plain.config.dpam_layers = 0

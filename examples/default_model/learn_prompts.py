@@ -14,16 +14,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer, CLIPConfig
 
 from anomalyclip_hf import AnomalyCLIPModel, AnomalyCLIPProcessor
+from losses_tower import DPAM_LAYERS
 from scenes import Scene, TextureBank, draw_pair
 from scoring import auroc, score_scenes
 
 
 SIZES = (160, 192, 224, 256, 320)
 VALIDATION_SIZE = 384  # pixels of a validation scene: larger than any input, as photographs are
-FEATURE_LAYERS = ([4], [3, 4], [2, 3, 4])
+TAPPED_LAYERS = (1, 2, 3)  # how many, from the last
 SIGMAS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
 LEARNING_RATE, BETAS, BATCH_PAIRS = 1e-3, (0.5, 0.999), 4  # batches of 8, as in the paper
 PIXEL_LOSS_WEIGHT = 0.5  # the paper's 4 costs this small tower more on images than it gains on pixels
@@ -37,8 +39,10 @@ def draw(count: int, size: int, split: str, bank: TextureBank | None, seed: int)
 def choose_settings(tower: Path, scenes: list[Scene]) -> dict:
     """Size and layers with the highest mean of image and pixel AUROC, with the training-free prompts."""
     best: tuple[float, dict] = (0.0, {})
-    for size, layers in itertools.product(SIZES, FEATURE_LAYERS):
-        settings = {"image_size": size, "feature_layers": layers}
+    depth = CLIPConfig.from_pretrained(tower).vision_config.num_hidden_layers
+    for size, tapped in itertools.product(SIZES, TAPPED_LAYERS):
+        layers = list(range(depth - tapped + 1, depth + 1))
+        settings = {"image_size": size, "feature_layers": layers, "dpam_layers": DPAM_LAYERS}
         model = AnomalyCLIPModel.from_clip_pretrained(str(tower), prompts="ensemble", **settings)
         figures = auroc(scenes, *score_scenes(model, AnomalyCLIPProcessor.from_config(model.config), scenes))
         print(json.dumps({**settings, **figures}), flush=True)
@@ -75,6 +79,16 @@ def choose_smoothing(model: AnomalyCLIPModel, scenes: list[Scene]) -> float:
     return best[1]
 
 
+def store_in_half(folder: Path) -> None:
+    """Halve the file: weights in float16; the configuration still says float32, in which they are loaded."""
+    path, partial = folder / "model.safetensors", folder / "model.partial"
+    halved = {
+        name: weight.half() if weight.is_floating_point() else weight for name, weight in load_file(path).items()
+    }
+    save_file(halved, partial, metadata={"format": "pt"})
+    partial.replace(path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tower", type=Path, required=True, help="folder of the trained CLIP")
@@ -92,6 +106,7 @@ def main() -> None:
     model.config.base_model_name_or_path = None  # the tower goes along
     learn(model, AnomalyCLIPProcessor.from_config(model.config), bank, args.steps)
     model.save_pretrained(args.output)
+    store_in_half(args.output)
     sigma = choose_smoothing(model, validation)
     AnomalyCLIPProcessor.from_config(model.config, smoothing_sigma=sigma).save_pretrained(args.output)
     AutoTokenizer.from_pretrained(args.tower).save_pretrained(args.output)

@@ -17,7 +17,7 @@ from anomalyclip_hf.modeling_anomalyclip import encode_image, encode_text
 
 
 TEMPERATURE = 0.07
-DPAM_LAYERS = 4  # of 4: 19 of 24, in proportion and rounded up
+DPAM_LAYERS = 6  # of 6: with so few layers, none can be spared
 DAMAGED_WEIGHT = 5.0  # of a damaged patch: few are, and maps would be far too low without
 MARGIN = 1.0  # between the logits of twins
 NORMAL_LOGIT, NORMAL_WEIGHT = -1.0, 3.0  # where every normal image is held, and how firmly

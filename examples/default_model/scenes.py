@@ -18,7 +18,7 @@ from cutouts import lay_out
 from defects import apply_defect, choose_kind, words
 from nuisance import add_structure, cut_part, degrade, place
 from optics import light_and_lens
-from surfaces import FAMILIES, LINE_FAMILIES, draw_family, names
+from surfaces import FAMILIES, LINE_FAMILIES, MIRROR_FAMILIES, draw_family, names
 
 
 __all__ = ["Scene", "TextureBank", "draw_pair"]
@@ -26,6 +26,7 @@ PHOTO_SHARE = 0.4
 OBJECT_SHARE = 0.4
 STRUCTURE_SHARE = 0.3
 CUTOUT_SHARE = 0.12  # where the bank has cut-outs
+MIRROR_SHARE = 0.1  # of training scenes: polished metal
 PART_SHARE = 0.2  # of surfaces: only a part of the picture shows them
 BINARISED_SHARE = 0.3  # of faults in line patterns
 CLEAR_SHARE = 0.95  # of defects: plainly visible, the rest may be faint
@@ -70,16 +71,16 @@ def _base(
         image, foreground = lay_out(rng, bank.cutout(rng, split), height, width, surface)
         if foreground.mean() > 0.05:
             return image, foreground, "object", "cutout"
-    if bank is not None and rng.random() < PHOTO_SHARE:
+    is_mirror = split == "train" and rng.random() < MIRROR_SHARE
+    if bank is not None and not is_mirror and rng.random() < PHOTO_SHARE:
         image, caption = bank.crop(rng, height, width, split)
         family = "photo"
     else:
-        is_object = rng.random() < OBJECT_SHARE
-        family = str(rng.choice(names(split, is_object)))
+        family = str(rng.choice(MIRROR_FAMILIES if is_mirror else names(split, bool(rng.random() < OBJECT_SHARE))))
         material = (lambda g, h, w: bank.crop(g, h, w, split)[0]) if bank is not None else None
         image, foreground = draw_family(family, rng, height, width, material)
         caption = FAMILIES[family].words
-        if is_object and foreground.mean() > 0.02:
+        if FAMILIES[family].is_object and foreground.mean() > 0.02:
             return image, foreground, caption, family
     if rng.random() < STRUCTURE_SHARE:
         other = surface(rng, height, width) if rng.random() < 0.3 else None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import lines
+import mirrors
 import objects as o
 import objects_round as r
 import textures as t
@@ -63,6 +64,8 @@ FAMILIES: dict[str, Family] = {
             (lines.routed_lines, "bare circuit board"),
             (lines.line_print, "printed lines"),
             (lines.curved_metal, "polished metal"),
+            (mirrors.rods, "metal rods"),
+            (mirrors.pressed_sheet, "pressed metal sheet"),
         ],
     ),
     **_table(
@@ -106,6 +109,8 @@ FAMILIES: dict[str, Family] = {
             (r.nutshell, "nut"),
             (r.biscuit, "biscuit"),
             (r.candles, "set of parts"),
+            (mirrors.threaded_shaft, "threaded shaft"),
+            (mirrors.turned_shaft, "metal shaft"),
         ],
     ),
     **_table("validation", True, [(o.seal_ring, "sealing ring"), (o.spring, "spring")]),
@@ -118,6 +123,9 @@ FAMILIES: dict[str, Family] = {
 
 # Two tones with clear borders: their defects are mostly those of lines, and real ones are often binarised.
 LINE_FAMILIES = frozenset({"routed_lines", "line_print", "circuit_traces", "grille"})
+
+# Polished metal, common in factories and hard to draw by chance: drawn more often than its share of the table.
+MIRROR_FAMILIES = ("rods", "pressed_sheet", "threaded_shaft", "turned_shaft", "curved_metal")
 
 # First match wins: the caption word of a photograph from words in its original path.
 PATH_WORDS: list[tuple[str, str]] = [

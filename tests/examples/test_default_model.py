@@ -11,6 +11,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
+from transformers import CLIPModel
+
+from anomalyclip_hf import AnomalyCLIPModel
+from anomalyclip_hf.modeling_anomalyclip import encode_image
 
 
 FOLDER = Path(__file__).parents[2] / "examples" / "default_model"
@@ -22,7 +27,7 @@ from losses_tower import NORMAL_LOGIT, attention_loss, patch_loss, state_loss, t
 from optics import light_and_lens  # noqa: E402
 from scenes import TextureBank, draw_pair  # noqa: E402
 from surfaces import FAMILIES, draw_family, names  # noqa: E402
-from train_tower import build_clip, initialise_vision  # noqa: E402
+from train_tower import build_clip, initialise_vision, load_grown  # noqa: E402
 
 
 def run(script: str, *arguments) -> str:
@@ -171,6 +176,22 @@ def test_whitened_patches_have_equal_variance():
     assert deviations.max() / deviations.min() < 1.5
 
 
+def test_a_grown_tower_begins_as_the_one_it_grew_from(tmp_path):
+    torch.manual_seed(0)
+    config = build_clip().config
+    config.vision_config.num_hidden_layers = 4
+    smaller, clip = CLIPModel(config).eval(), build_clip().eval()
+    smaller.save_pretrained(tmp_path)
+    load_grown(clip, tmp_path)
+    pixel_values = torch.randn(2, 3, 128, 128)
+    before, after = (
+        encode_image(model, pixel_values, dpam_layers=depth, feature_layers=[depth])
+        for model, depth in ((smaller, 4), (clip, 6))
+    )
+    torch.testing.assert_close(after[0], before[0])
+    torch.testing.assert_close(after[1][0], before[1][0])
+
+
 @pytest.fixture(scope="module")
 def tower(tmp_path_factory) -> Path:
     """A tower after a few steps, in two runs."""
@@ -187,6 +208,9 @@ def test_training_resumes_and_prompts_are_learned_on_the_tower(tower, tmp_path):
     run("learn_prompts.py", "--tower", tower, "--output", tmp_path / "model", "--steps", 2, "--scenes", 4)
     names = {path.name for path in (tmp_path / "model").iterdir()}
     assert {"config.json", "model.safetensors", "processor_config.json", "tokenizer.json"} <= names
+    weights = load_file(tmp_path / "model" / "model.safetensors").values()
+    assert {weight.dtype for weight in weights if weight.is_floating_point()} == {torch.float16}
+    assert AnomalyCLIPModel.from_pretrained(tmp_path / "model").dtype == torch.float32
     out = run("evaluate_parts.py", "--model", tmp_path / "model", "--tower", tower, "--scenes", 8)
     figures = json.loads(out.splitlines()[-1])
     assert list(figures) == ["as shipped", "`ensemble` prompts", "DPAM off", "no smoothing"]
