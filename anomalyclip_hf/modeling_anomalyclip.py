@@ -223,19 +223,20 @@ def encode_image(
             layer, hidden_states, dpam_attention if has_local_path else None, class_token_only
         )
         hidden_states = (hidden_states[:, :1] if class_token_only else hidden_states) + attended
-        hidden_states = hidden_states + layer.mlp(layer.layer_norm2(hidden_states))
+        hidden_states = hidden_states + layer.mlp(_normalise(layer.layer_norm2, hidden_states))
         if local_update is not None:
             local_states = local_states + local_update
         if number in feature_layers:
             patches = hidden_states[:, 1:] if local_states is None else local_states
-            tapped.append(clip.visual_projection(vision_model.post_layernorm(patches)))
-    return clip.visual_projection(hidden_states[:, 0]), tuple(tapped)
+            tapped.append(clip.visual_projection(_normalise(vision_model.post_layernorm, patches)))
+    return clip.visual_projection(hidden_states[:, 0].to(clip.visual_projection.weight.dtype)), tuple(tapped)
 
 
 def _embed_patches(vision_model: Any, pixel_values: Tensor) -> Tensor:
     """Embed and normalise patches and class token; positions are resized bilinearly, not bicubically, as in the paper.
 
-    In float32 up to here, whatever the weights are stored in: bfloat16 cannot tell neighbouring grey levels apart.
+    In float32, whatever the weights are stored in: bfloat16 cannot tell neighbouring grey levels apart. So are
+    the sums over layers that begin here, which bfloat16 would round at each layer.
     """
     embeddings, norm = vision_model.embeddings, vision_model.pre_layrnorm
     kernel = embeddings.patch_embedding
@@ -249,8 +250,12 @@ def _embed_patches(vision_model: Any, pixel_values: Tensor) -> Tensor:
         positions = torch.cat([positions[:1], resized.flatten(2)[0].T])
     class_token = embeddings.class_embedding.expand(patches.shape[0], 1, -1)
     embedded = torch.cat([class_token, patches.flatten(2).transpose(1, 2)], dim=1) + positions
-    normed = F.layer_norm(embedded, norm.normalized_shape, norm.weight.float(), norm.bias.float(), norm.eps)
-    return normed.to(norm.weight.dtype)
+    return F.layer_norm(embedded, norm.normalized_shape, norm.weight.float(), norm.bias.float(), norm.eps)
+
+
+def _normalise(norm: Any, hidden_states: Tensor) -> Tensor:
+    """Apply a LayerNorm to float32 sums; the result is in the dtype of the weights, in which layers compute."""
+    return norm(hidden_states.to(norm.weight.dtype))
 
 
 def _dual_path_attention(
@@ -262,7 +267,7 @@ def _dual_path_attention(
     the class token, shape `(batch_size, 1, width)`.
     """
     attention = layer.self_attn
-    normed = layer.layer_norm1(hidden_states)
+    normed = _normalise(layer.layer_norm1, hidden_states)
     query_source = normed[:, :1] if class_token_only and dpam_attention != "qq" else normed
     query = _split_heads(attention, attention.q_proj(query_source))
     key = _split_heads(attention, attention.k_proj(normed))

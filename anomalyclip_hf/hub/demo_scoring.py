@@ -133,7 +133,7 @@ def _draw_outline(overlay: Image.Image, mask: Image.Image) -> None:
 def slider_range(peak: float, pixel_threshold: float | None) -> tuple[float, float]:
     """Maximum and first value of the slider of the pixel threshold, so that all of it does something for this image.
 
-    Map values differ by orders of magnitude between models: the demonstration model hardly ever reaches 0.01.
+    Map values differ by orders of magnitude between models and between images.
 
     Args:
         peak (`float`): Of the image's map.

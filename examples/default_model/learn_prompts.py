@@ -80,10 +80,13 @@ def choose_smoothing(model: AnomalyCLIPModel, scenes: list[Scene]) -> float:
 
 
 def store_in_half(folder: Path) -> None:
-    """Halve the file: weights in float16; the configuration still says float32, in which they are loaded."""
+    """Halve the file: weights in bfloat16; the configuration still says float32, in which they are loaded.
+
+    Not float16: so a user who loads the model in bfloat16 gets the very weights that were measured.
+    """
     path, partial = folder / "model.safetensors", folder / "model.partial"
     halved = {
-        name: weight.half() if weight.is_floating_point() else weight for name, weight in load_file(path).items()
+        name: weight.bfloat16() if weight.is_floating_point() else weight for name, weight in load_file(path).items()
     }
     save_file(halved, partial, metadata={"format": "pt"})
     partial.replace(path)
@@ -107,6 +110,7 @@ def main() -> None:
     learn(model, AnomalyCLIPProcessor.from_config(model.config), bank, args.steps)
     model.save_pretrained(args.output)
     store_in_half(args.output)
+    model = AnomalyCLIPModel.from_pretrained(args.output)
     sigma = choose_smoothing(model, validation)
     AnomalyCLIPProcessor.from_config(model.config, smoothing_sigma=sigma).save_pretrained(args.output)
     AutoTokenizer.from_pretrained(args.tower).save_pretrained(args.output)

@@ -40,7 +40,7 @@ SECONDS_BETWEEN_VALIDATIONS = 600
 
 
 def build_clip() -> CLIPModel:
-    """A CLIP of 4.0 million parameters, 8 MB in float16."""
+    """A CLIP of 4.0 million parameters, 8 MB in bfloat16."""
     ids = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
     text = {"vocab_size": VOCAB_SIZE, "hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 3}
     text |= {"num_attention_heads": 3, "max_position_embeddings": LONGEST_TEXT, "projection_dim": 96} | ids

@@ -209,7 +209,7 @@ def test_training_resumes_and_prompts_are_learned_on_the_tower(tower, tmp_path):
     names = {path.name for path in (tmp_path / "model").iterdir()}
     assert {"config.json", "model.safetensors", "processor_config.json", "tokenizer.json"} <= names
     weights = load_file(tmp_path / "model" / "model.safetensors").values()
-    assert {weight.dtype for weight in weights if weight.is_floating_point()} == {torch.float16}
+    assert {weight.dtype for weight in weights if weight.is_floating_point()} == {torch.bfloat16}
     assert AnomalyCLIPModel.from_pretrained(tmp_path / "model").dtype == torch.float32
     out = run("evaluate_parts.py", "--model", tmp_path / "model", "--tower", tower, "--scenes", 8)
     figures = json.loads(out.splitlines()[-1])
