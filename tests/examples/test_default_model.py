@@ -89,7 +89,7 @@ def test_cut_outs_are_drawn_where_the_bank_has_them(tmp_path):
     (tmp_path / "cutouts.json").write_text(json.dumps([{"file": "cutouts/a.png", "split": "train"}]))
     bank, rng = TextureBank(tmp_path), np.random.default_rng(0)
     families = [draw_pair(rng, 64, "train", bank)[1].family for _ in range(40)]
-    assert 4 < families.count("cutout") < 24
+    assert 2 <= families.count("cutout") <= 12
     assert "photo" in families
 
 
