@@ -3,8 +3,8 @@
 
     python evaluate_parts.py --model default_model --tower tower/clip [--bank texture_bank] [--real FOLDER …]
 
-Rows: the model as it ships; hand-written prompts instead of learned ones; no local path; no smoothing. Prints a table
-in Markdown and one line of JSON.
+Rows: the model as it ships; hand-written prompts instead of learned ones; no local path; other tapped layers; no
+smoothing. Prints a table in Markdown and one line of JSON.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from anomalyclip_hf import AnomalyCLIPModel, AnomalyCLIPProcessor
 from learn_prompts import draw
+from losses_tower import TAPPED_LAYERS
 from scenes import TextureBank
 from scoring import auroc, load_folder, score_scenes
 from surfaces import FAMILIES
@@ -37,11 +38,17 @@ def variants(model_folder: Path, tower: Path) -> dict[str, tuple[AnomalyCLIPMode
     ensemble = AnomalyCLIPModel.from_clip_pretrained(str(tower), prompts="ensemble", **settings)
     plain = AnomalyCLIPModel.from_pretrained(model_folder)
     plain.config.dpam_layers = 0
+    last, all_tapped = (
+        AnomalyCLIPModel.from_pretrained(model_folder, feature_layers=list(layers))
+        for layers in (TAPPED_LAYERS[-1:], TAPPED_LAYERS)
+    )
     unsmoothed = AnomalyCLIPProcessor.from_config(shipped.config, smoothing_sigma=0.0)
     return {
         "as shipped": (shipped, processor),
         "`ensemble` prompts": (ensemble, processor),
         "DPAM off": (plain, processor),
+        "last layer tapped": (last, processor),
+        "all layers tapped": (all_tapped, processor),
         "no smoothing": (shipped, unsmoothed),
     }
 

@@ -2,9 +2,10 @@
 """Losses of the small CLIP, all against text.
 
 Images against captions (contrastive) and against sentences about states; each defective image above its normal twin;
-every patch of the local path (DPAM) against the same sentences, so that the patches speak about their own place. The
-image score reads the class token alone, so two more losses give it something to read: the patches of the ordinary path
-are held to the sentences where they enter the last layer, and there the class token is to attend to what is damaged.
+every patch of the local path (DPAM), in each tapped layer, against the same sentences, so that the patches speak about
+their own place. The image score reads the class token alone, so two more losses give it something to read: the patches
+of the ordinary path are held to the sentences where they enter the last layer, and there the class token is to attend
+to what is damaged.
 """
 
 import torch
@@ -18,10 +19,11 @@ from anomalyclip_hf.modeling_anomalyclip import encode_image, encode_text
 
 TEMPERATURE = 0.07
 DPAM_LAYERS = 6  # of 6: with so few layers, none can be spared
+TAPPED_LAYERS = (3, 4, 5, 6)  # early ones see grain and edges, late ones what belongs where
 DAMAGED_WEIGHT = 5.0  # of a damaged patch: few are, and maps would be far too low without
 MARGIN = 1.0  # between the logits of twins
 NORMAL_LOGIT, NORMAL_WEIGHT = -1.0, 3.0  # where every normal image is held, and how firmly
-WEIGHTS = {"caption": 0.25, "image": 2.0, "twins": 2.0, "patch": 2.0, "plain_patch": 1.0, "attention": 0.3}
+WEIGHTS = {"caption": 0.25, "image": 2.0, "twins": 2.0, "patch": 3.0, "plain_patch": 1.0, "attention": 0.3}
 
 
 def to_pixel_values(images: Tensor) -> Tensor:
@@ -39,19 +41,19 @@ def embed_texts(clip: CLIPModel, tokenizer: CLIPTokenizer, texts: list[str]) -> 
 
 
 def encode(clip: CLIPModel, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Image and patch embeddings, and what enters the last layer's attention, before and after its LayerNorm."""
+    """Image embeddings; patch embeddings of the local path, stacked by tapped layer; and what enters the last layer's
+    attention, before and after its LayerNorm.
+    """
     last, entered = clip.vision_model.encoder.layers[-1], []
     hook = last.layer_norm1.register_forward_hook(lambda _, inputs, normed: entered.append((inputs[0], normed)))
     try:
-        image_embeds, (patch_embeds,) = encode_image(
-            clip,
-            to_pixel_values(images),
-            dpam_layers=DPAM_LAYERS,
-            feature_layers=[len(clip.vision_model.encoder.layers)],
+        image_embeds, patch_embeds = encode_image(
+            clip, to_pixel_values(images), dpam_layers=DPAM_LAYERS, feature_layers=TAPPED_LAYERS
         )
     finally:
         hook.remove()
-    return F.normalize(image_embeds.float(), dim=-1), F.normalize(patch_embeds.float(), dim=-1), *entered[0]
+    patch_embeds = torch.stack(patch_embeds).float()
+    return F.normalize(image_embeds.float(), dim=-1), F.normalize(patch_embeds, dim=-1), *entered[0]
 
 
 def caption_loss(image_embeds: Tensor, caption_embeds: Tensor, target: Tensor) -> Tensor:
@@ -84,7 +86,7 @@ def compute_losses(clip: CLIPModel, tokenizer: CLIPTokenizer, batch: dict) -> di
         "caption": caption_loss(image_embeds, caption_embeds, target),
         "image": state_loss(image_states, labels),
         "twins": F.softplus(MARGIN - (scores[1::2] - scores[::2])).mean(),
-        "patch": patch_loss(patch_embeds @ direction, touched),
+        "patch": sum(patch_loss(layer @ direction, touched) for layer in patch_embeds) / len(patch_embeds),
         "plain_patch": patch_loss(F.normalize(plain.float(), dim=-1) @ direction, touched),
         "attention": attention_loss(clip.vision_model.encoder.layers[-1].self_attn, normed, touched),
     }

@@ -213,7 +213,8 @@ def test_training_resumes_and_prompts_are_learned_on_the_tower(tower, tmp_path):
     assert AnomalyCLIPModel.from_pretrained(tmp_path / "model").dtype == torch.float32
     out = run("evaluate_parts.py", "--model", tmp_path / "model", "--tower", tower, "--scenes", 8)
     figures = json.loads(out.splitlines()[-1])
-    assert list(figures) == ["as shipped", "`ensemble` prompts", "DPAM off", "no smoothing"]
+    tapped = ["last layer tapped", "all layers tapped"]
+    assert list(figures) == ["as shipped", "`ensemble` prompts", "DPAM off", *tapped, "no smoothing"]
     assert all(0 <= value <= 1 for row in figures.values() for cell in row.values() for value in cell.values())
 
 
