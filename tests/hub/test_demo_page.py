@@ -189,6 +189,7 @@ def test_sliders_by_mouse_and_by_keys_draw_again(open_page, expected):
 def test_by_keyboard_alone(open_page):
     page = open_page()
     focused = "(() => { const e = document.activeElement; return e.getAttribute('aria-label') || e.innerText })()"
+    page.on("filechooser", lambda chooser: None)  # from now on the browser reports choosers instead of opening them
     page.keyboard.press("Tab")
     assert "upload" in page.evaluate(focused)
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
