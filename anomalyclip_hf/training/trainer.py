@@ -276,10 +276,19 @@ class AnomalyCLIPTrainer(Trainer):
         return {**images.describe(), "settings": settings | ({"last loss": f"{losses[-1]:.4f}"} if losses else {})}
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """Trainer copies weights whose names it knows out of the checkpoint; ours are written as they will end."""
-        if self.args.hub_strategy != HubStrategy.END:
-            self._save(self.args.output_dir)
-            self.create_model_card()
+        """Trainer copies weights whose names it knows out of the checkpoint; ours are written as they will end.
+
+        Never while an earlier push still reads the folder: where every checkpoint is asked for, that push is waited
+        for, otherwise this one is left out, as Trainer does.
+        """
+        if not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:
+            return
+        if self.args.hub_always_push or self.args.hub_strategy == HubStrategy.ALL_CHECKPOINTS:
+            self._finish_current_push()
+        elif self.push_in_progress is not None and not self.push_in_progress.is_done():
+            return
+        self._save(self.args.output_dir)
+        self.create_model_card()
         super()._push_from_checkpoint(checkpoint_folder)
 
 

@@ -12,6 +12,7 @@ from anomalyclip_hf import AnomalyCLIPModel, AnomalyCLIPTrainer, AnomalyCLIPTrai
 from anomalyclip_hf.cli import main
 from anomalyclip_hf.hub.model_card import TRAINING_FILE
 from conftest import tiny_model
+from hub.hub_server import Fault
 
 
 REPO = "someone/bolts"
@@ -72,6 +73,20 @@ def test_what_is_pushed_on_the_way_can_be_loaded(make_trainer, on_hub_clip):
     trainer.push_to_hub()
     for commit in HfApi().list_repo_commits(REPO)[:-1]:
         assert AnomalyCLIPModel.from_pretrained(REPO, revision=commit.commit_id).config.prompts == "learned"
+
+
+@pytest.mark.parametrize(
+    "settings, epochs",
+    [({"hub_strategy": "all_checkpoints"}, {1, 2, 3}), ({"hub_always_push": True}, {1, 2, 3}), ({}, {1})],
+)
+def test_over_a_slow_network(hub, make_trainer, on_hub_clip, settings, epochs):
+    hub.faults.append(Fault("POST .*/commit/", delay=1, times=None))
+    trainer = make_trainer(on_hub_clip, push_to_hub=True, num_train_epochs=3, **settings)
+    trainer.train()
+    trainer.push_to_hub()
+    titles = {commit.title for commit in HfApi().list_repo_commits(REPO)}
+    assert {f"Training in progress, epoch {epoch}" for epoch in epochs} <= titles
+    assert_same_prompts(on_hub_clip, AnomalyCLIPModel.from_pretrained(REPO))
 
 
 def test_a_training_goes_on_from_a_pushed_checkpoint(make_trainer, on_hub_clip, tmp_path):
