@@ -6,13 +6,13 @@ import sys
 
 import pytest
 import torch
+from hub.hub_server import Fault
 from huggingface_hub import HfApi, ModelCard
 
 from anomalyclip_hf import AnomalyCLIPModel, AnomalyCLIPTrainer, AnomalyCLIPTrainingArguments
 from anomalyclip_hf.cli import main
 from anomalyclip_hf.hub.model_card import TRAINING_FILE
 from conftest import tiny_model
-from hub.hub_server import Fault
 
 
 REPO = "someone/bolts"
@@ -76,7 +76,7 @@ def test_what_is_pushed_on_the_way_can_be_loaded(make_trainer, on_hub_clip):
 
 
 @pytest.mark.parametrize(
-    "settings, epochs",
+    ("settings", "epochs"),
     [({"hub_strategy": "all_checkpoints"}, {1, 2, 3}), ({"hub_always_push": True}, {1, 2, 3}), ({}, {1})],
 )
 def test_over_a_slow_network(hub, make_trainer, on_hub_clip, settings, epochs):
