@@ -23,6 +23,7 @@ sys.path.insert(0, str(FOLDER))
 
 from collect_cutouts import decode_cutout  # noqa: E402
 from defects import KINDS, apply_defect  # noqa: E402
+from learn_prompts import choose_threshold  # noqa: E402
 from losses_tower import NORMAL_LOGIT, attention_loss, patch_loss, state_loss, to_pixel_values, touched_patches  # noqa: E402
 from optics import light_and_lens  # noqa: E402
 from scenes import TextureBank, draw_pair  # noqa: E402
@@ -174,6 +175,12 @@ def test_whitened_patches_have_equal_variance():
     with torch.no_grad():
         deviations = filters(to_pixel_values(images)).transpose(0, 1).flatten(1).std(1)[:192]
     assert deviations.max() / deviations.min() < 1.5
+
+
+def test_the_threshold_gets_most_labels_right():
+    anomalous = np.array([False, False, False, True, True, True])
+    assert choose_threshold(anomalous, np.array([0.1, 0.2, 0.7, 0.41, 0.8, 0.9])) == 0.25
+    assert choose_threshold(anomalous, np.array([0.1, 0.2, 0.3, 0.41, 0.42, 0.9])) == 0.35
 
 
 def test_a_grown_tower_begins_as_the_one_it_grew_from(tmp_path):
