@@ -3,8 +3,8 @@
 
     python learn_prompts.py --tower tower/clip --output default_model [--bank texture_bank]
 
-Input size, tapped layers, smoothing and the threshold of labels are chosen on validation families; prompts are learned on training families.
-Neither sees a test family.
+Input size, tapped layers, smoothing and the threshold of labels are chosen on validation families; prompts are learned
+on training families. Neither sees a test family.
 """
 
 import argparse
