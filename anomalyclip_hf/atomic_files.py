@@ -2,11 +2,18 @@
 """Writing files and folders that appear whole or not at all."""
 
 import os
+import secrets
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import psutil
+
+
+PARTIAL = f".partial-{socket.gethostname()}-"  # then the process, so that what a killed one left can be told
 
 
 @contextmanager
@@ -14,12 +21,20 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Give a path to write to; the file moves to `path` when the block ends well and is gone when it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # The ending stays, since image formats are chosen by it.
-    partial = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
+    partial = path.with_name(f"{PARTIAL}{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
     try:
         yield partial
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes of this machine that were killed left half written in a folder and below."""
+    for partial in folder.rglob(f"{PARTIAL}*"):
+        process = partial.name.removeprefix(PARTIAL).split("-")[0]
+        if process.isdigit() and not psutil.pid_exists(int(process)):
+            partial.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -157,6 +157,22 @@ class AnomalyCLIPConfig(CLIPConfig):
         return cls(**{**towers, **overrides})
 
     @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
+        """As for any configuration; what contradicts itself is named together with where it is stored.
+
+        Raises:
+            OSError: As for `get_config_dict`.
+            ValueError: As for `get_config_dict` and `from_dict`.
+        """
+        try:
+            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        except ValueError as error:
+            source = show_name(str(pretrained_model_name_or_path))
+            if source in str(error):
+                raise
+            raise ValueError(f"{source}: {error}") from error
+
+    @classmethod
     def get_config_dict(
         cls, pretrained_model_name_or_path: Any, **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:

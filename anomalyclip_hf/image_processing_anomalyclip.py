@@ -141,7 +141,7 @@ def _decode(content: bytes, name: str, max_pixels: int) -> Image.Image:
         raise ValueError(f"{name} is empty (0 bytes); copy or download the file again.")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # max_pixels decides
+            warnings.simplefilter("ignore")  # max_pixels decides, and what is wrong is said once, by our error
             image = Image.open(io.BytesIO(content), formats=FORMATS)
             _check_pixels(image.size, name, max_pixels, len(content))
             image.load()
@@ -151,13 +151,14 @@ def _decode(content: bytes, name: str, max_pixels: int) -> Image.Image:
     except ImageTooLargeError:
         raise
     except Image.DecompressionBombError as error:
-        raise ImageTooLargeError(f"{name} is too large: {error}; make it smaller or cut it into tiles.") from error
+        raise ImageTooLargeError(
+            f"{name} is too large: above the limit of {min(max_pixels, MAX_PIXELS)} px; make it smaller or cut it "
+            "into tiles."
+        ) from error
     except UnidentifiedImageError as error:
         if content.startswith(TIFF_STARTS):
             return _decode_tiff(content, name, max_pixels)
-        raise ValueError(
-            f"{name} is not an image that Pillow can read; expected PNG, JPEG, TIFF, BMP or WebP."
-        ) from error
+        raise ValueError(f"{name} is not an image that Pillow can read; expected {', '.join(FORMATS)}.") from error
     except Exception as error:  # damaged files make Pillow raise almost anything
         raise ValueError(
             f"{name} is damaged or cut short ({one_line(error)}); copy or download the file again."

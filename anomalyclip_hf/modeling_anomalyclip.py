@@ -627,7 +627,7 @@ class AnomalyCLIPModel(HubSharing, PreTrainedModel):
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: str,
+        pretrained_model_name_or_path: str | os.PathLike,
         *model_args: Any,
         config: AnomalyCLIPConfig | None = None,
         **kwargs: Any,
@@ -635,7 +635,7 @@ class AnomalyCLIPModel(HubSharing, PreTrainedModel):
         """Load a model from a folder or the Hub: whole, or prompts with a reference to their CLIP.
 
         Args:
-            pretrained_model_name_or_path (`str`): Hub id or folder.
+            pretrained_model_name_or_path (`str` or `os.PathLike`): Hub id or folder.
             *model_args: Passed on.
             config ([`AnomalyCLIPConfig`], *optional*): Defaults to the one that is stored there.
             **kwargs: As for [`~transformers.PreTrainedModel.from_pretrained`] (`revision`, `token`, `dtype`, …).

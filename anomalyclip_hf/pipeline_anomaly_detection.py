@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from transformers import Pipeline
+from transformers import Pipeline, pipeline
 
 from .image_processing_anomalyclip import MAX_PIXELS, ImageSource, load_image
-from .processing_anomalyclip import check_thresholds, to_pil
+from .modeling_anomalyclip import AnomalyCLIPModel
+from .processing_anomalyclip import AnomalyCLIPProcessor, check_thresholds, to_pil
 from .sharing_anomalyclip import HubSharing, take_push_arguments
 
 
@@ -132,6 +133,23 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
         self.model.save_pretrained(save_directory, include_code=include_code, **kwargs)
         if push_arguments is not None:
             self.push_to_hub(**push_arguments, include_code=include_code, **kwargs)
+
+
+def load_pipeline(source: str | os.PathLike, dtype: str = "auto", **settings: Any) -> AnomalyDetectionPipeline:
+    """As `pipeline("anomaly-detection", model=source)`, which tells what is wrong in tracebacks; here in one line.
+
+    Args:
+        source (`str` or `os.PathLike`): Folder or Hub id.
+        dtype (`str`, *optional*, defaults to `"auto"`): Precision of the weights; `"auto"` is the stored one.
+        **settings: As for `pipeline`: `device`, `threshold`, ….
+
+    Raises:
+        OSError: If there is no such model, or a file of it is damaged.
+        ValueError: If the model contradicts itself.
+    """
+    model = AnomalyCLIPModel.from_pretrained(source, dtype=dtype)
+    processor = AnomalyCLIPProcessor.from_pretrained(source)
+    return pipeline("anomaly-detection", model=model, processor=processor, **settings)
 
 
 def _as_json(result: dict[str, Any], num_layers: int) -> dict[str, Any]:

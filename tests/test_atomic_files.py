@@ -1,7 +1,10 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+import subprocess
+import sys
+
 import pytest
 
-from anomalyclip_hf.atomic_files import whole_file, whole_folder
+from anomalyclip_hf.atomic_files import remove_leftovers, whole_file, whole_folder
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
@@ -14,6 +17,29 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
         partial.write_text(str(1 / 0 if partial.write_text("half") else 0))
     assert path.read_text() == "all"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+    program = """
+import os, signal, sys
+from pathlib import Path
+from anomalyclip_hf.atomic_files import whole_file
+with whole_file(Path(sys.argv[1], "deep", "map.tiff")) as partial:
+    partial.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
+    (left,) = (tmp_path / "deep").iterdir()
+    assert left.suffix == ".tiff"
+    assert left.name.startswith(".")
+    other = tmp_path / ".partial-another machine-1-2"
+    other.touch()
+    with whole_file(tmp_path / "scores.csv") as partial:
+        partial.touch()
+        remove_leftovers(tmp_path)
+        assert partial.exists()
+    assert not left.exists()
+    assert other.exists()
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):

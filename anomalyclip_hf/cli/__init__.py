@@ -1,6 +1,7 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """The command line, one file a verb. Nothing here imports torch before a verb runs, so that --help answers at once."""
 
+import signal
 import sys
 
 import typer
@@ -33,6 +34,8 @@ app.add_typer(hub, name="hub")
 
 def main() -> None:
     """Run the command line; a user's mistake ends in one line and exit code 2."""
+    # As for Ctrl+C: what is half written goes, what is done stays.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         app()
     except (OSError, ValueError, ImportError, RuntimeError, ArithmeticError) as error:

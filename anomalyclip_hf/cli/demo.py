@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .messages import quiet_transformers
-from .options import ModelOption
+from .options import ModelOption, check_model
 
 
 def demo(
@@ -19,13 +19,14 @@ def demo(
         bool, typer.Option("--allow-urls", help="Fetch images from public addresses that visitors give.")
     ] = False,
 ) -> None:
-    """Serve a page on which an image is scored and its heat map looked at.
+    r"""Serve a page on which an image is scored and its heat map looked at.
 
-    Stop it with Ctrl+C. It needs Gradio: `pip install anomalyclip-hf[demo]`.
+    Stop it with Ctrl+C. It needs Gradio: `pip install anomalyclip-hf\[demo]`.
     """
     from ..assets import DEFAULT_MODEL_NOTE
     from ..hub.demo import build_demo
 
+    check_model(model)
     quiet_transformers()
     if not model:
         print(DEFAULT_MODEL_NOTE, file=sys.stderr)

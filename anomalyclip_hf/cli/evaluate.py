@@ -22,6 +22,7 @@ from .options import (
     OnError,
     OnErrorOption,
     check_device,
+    check_model,
     parse_columns,
 )
 
@@ -160,6 +161,7 @@ def load_scorer(
     from ..processes import process_state
     from ..processing_anomalyclip import AnomalyCLIPProcessor
 
+    check_model(model)
     check_device(device)
     quiet_transformers()
     if not model and process_state().is_main_process:

@@ -1,7 +1,9 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """Options that several verbs share."""
 
+import re
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -45,6 +47,25 @@ def parse_columns(pairs: list[str] | None) -> dict[str, str]:
         if "=" not in pair:
             raise ValueError(f"--column {pair}: expected OURS=THEIRS, as image=file.")
     return dict(pair.split("=", 1) for pair in pairs or ())
+
+
+def check_model(name: str) -> None:
+    """Say at once that there is no such folder, before a Hub is asked for it again and again.
+
+    Args:
+        name (`str`): Folder or Hub id, or none for the demonstration model.
+
+    Raises:
+        OSError: If it is neither a folder nor can be a Hub id.
+    """
+    if not name or Path(name).is_dir():
+        return
+    if Path(name).is_file():
+        raise NotADirectoryError(f"{name} is a file; expected the folder of a model or its Hub id.")
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
+        raise FileNotFoundError(
+            f"there is no folder {name}; expected the folder of a model, or a Hub id as OWNER/NAME."
+        )
 
 
 def check_device(device: str) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..atomic_files import whole_file
-from .files import find_images, output_stems
+from ..atomic_files import remove_leftovers, whole_file
+from .files import RESULT_ENDINGS, find_images, output_stems
 from .messages import complain, quiet_transformers
 from .options import (
     BatchSizeOption,
@@ -22,6 +22,7 @@ from .options import (
     OnError,
     OnErrorOption,
     check_device,
+    check_model,
 )
 
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SCORE_COLUMNS = ("image", "score", "label", "height", "width", "regions", "error")
+MAX_BATCH_PIXELS = 50_000_000  # as read, for large images are kept, with their maps, until their batch is written
 
 
 def predict(
@@ -52,39 +54,51 @@ def predict(
     Per image: NAME_overlay.png and NAME_map.tiff (float32, one value per pixel), with --pixel-threshold NAME_mask.png;
     and one scores.csv. An image that cannot be read is named in one line, and the exit code is 2.
     """
-    sources = find_images(images, output_dir)
+    sources, problems = find_images(images, output_dir)
+    rows = [_failed(name, complain(problem)) for name, problem in problems.items()]
+    if not sources or (problems and on_error is OnError.fail):
+        raise typer.Exit(2)
     stems = output_stems(sources)
-    output_dir.mkdir(parents=True, exist_ok=True)
+    _make_folder(output_dir)
     pipe = _load_pipeline(model, device, dtype, threshold, pixel_threshold)
-    rows: list[dict[str, Any]] = []
+    place = {source: number for number, source in enumerate([*problems, *sources])}
     try:
         for row in _with_progress(_score(pipe, sources, stems, output_dir, batch_size, on_error), len(sources)):
             rows.append(row)
     finally:
-        rows.sort(key=lambda row: sources.index(row["image"]))
-        if rows:
+        rows.sort(key=lambda row: place[row["image"]])
+        if len(rows) > len(problems):
             _write_scores(rows, output_dir / "scores.csv")
     print(json.dumps(rows, indent=2)) if as_json else _print_table(rows, output_dir)
     if any(row["error"] for row in rows):
         raise typer.Exit(2)
 
 
+def _make_folder(output_dir: Path) -> None:
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"--output-dir {output_dir} cannot be made ({error.strerror}); choose another folder."
+        ) from error
+    remove_leftovers(output_dir)
+
+
 def _load_pipeline(
     model: str, device: str, dtype: Dtype, threshold: float | None, pixel_threshold: float | None
 ) -> Any:
-    from transformers import pipeline
-
     from .. import register
     from ..assets import DEFAULT_MODEL, DEFAULT_MODEL_NOTE
+    from ..pipeline_anomaly_detection import load_pipeline
 
+    check_model(model)
     check_device(device)
     quiet_transformers()
     register()
     if not model:
         print(DEFAULT_MODEL_NOTE, file=sys.stderr)
-    return pipeline(
-        "anomaly-detection",
-        model=model or DEFAULT_MODEL,
+    return load_pipeline(
+        model or DEFAULT_MODEL,
         device=device or None,
         dtype=dtype.value,
         threshold=threshold,
@@ -101,14 +115,18 @@ def _score(
         try:
             batch.append((source, _read(source)))
         except (OSError, ValueError) as error:
+            yield _failed(source, complain(error))
             if on_error is OnError.fail:
-                raise
-            yield {**dict.fromkeys(SCORE_COLUMNS), "image": source, "error": complain(error)}
-        if len(batch) == batch_size:
+                break
+        if len(batch) == batch_size or sum(picture.width * picture.height for _, picture in batch) > MAX_BATCH_PIXELS:
             yield from _score_batch(pipe, batch, stems, output_dir)
             batch = []
     if batch:
         yield from _score_batch(pipe, batch, stems, output_dir)
+
+
+def _failed(source: str, problem: str) -> dict[str, Any]:
+    return {**dict.fromkeys(SCORE_COLUMNS), "image": source, "error": problem}
 
 
 def _read(source: str) -> "Image.Image":
@@ -126,11 +144,11 @@ def _score_batch(
     for (source, picture), result in zip(batch, results, strict=True):
         stem = output_dir / stems[source]
         overlay = draw_overlay(picture, result["anomaly_map"], regions=result["regions"])
-        outputs = {"overlay.png": overlay, "map.tiff": result["anomaly_map"], "mask.png": result["mask"]}
-        for ending, image in outputs.items():
-            if image is not None:
-                with whole_file(stem.with_name(f"{stem.name}_{ending}")) as path:
-                    image.save(path)
+        images = {**result, "overlay": overlay}
+        for name, ending in RESULT_ENDINGS.items():
+            if images[name] is not None:
+                with whole_file(stem.with_name(stem.name + ending)) as path:
+                    images[name].save(path)
         yield {
             "image": source,
             "score": round(result["score"], 6),
@@ -146,7 +164,10 @@ def _with_progress(rows: Iterator[dict[str, Any]], total: int) -> Iterator[dict[
     from rich.console import Console
     from rich.progress import track
 
-    yield from track(rows, description="Scoring", total=total, console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    yield from track(
+        rows, description="Scoring", total=total, console=console, transient=True, disable=not console.is_terminal
+    )
 
 
 def _write_scores(rows: list[dict[str, Any]], path: Path) -> None:
@@ -159,14 +180,21 @@ def _write_scores(rows: list[dict[str, Any]], path: Path) -> None:
 
 def _print_table(rows: list[dict[str, Any]], output_dir: Path) -> None:
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table("image", "score", "label")
-    for row in rows:
-        if row["error"] is None:
-            name = row["image"].encode(errors="backslashreplace").decode()
-            table.add_row(escape(name), f"{row['score']:.3f}", row["label"])
-    console = Console()
-    console.print(table)
-    console.print(f"Heat maps and scores.csv are in {output_dir}", highlight=False, markup=False)
+    scored = [row for row in rows if row["error"] is None]
+    if not scored:
+        return
+    table = Table()
+    table.add_column("image", overflow="fold")
+    table.add_column("score", no_wrap=True)
+    table.add_column("label", no_wrap=True)
+    for row in scored:
+        table.add_row(Text(_printable(row["image"])), f"{row['score']:.3f}", row["label"])
+    Console().print(table)
+    print(f"Heat maps and scores.csv are in {_printable(str(output_dir))}")
+
+
+def _printable(name: str) -> str:
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in name)

@@ -10,7 +10,7 @@ import typer
 
 from .evaluate import load_rows
 from .messages import quiet_transformers
-from .options import ColumnOption, Dtype, parse_columns
+from .options import ColumnOption, Dtype, check_model, parse_columns
 
 
 if TYPE_CHECKING:
@@ -163,6 +163,7 @@ def load_base_model(name: str, settings: dict[str, Any]) -> "AnomalyCLIPModel":
     from ..assets import DEFAULT_MODEL
     from ..modeling_anomalyclip import AnomalyCLIPModel
 
+    check_model(name)
     if name:
         return AnomalyCLIPModel.from_clip_pretrained(name, **settings)
     shipped = AnomalyCLIPModel.from_pretrained(DEFAULT_MODEL)

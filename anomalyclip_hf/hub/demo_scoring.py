@@ -13,6 +13,7 @@ from PIL import Image, ImageChops, ImageFilter
 from .. import register
 from ..assets import DEFAULT_MODEL
 from ..image_processing_anomalyclip import load_image
+from ..pipeline_anomaly_detection import load_pipeline
 from ..processing_anomalyclip import draw_overlay, to_pil
 
 
@@ -65,10 +66,8 @@ class DemoModel:
     """
 
     def __init__(self, model: str | None = None):
-        from transformers import pipeline
-
         register()
-        self.pipe: Any = pipeline("anomaly-detection", model=model or DEFAULT_MODEL)
+        self.pipe: Any = load_pipeline(model or DEFAULT_MODEL)
         self.processor = self.pipe.processor
 
     def score(self, path: str | Path, max_pixels: int) -> ScoredImage:

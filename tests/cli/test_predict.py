@@ -1,9 +1,12 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 import csv
+import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,9 @@ import typer
 from PIL import Image
 
 from anomalyclip_hf.cli import app, main
+
+
+predict = importlib.import_module("anomalyclip_hf.cli.predict")  # the package's own name is the verb
 
 
 def write_images(folder: Path, names: list[str]) -> None:
@@ -72,12 +78,97 @@ def test_globs_duplicates_and_equal_names(run, tmp_path):
 
 
 def test_results_of_an_earlier_run_are_no_inputs(run, tmp_path):
-    write_images(tmp_path / "out", ["a.png"])
     write_images(tmp_path, ["b.png"])
     for _ in range(2):
-        code, out, _ = run(tmp_path, "--json")
+        code, out, _ = run(tmp_path, "--json", "--pixel-threshold", 0)
         assert code == 0
         assert [Path(row["image"]).name for row in json.loads(out)] == ["b.png"]
+
+
+def test_a_folder_may_take_its_own_results(run, tmp_path):
+    write_images(tmp_path / "out", ["a.png"])
+    run(tmp_path / "out")
+    for inputs in ([tmp_path / "out"], [tmp_path / "out" / "*.png"], (tmp_path / "out").glob("*.png")):
+        code, out, err = run(*inputs, "--json")
+        assert (code, err) == (0, "")
+        assert [Path(row["image"]).name for row in json.loads(out)] == ["a.png"]
+    assert written(tmp_path) == {"a.png", "a_overlay.png", "a_map.tiff", "scores.csv"}
+
+
+def test_results_elsewhere_are_no_inputs(run, tmp_path):
+    write_images(tmp_path / "in", ["a.png", "old/a_overlay.png", "old/a_map.tiff", "old/a_mask.png", "b_overlay.png"])
+    code, out, _ = run(tmp_path / "in", "--json")
+    assert code == 0
+    assert [Path(row["image"]).name for row in json.loads(out)] == ["a.png", "b_overlay.png"]
+    code, _, err = run(tmp_path / "in" / "old")
+    assert code == 2
+    assert "old holds no images but results of an earlier run" in err
+
+
+def test_hidden_folders_are_left_out_and_broken_links_are_named(run, tmp_path):
+    write_images(tmp_path / "in", ["a.png", ".cache/b.png", "__MACOSX/c.png", "deep/.d.png"])
+    (tmp_path / "in" / "lost.png").symlink_to(tmp_path / "nowhere.png")
+    code, out, err = run(tmp_path / "in", "--json")
+    assert code == 2
+    assert [Path(row["image"]).name for row in json.loads(out)] == ["a.png", "lost.png"]
+    assert "lost.png does not exist" in err
+
+
+def test_names_that_lead_nowhere_do_not_cost_the_others(run, tmp_path):
+    write_images(tmp_path / "in", ["a.png"])
+    (tmp_path / "empty").mkdir()
+    names = [tmp_path / "nowhere.png", tmp_path / "empty", "", tmp_path / "in"]
+    code, out, err = run(*names, "--json")
+    assert code == 2
+    rows = json.loads(out)
+    assert [row["error"] is None for row in rows] == [False, False, False, True]
+    assert [row["image"] for row in rows[:3]] == [str(name) for name in names[:3]]
+    assert len(err.splitlines()) == 3
+    assert "a_overlay.png" in written(tmp_path)
+    code, out, err = run(*names, "--on-error", "fail")
+    assert (code, out) == (2, "")
+
+
+def test_names_too_long_for_an_ending(run, tmp_path):
+    names = [f"{'検' * 80}{end}.png" for end in "ab"] + [f"{'x' * 243}.png", f"{'y' * 251}.png"]
+    write_images(tmp_path / "in", names)
+    code, out, _ = run(tmp_path / "in", "--json")
+    assert code == 0
+    assert sorted(Path(row["image"]).name for row in json.loads(out)) == sorted(names)
+    maps = {name for name in written(tmp_path) if name.endswith("_map.tiff")}
+    assert len(maps) == 4
+    assert f"{'x' * 243}_map.tiff" in maps
+
+
+def test_large_images_are_not_kept_until_a_batch_is_full(run, tmp_path, monkeypatch):
+    write_images(tmp_path / "in", ["a.png", "b.png", "c.png"])  # of 1,500 pixels
+    expected = json.loads(run(tmp_path / "in", "--json")[1])
+    seen = []
+    score_batch = predict._score_batch
+    monkeypatch.setattr(predict, "MAX_BATCH_PIXELS", 2000)
+    monkeypatch.setattr(predict, "_score_batch", lambda *a: seen.append(len(a[1])) or score_batch(*a))
+    assert json.loads(run(tmp_path / "in", "--json")[1]) == [
+        row | {"score": pytest.approx(row["score"], abs=1e-5)} for row in expected
+    ]
+    assert seen == [2, 1]
+
+
+def test_the_table_tells_long_and_odd_names_apart(run, tmp_path):
+    write_images(tmp_path / "in", [f"{'d' * 100}_{end}.png" for end in "12"] + [":smile:.png", "new\nline.png"])
+    _, out, _ = run(tmp_path / "in")
+    joined = "".join(line.split("│")[1].strip() for line in out.splitlines() if line.startswith("│"))
+    for name in ("d_1.png", "d_2.png", ":smile:.png", r"new\nline.png"):
+        assert name in joined
+
+
+@pytest.mark.parametrize("place", ["taken", "taken/deep"])
+def test_an_output_folder_that_cannot_be_made(run, tmp_path, place):
+    write_images(tmp_path / "in", ["a.png"])
+    (tmp_path / "taken").write_text("a file")
+    code, _, err = run(tmp_path / "in", "--output-dir", tmp_path / place)
+    assert code == 2
+    assert f"--output-dir {tmp_path / place} cannot be made" in err
+    assert (tmp_path / "taken").read_text() == "a file"
 
 
 def test_one_file_named_twice_counts_once(run, tmp_path, monkeypatch):
@@ -162,7 +253,23 @@ def test_on_error_fail_stops_and_keeps_what_was_done(run, tmp_path):
     assert "b.png is not an image" in err
     assert "a_overlay.png" in written(tmp_path)
     assert "c_overlay.png" not in written(tmp_path)
-    assert "a.png" in (tmp_path / "out" / "scores.csv").read_text()
+    text = (tmp_path / "out" / "scores.csv").read_text()
+    assert "a.png" in text
+    assert "b.png is not an image" in text
+
+
+def test_on_error_fail_scores_what_was_read_before(run, tmp_path):
+    write_images(tmp_path / "in", ["a.png", "c.png"])
+    (tmp_path / "in" / "b.png").touch()
+    code, _, err = run(tmp_path / "in", "--on-error", "fail")
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    assert written(tmp_path) == {"a_overlay.png", "a_map.tiff", "scores.csv"}
+
+
+def test_nothing_is_promised_when_nothing_was_scored(run, tmp_path):
+    (tmp_path / "zero.png").touch()
+    assert run(tmp_path / "zero.png")[:2] == (2, "")
 
 
 @pytest.mark.parametrize(
@@ -200,15 +307,31 @@ def test_models_that_cannot_be_read(run, tmp_path, model_folder):
     code, _, err = run(tmp_path / "in")
     assert code == 2
     assert f"{weights} is damaged or cut short" in err
+    assert len(err.splitlines()) == 1
+    assert len(err) < 400
     config = model_folder / "config.json"
     config.write_text(config.read_text().replace('"dpam_layers": 4', '"dpam_layers": "many"'))
     code, _, err = run(tmp_path / "in")
     assert code == 2
     assert "dpam_layers" in err
     assert len(err.strip().splitlines()) == 1
-    code, _, err = run(tmp_path / "in", "--model", tmp_path / "no_model", model=False)
+    for name in (tmp_path / "no_model", "no_model", "./no_model", "no/such/model"):
+        code, _, err = run(tmp_path / "in", "--model", name, model=False)
+        assert code == 2
+        assert f"there is no folder {name}" in err
+        assert len(err.splitlines()) == 1
+    code, _, err = run(tmp_path / "in", "--model", tmp_path / "in" / "a.png", model=False)
     assert code == 2
-    assert "no_model" in err
+    assert "a.png is a file; expected the folder of a model" in err
+
+
+def test_a_model_that_contradicts_itself_is_named(run, tmp_path, model_folder):
+    write_images(tmp_path / "in", ["a.png"])
+    config = json.loads((model_folder / "config.json").read_text())
+    (model_folder / "config.json").write_text(json.dumps(config | {"feature_layers": [30]}))
+    code, _, err = run(tmp_path / "in")
+    assert code == 2
+    assert f"{model_folder}: feature_layers is [30]" in err
 
 
 def test_nothing_is_left_half_written(run, tmp_path, monkeypatch):
@@ -223,6 +346,24 @@ def test_nothing_is_left_half_written(run, tmp_path, monkeypatch):
     assert code == 2
     assert "No space left on device" in err
     assert written(tmp_path) == set()
+
+
+def test_a_terminated_run_keeps_what_was_done(model_folder, tmp_path):
+    write_images(tmp_path / "in", [f"{number:03}.png" for number in range(300)])
+    command = [sys.executable, "-m", "anomalyclip_hf.cli", "predict", str(tmp_path / "in"), "--batch-size", "1"]
+    command += ["--model", str(model_folder), "--output-dir", str(tmp_path / "out")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while process.poll() is None and len(list((tmp_path / "out").glob("*_map.tiff"))) < 3:
+        time.sleep(0.01)
+    process.terminate()
+    _, err = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert b"Traceback" not in err
+    with (tmp_path / "out" / "scores.csv").open() as file:
+        scored = [Path(row["image"]).stem for row in csv.DictReader(file)]
+    assert 3 <= len(scored) < 300
+    assert {f"{stem}_map.tiff" for stem in scored} <= written(tmp_path)
+    assert not [name for name in written(tmp_path) if name.startswith(".")]
 
 
 def test_the_demonstration_model_says_what_it_is(run, tmp_path):
