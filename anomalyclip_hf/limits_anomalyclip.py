@@ -56,7 +56,8 @@ STEERING: tuple[str, ...] = (
     "attn_implementation",
 )
 STEERING += ("experts_implementation", "num_labels", "layer_types", "mtp_layer_types", "rope_scaling", "rope_theta")
-HARMLESS = {"model_type", "name_or_path", "output_attentions"}  # transformers takes these out itself
+# transformers takes these out itself; every CLIP that its version 4 saved has torch_dtype, which it turns to dtype.
+HARMLESS = {"model_type", "name_or_path", "output_attentions", "torch_dtype"}
 ATTENTIONS = ("eager", "sdpa")  # other names can stand for compiled code on the Hub
 
 

@@ -1,11 +1,13 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 import json
+import shutil
 
 import pytest
+import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, CLIPConfig
 
-from anomalyclip_hf import AnomalyCLIPConfig
+from anomalyclip_hf import AnomalyCLIPConfig, AnomalyCLIPModel
 from conftest import tiny_config
 
 
@@ -112,3 +114,56 @@ def test_another_type_is_named_in_one_short_line(tmp_path, model_type):
         AnomalyCLIPConfig.from_pretrained(tmp_path)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 600
+
+
+# What version 4 of transformers wrote for published CLIPs beside the sizes, in each tower.
+SETTINGS_OF_VERSION_4 = {
+    "_name_or_path": "",
+    "add_cross_attention": False,
+    "architectures": None,
+    "bad_words_ids": None,
+    "chunk_size_feed_forward": 0,
+    "cross_attention_hidden_size": None,
+    "diversity_penalty": 0.0,
+    "do_sample": False,
+    "finetuning_task": None,
+    "id2label": {"0": "LABEL_0", "1": "LABEL_1"},
+    "label2id": {"LABEL_0": 0, "LABEL_1": 1},
+    "is_decoder": False,
+    "length_penalty": 1.0,
+    "output_attentions": False,
+    "output_hidden_states": False,
+    "problem_type": None,
+    "pruned_heads": {},
+    "return_dict": True,
+    "task_specific_params": None,
+    "tie_word_embeddings": True,
+    "torch_dtype": None,
+    "torchscript": False,
+    "transformers_version": "4.16.0.dev0",
+    "use_bfloat16": False,
+}
+
+
+def test_a_clip_that_version_4_saved_is_read(clip_folder, tmp_path):
+    folder = shutil.copytree(clip_folder, tmp_path / "old")
+    config = json.loads((folder / "config.json").read_text())
+    config.pop("dtype", None)
+    for tower in ("text_config", "vision_config"):
+        config[tower].pop("dtype", None)
+        config[tower] = SETTINGS_OF_VERSION_4 | {"model_type": f"clip_{tower.split('_')[0]}_model"} | config[tower]
+        config[f"{tower}_dict"] = None
+    config |= {"torch_dtype": "float32", "transformers_version": None, "architectures": ["CLIPModel"]}
+    (folder / "config.json").write_text(json.dumps(config))
+    models = [AnomalyCLIPModel.from_clip_pretrained(str(path), prompts="ensemble") for path in (clip_folder, folder)]
+    for name, tensor in models[0].state_dict().items():
+        assert torch.equal(tensor, models[1].state_dict()[name])
+    models[1].save_pretrained(tmp_path / "whole")
+    own = json.loads((tmp_path / "whole" / "config.json").read_text())
+    own["torch_dtype"] = own.pop("dtype", "float32")
+    (tmp_path / "whole" / "config.json").write_text(json.dumps(own))
+    assert AnomalyCLIPModel.from_pretrained(tmp_path / "whole").dtype == torch.float32
+    own["torch_dtype"] = "os.system"
+    (tmp_path / "whole" / "config.json").write_text(json.dumps(own))
+    with pytest.raises(ValueError, match="torch_dtype is 'os.system'"):
+        AnomalyCLIPModel.from_pretrained(tmp_path / "whole")
