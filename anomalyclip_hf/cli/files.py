@@ -35,12 +35,13 @@ def find_images(names: list[str], output_dir: Path) -> tuple[list[str], dict[str
     found: dict[str, str] = {}  # by what it really is, so that two ways to one file count once
     problems: dict[str, str] = {}
     of_results: list[str] = []
+    output_dir = output_dir.resolve()
     for name in names:
         if is_url(name):
             found.setdefault(name, name)
             continue
         files = _find_files(name)
-        images = [path for path in files if not _is_result(path, output_dir.resolve())]
+        images = [path for path in files if not _is_result(path, output_dir)]
         if not files:
             problems[name] = _what_is_wrong(name)
         elif not images:
