@@ -48,6 +48,9 @@ except ImportError as error:
 # Not a name that other loaders know: they would take it for a whole model and fill the CLIP with random weights.
 PROMPTS_FILE = "prompts.safetensors"
 CLIP_PREFIX = "clip."
+# Of a tower: what the CLIP under the prompts must share with the one they were learned on.
+BASE_SETTINGS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "hidden_act", "vocab_size", "patch_size")
+BASE_SETTINGS += ("image_size",)
 
 
 @contextmanager
@@ -97,13 +100,13 @@ def check_base_model(config: AnomalyCLIPConfig, clip_config: CLIPConfig) -> None
     Raises:
         ValueError: naming the size that differs.
     """
-    for tower in ("text_config", "vision_config"):
-        saved, found = getattr(config, tower), getattr(clip_config, tower)
-        for name in ("hidden_size", "num_hidden_layers", "vocab_size", "patch_size", "image_size"):
+    for tower in ("", "text_config", "vision_config"):
+        saved, found = (getattr(owner, tower) if tower else owner for owner in (config, clip_config))
+        for name in BASE_SETTINGS if tower else ("projection_dim",):
             if getattr(saved, name, None) != getattr(found, name, None):
                 raise ValueError(
-                    f"{config.base_model_name_or_path} has {tower}.{name} {getattr(found, name)}, expected "
-                    f"{getattr(saved, name)} as saved with the prompts; name their CLIP in config.json."
+                    f"{config.base_model_name_or_path} has {tower}{'.' if tower else ''}{name} {getattr(found, name)}, "
+                    f"expected {getattr(saved, name)} as saved with the prompts; name their CLIP in config.json."
                 )
 
 
@@ -249,12 +252,19 @@ def load_tokenizer(source: str | os.PathLike, **kwargs: Any) -> Any:
         ValueError: If it names a file outside its folder, or needs code.
     """
     paths = {name: find_file(source, name, **kwargs) for name in TOKENIZER_FILES}
+    trust_remote_code = bool(kwargs.get("trust_remote_code", False))  # None would ask at the terminal
+    has_words = paths["tokenizer.json"] or (paths["vocab.json"] and paths["merges.txt"])
+    if not has_words and not trust_remote_code:
+        # transformers would make a tokenizer that knows no word.
+        raise OSError(
+            f"{source} has no tokenizer; expected tokenizer.json, or vocab.json and merges.txt, beside the weights. "
+            "Save the CLIP's own there, or pass tokenizer=... to AnomalyCLIPModel.from_clip_pretrained."
+        )
     path = paths["tokenizer_config.json"]
     settings = {} if path is None else read_json(path)
     for name in ("vocab_file", "merges_file", "tokenizer_file"):
         if settings.get(name) is not None:
             check_inside(settings[name], str(path), name)
-    trust_remote_code = bool(kwargs.get("trust_remote_code", False))  # None would ask at the terminal
     return AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code, **hub_arguments(kwargs))
 
 

@@ -2,6 +2,8 @@
 """Configuration of AnomalyCLIP: a CLIP configuration plus prompts, DPAM and the layers tapped for the anomaly map."""
 
 import math
+import os
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
@@ -36,6 +38,11 @@ PROMPT_KINDS = ("learned", "ensemble")
 IS_REMOTE_CODE = __name__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}.")
 REMOTE_CODE_SETTINGS = () if IS_REMOTE_CODE else ("auto_map", "custom_pipelines")
 DPAM_ATTENTIONS = ("vv", "qq", "kk")
+# Learned prompts are stored for the tokens of these words, embeddings of an ensemble for its object's name.
+WORDS = {"object_name", "normal_template", "abnormal_template"}
+TOKEN_IDS = {"normal_token_ids", "abnormal_token_ids"}
+OF_LEARNED_PROMPTS = {"normal_template", "abnormal_template", *TOKEN_IDS}
+OF_LEARNED_PROMPTS |= {"num_prompt_tokens", "deep_prompt_depth", "num_deep_prompt_tokens"}
 # Least, most, and what the paper takes.
 NUMBER_RANGES = (("temperature", 1e-6, 1e6, 0.07), ("pixel_loss_weight", 0, 1e6, 4), ("image_loss_weight", 0, 1e6, 1))
 
@@ -134,8 +141,7 @@ class AnomalyCLIPConfig(CLIPConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         check_clip_settings({**vars(self), **kwargs}, type(self))
         super().__post_init__(**kwargs)
-        self._resolve_from_towers()
-        self.check()
+        self.resolve()
 
     @classmethod
     def from_clip_config(cls, clip_config: CLIPConfig, **overrides: Any) -> "AnomalyCLIPConfig":
@@ -210,10 +216,43 @@ class AnomalyCLIPConfig(CLIPConfig):
             ValueError: If a value has the wrong type, or settings contradict each other.
         """
         config_dict = {name: value for name, value in config_dict.items() if name not in REMOTE_CODE_SETTINGS}
+        overrides = {name: kwargs.pop(name) for name in own_settings() & kwargs.keys()}
         try:
-            return super().from_dict(config_dict, **kwargs)
+            loaded = super().from_dict(config_dict, **kwargs)
         except StrictDataclassError as error:
             raise ValueError(f"config.json does not hold a valid configuration: {one_line(error)}") from error
+        config = loaded[0] if isinstance(loaded, tuple) else loaded
+        config.override(overrides)
+        return loaded
+
+    def override(self, settings: Mapping[str, Any]) -> None:
+        """Change settings of a stored configuration, and see that it still fits together.
+
+        Args:
+            settings (`Mapping`): Any argument of [`AnomalyCLIPConfig`] but the towers' that acts on stored prompts.
+
+        Raises:
+            ValueError: If a value makes no sense, or words are given whose tokens or embeddings are stored already.
+        """
+        for name in WORDS & settings.keys():
+            acts = self.prompts == "learned" and TOKEN_IDS <= settings.keys()
+            if settings[name] != getattr(self, name) and not acts:
+                raise ValueError(
+                    f"{name} is {shorten(settings[name])}, expected {shorten(getattr(self, name))}: the prompts are "
+                    f"stored for these words. Make others with AnomalyCLIPModel.from_clip_pretrained(..., {name}=...)."
+                )
+        base_model = settings.get("base_model_name_or_path")
+        if base_model is not None and os.path.isdir(base_model):
+            base_model = os.path.abspath(base_model)  # prompts saved elsewhere must find it again
+            settings = {**settings, "base_model_name_or_path": base_model}
+        if base_model not in (None, self.base_model_name_or_path):
+            self.base_model_revision = self.base_model_subfolder = None  # of another repository
+        for name, value in settings.items():
+            try:
+                setattr(self, name, value)
+            except StrictDataclassError as error:
+                raise ValueError(f"{name} is {shorten(value)}: {one_line(error)}") from error
+        self.resolve()
 
     def to_clip_config(self) -> CLIPConfig:
         """The CLIP's own configuration; its towers are shared with this one, not copied."""
@@ -234,6 +273,7 @@ class AnomalyCLIPConfig(CLIPConfig):
     @property
     def dual_path(self) -> dict[str, Any]:
         """What [`encode_image`] needs to know: `dpam_layers`, `feature_layers` and `dpam_attention`."""
+        self._check_vision()  # a setting may have been assigned since
         return {name: getattr(self, name) for name in ("dpam_layers", "feature_layers", "dpam_attention")}
 
     @property
@@ -250,7 +290,12 @@ class AnomalyCLIPConfig(CLIPConfig):
                 raise ValueError(f"a template is {shorten(template)}; expected one {{}} where the object's name goes.")
         return templates
 
-    def _resolve_from_towers(self) -> None:
+    def resolve(self) -> None:
+        """Give what is left at `None` the value that fits the CLIP, and check all.
+
+        Raises:
+            ValueError: naming the setting, its value and what is allowed.
+        """
         self._check_texts()
         layers, patch = self.vision_config.num_hidden_layers, self.vision_config.patch_size
         if self.dpam_layers is None:
@@ -261,9 +306,10 @@ class AnomalyCLIPConfig(CLIPConfig):
         elif not isinstance(self.image_size, int):
             self.image_size = list(self.image_size)
         has_default_words = self.prompt_words == ("object.", "damaged object.")
-        if self.normal_token_ids is None and has_default_words and self.text_config.vocab_size == CLIP_VOCAB_SIZE:
-            self.normal_token_ids = list(CLIP_NORMAL_TOKEN_IDS)
-            self.abnormal_token_ids = list(CLIP_ABNORMAL_TOKEN_IDS)
+        if has_default_words and self.text_config.vocab_size == CLIP_VOCAB_SIZE:
+            self.normal_token_ids = self.normal_token_ids or list(CLIP_NORMAL_TOKEN_IDS)
+            self.abnormal_token_ids = self.abnormal_token_ids or list(CLIP_ABNORMAL_TOKEN_IDS)
+        self.check()
 
     def check(self) -> None:
         """Check that the settings fit each other and the CLIP.
@@ -309,10 +355,12 @@ class AnomalyCLIPConfig(CLIPConfig):
             raise ValueError(
                 f"dpam_layers is {shorten(self.dpam_layers)}; expected 0 to {layers}, the layers of the vision tower."
             )
-        if not self.feature_layers or not all(1 <= layer <= layers for layer in self.feature_layers):
+        feature_layers: Any = self.feature_layers
+        ascending = feature_layers and list(feature_layers) == sorted(set(feature_layers))
+        if not ascending or not (1 <= feature_layers[0] and feature_layers[-1] <= layers):
             raise ValueError(
-                f"feature_layers is {shorten(self.feature_layers)}; expected one or more layers counted from 1 to "
-                f"{layers}."
+                f"feature_layers is {shorten(feature_layers)}; expected one or more ascending layers, counted from 1 "
+                f"to {layers}."
             )
         size: Any = self.image_size
         sides = [size, size] if isinstance(size, int) else size
@@ -362,4 +410,9 @@ class AnomalyCLIPConfig(CLIPConfig):
                 )
 
 
-__all__ = ["AnomalyCLIPConfig"]
+def own_settings() -> set[str]:
+    """Names of the settings that [`AnomalyCLIPConfig`] adds to those of a CLIP."""
+    return {name for name in AnomalyCLIPConfig.__annotations__ if not name.startswith("keys_")}
+
+
+__all__ = ["AnomalyCLIPConfig", "own_settings"]

@@ -15,8 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RemoteEntryNotFoundError
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RemoteEntryNotFoundError,
+)
+from huggingface_hub.utils import validate_repo_id
 from transformers.utils import CONFIG_NAME, cached_file, logging
+
+from .limits_anomalyclip import one_line
 
 
 logger = logging.get_logger(__name__)
@@ -52,13 +60,28 @@ def find_commit(source: str | os.PathLike | None, **kwargs: Any) -> str | None:
     """
     if source is None or os.path.exists(source):
         return None
+    _check_id(source)
     with broken_connections(f"fetching {CONFIG_NAME} of {source}"):
-        path = cached_file(source, CONFIG_NAME, **hub_arguments(kwargs))
+        try:
+            path = cached_file(source, CONFIG_NAME, **hub_arguments(kwargs))
+        except OSError as error:
+            if type(error) is not OSError or str(source) in str(error):
+                raise
+            raise OSError(f"{source} is no folder here, and cannot be fetched: {one_line(error)}") from error
     if path is not None and _is_damaged(path):
         # no second try here: who calls may hold what was read from this file already
         raise _discard(source, CONFIG_NAME, path)
     snapshot = re.search(r"snapshots[/\\]([^/\\]+)[/\\]", path or "")
     return snapshot[1] if snapshot else kwargs.get("revision")
+
+
+def _check_id(source: str | os.PathLike) -> None:
+    """Refuse what is neither a folder nor can be an id; the Hub's client would speak of ids alone."""
+    try:
+        validate_repo_id(str(source))
+    except HFValidationError as error:
+        kind = "is a file" if os.path.isfile(source) else "does not exist"
+        raise OSError(f"{source} {kind}; expected the folder of a model, or a Hub id as OWNER/NAME.") from error
 
 
 def pin_commit(source: str | os.PathLike | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,6 +123,7 @@ def find_file(source: str | os.PathLike | None, name: str, **kwargs: Any) -> str
     if os.path.isdir(source):
         file = os.path.join(source, kwargs.get("subfolder") or "", name)
         return file if os.path.isfile(file) else None
+    _check_id(source)
     path = _fetch(str(source), name, kwargs)
     if path is not None and _is_damaged(path):
         error = _discard(source, name, path)

@@ -5,6 +5,7 @@ Read from top to bottom: the prompts, the text encoder that reads them, the dual
 that turns their similarities into image scores and anomaly maps.
 """
 
+import copy
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,8 +33,9 @@ from .checkpoints_anomalyclip import (
     readable_weights,
     save_prompts_file,
 )
-from .configuration_anomalyclip import PAPER_PROMPT_DEPTH, AnomalyCLIPConfig
+from .configuration_anomalyclip import OF_LEARNED_PROMPTS, PAPER_PROMPT_DEPTH, AnomalyCLIPConfig, own_settings
 from .hub_files_anomalyclip import find_commit, find_file, hub_arguments, pin_commit
+from .limits_anomalyclip import one_line, shorten
 from .losses_anomalyclip import glocal_loss
 from .prompt_ensemble_anomalyclip import ensemble_sentences
 from .sharing_anomalyclip import HubSharing, add_code, take_push_arguments
@@ -174,11 +176,26 @@ def encode_sentences(clip: CLIPModel, tokenizer: Any, sentences: list[str]) -> T
     Returns:
         `torch.Tensor` of shape `(projection_dim,)`: L2-normalised mean.
     """
-    token_ids = [torch.tensor(ids) for ids in tokenizer(sentences, truncation=True)["input_ids"]]
+    token_ids = [torch.tensor(ids) for ids in tokenizer(sentences)["input_ids"]]
+    _check_sentences(clip.config.text_config, sentences, token_ids)
     end_positions = torch.tensor([len(ids) - 1 for ids in token_ids], device=clip.device)
     input_ids = nn.utils.rnn.pad_sequence(token_ids, batch_first=True).to(clip.device)
     token_embeds = clip.text_model.embeddings.token_embedding(input_ids)
     return F.normalize(encode_text(clip, token_embeds, end_positions).mean(0), dim=0)
+
+
+def _check_sentences(config: Any, sentences: list[str], token_ids: list[Tensor]) -> None:
+    for sentence, ids in zip(sentences, token_ids, strict=True):
+        if len(ids) > config.max_position_embeddings:
+            raise ValueError(
+                f"{shorten(sentence)} has {len(ids)} tokens; the text tower has {config.max_position_embeddings} "
+                "positions. Use a shorter object_name."
+            )
+        if ids.max() >= config.vocab_size:
+            raise ValueError(
+                f"the tokenizer gives {shorten(sentence)} the token id {ids.max()}; expected ids below "
+                f"{config.vocab_size}, the vocabulary of the text tower. Is it the CLIP's own tokenizer?"
+            )
 
 
 # ------------------------------------------------------------------------------------------ dual-path vision encoder
@@ -240,7 +257,8 @@ def _embed_patches(vision_model: Any, pixel_values: Tensor) -> Tensor:
     """
     embeddings, norm = vision_model.embeddings, vision_model.pre_layrnorm
     kernel = embeddings.patch_embedding
-    patches = F.conv2d(pixel_values.float(), kernel.weight.float(), stride=kernel.stride)
+    with _full_precision(pixel_values):
+        patches = F.conv2d(pixel_values.float(), kernel.weight.float(), stride=kernel.stride)
     grid = patches.shape[-2:]
     positions = embeddings.position_embedding.weight
     stored_side = round((positions.shape[0] - 1) ** 0.5)
@@ -250,7 +268,7 @@ def _embed_patches(vision_model: Any, pixel_values: Tensor) -> Tensor:
         positions = torch.cat([positions[:1], resized.flatten(2)[0].T])
     class_token = embeddings.class_embedding.expand(patches.shape[0], 1, -1)
     embedded = torch.cat([class_token, patches.flatten(2).transpose(1, 2)], dim=1) + positions
-    return F.layer_norm(embedded, norm.normalized_shape, norm.weight.float(), norm.bias.float(), norm.eps)
+    return F.layer_norm(embedded.float(), norm.normalized_shape, norm.weight.float(), norm.bias.float(), norm.eps)
 
 
 def _normalise(norm: Any, hidden_states: Tensor) -> Tensor:
@@ -435,7 +453,8 @@ class AnomalyCLIPModel(HubSharing, PreTrainedModel):
         patch_embeds = tuple(F.normalize(embeds.float(), dim=-1) for embeds in patch_embeds)
 
         # Step 2: similarities to (normal, abnormal); the two probabilities add to 1, so one map per layer says all
-        image_logits = image_embeds @ text_embeds.T / self.config.temperature
+        with _full_precision(text_embeds):
+            image_logits = image_embeds @ text_embeds.T / self.config.temperature
         patch_maps = [self._abnormal_probability(embeds, text_embeds, size) for embeds in patch_embeds]
 
         # Step 3: resizing is linear, so the sum over layers is resized once
@@ -459,7 +478,8 @@ class AnomalyCLIPModel(HubSharing, PreTrainedModel):
         """Probability of abnormal per patch, as a grid: (batch_size, rows, columns)."""
         patch = self.config.vision_config.patch_size
         grid = (size[0] // patch, size[1] // patch)
-        difference = patch_embeds @ (text_embeds[1] - text_embeds[0])  # a softmax over two is a sigmoid
+        with _full_precision(text_embeds):
+            difference = patch_embeds @ (text_embeds[1] - text_embeds[0])  # a softmax over two is a sigmoid
         return (difference / self.config.temperature).sigmoid().unflatten(1, grid)
 
     def get_text_embeds(self) -> Tensor:
@@ -481,8 +501,7 @@ class AnomalyCLIPModel(HubSharing, PreTrainedModel):
             if cached_tower == tower and torch.equal(cached_prompts, prompts):
                 return text_embeds.clone()  # what callers do to theirs stays with them
         # Outside inference mode, so that a later forward may need gradients; in full precision whoever asks first.
-        full_precision = torch.autocast(prompts.device.type, enabled=False)
-        with torch.inference_mode(False), torch.no_grad(), full_precision:
+        with torch.inference_mode(False), torch.no_grad(), _full_precision(prompts):
             text_embeds = self._encode_prompts()
         self._cached_text = (tower, prompts.clone(), text_embeds)
         return text_embeds.clone()
@@ -578,7 +597,7 @@ class AnomalyCLIPModel(HubSharing, PreTrainedModel):
 
         ```
         """
-        overrides = {name: kwargs.pop(name) for name in set(kwargs) & _own_settings()}
+        overrides = {name: kwargs.pop(name) for name in set(kwargs) & own_settings()}
         if os.path.isdir(clip_name_or_path):
             clip_name_or_path = os.path.abspath(clip_name_or_path)  # prompts saved elsewhere must find it again
         kwargs = pin_commit(clip_name_or_path, kwargs)
@@ -607,15 +626,21 @@ class AnomalyCLIPModel(HubSharing, PreTrainedModel):
 
         Returns:
             [`AnomalyCLIPModel`]: in evaluation mode, only the prompts trainable.
+
+        Raises:
+            ValueError: If the settings contradict each other or the CLIP, or shape learned prompts and there are none.
         """
+        if prompts == "ensemble" and (names := overrides.keys() & OF_LEARNED_PROMPTS):
+            raise ValueError(
+                f'{min(names)} is {shorten(overrides[min(names)])}, but prompts="ensemble" has sentences of its own; '
+                'leave it out, or use prompts="learned".'
+            )
         overrides.setdefault("deep_prompt_depth", min(PAPER_PROMPT_DEPTH, clip.config.text_config.num_hidden_layers))
         # The words are tokenised by a configuration that needs no token ids.
         draft = AnomalyCLIPConfig.from_clip_config(clip.config, **{**overrides, "prompts": "ensemble"})
-        if prompts == "learned" and draft.normal_token_ids is None:
-            tokenizer = load_tokenizer()
-            normal_words, abnormal_words = draft.prompt_words
-            overrides["normal_token_ids"] = tokenizer(normal_words)["input_ids"]
-            overrides["abnormal_token_ids"] = tokenizer(abnormal_words)["input_ids"]
+        for name, words in zip(("normal_token_ids", "abnormal_token_ids"), draft.prompt_words, strict=True):
+            if prompts == "learned" and getattr(draft, name) is None:
+                overrides[name] = load_tokenizer()(words)["input_ids"]
         config = AnomalyCLIPConfig.from_clip_config(clip.config, **{**overrides, "prompts": prompts})
         model = cls(config, clip=clip)
         if prompts == "ensemble":
@@ -678,11 +703,14 @@ class AnomalyCLIPModel(HubSharing, PreTrainedModel):
     @classmethod
     def _load_config(cls, source: Any, config: Any, kwargs: dict[str, Any]) -> AnomalyCLIPConfig:
         """Load the configuration, and take the settings that override it out of `kwargs`."""
-        overrides = {name: kwargs.pop(name) for name in set(kwargs) & _own_settings()}
+        overrides = {name: kwargs.pop(name) for name in set(kwargs) & own_settings()}
         if not isinstance(config, PreTrainedConfig):  # remote code may come with a copy of our class
             return AnomalyCLIPConfig.from_pretrained(source, **overrides, **hub_arguments(kwargs))
-        for name, value in overrides.items():
-            setattr(config, name, value)
+        if config.model_type != AnomalyCLIPConfig.model_type:
+            raise ValueError(f"config is a {type(config).__name__}; expected an AnomalyCLIPConfig.")
+        if overrides:
+            config = copy.deepcopy(config)  # the caller's stays as it is
+            config.override(overrides)
         return config
 
     @classmethod
@@ -697,7 +725,13 @@ class AnomalyCLIPModel(HubSharing, PreTrainedModel):
         clip_kwargs = {name: value for name, value in kwargs.items() if name not in elsewhere}
         clip_kwargs["revision"] = config.base_model_revision or "main"
         clip_kwargs["subfolder"] = config.base_model_subfolder or ""
-        clip, info = _load_clip(config.base_model_name_or_path, **clip_kwargs)
+        try:
+            clip, info = _load_clip(config.base_model_name_or_path, **clip_kwargs)
+        except OSError as error:
+            raise OSError(
+                f"{prompts_file} needs the CLIP under its prompts: {one_line(error)} If it is elsewhere, pass "
+                "base_model_name_or_path=... to from_pretrained."
+            ) from error
         check_base_model(config, clip.config)
         model = cls(config, clip=clip)
         load_prompts_file(model, prompts_file)
@@ -732,8 +766,7 @@ class AnomalyCLIPModel(HubSharing, PreTrainedModel):
             ValueError: If the CLIP is not known, or the folder holds a model in the other form.
         """
         if base_model_name_or_path is not None:
-            self.config.base_model_name_or_path = base_model_name_or_path
-            self.config.base_model_revision = None
+            self.config.override({"base_model_name_or_path": base_model_name_or_path})
         push_arguments = take_push_arguments(kwargs, save_directory)
         prepare_folder(save_directory, self.config, prompts_only)
         if prompts_only:
@@ -760,15 +793,15 @@ def _load_clip(source: str, **kwargs: Any) -> tuple[CLIPModel, dict[str, Any]]:
     return clip, info
 
 
-def _own_settings() -> set[str]:
-    """Names of the settings that AnomalyCLIPConfig adds to CLIPConfig."""
-    return set(AnomalyCLIPConfig.__annotations__)
-
-
 def _fingerprint(*modules: nn.Module) -> tuple[tuple[int, int], ...]:
     """Changes whenever a parameter is replaced or written in place."""
     parameters = (parameter for module in modules for parameter in module.parameters())
     return tuple((p.data_ptr(), -1 if p.is_inference() else p._version) for p in parameters)
+
+
+def _full_precision(tensor: Tensor) -> torch.autocast:
+    """Where autocast is on, leave it off for what follows."""
+    return torch.autocast(tensor.device.type, enabled=False)
 
 
 def _resize(maps: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:

@@ -5,6 +5,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import CLIPConfig, CLIPModel
 
 from anomalyclip_hf import AnomalyCLIPModel
 from anomalyclip_hf.checkpoints_anomalyclip import PROMPTS_FILE
@@ -189,8 +190,32 @@ def test_prompts_whose_clip_is_gone(clip_folder, tmp_path):
         tmp_path / "prompts", prompts_only=True
     )
     shutil.rmtree(tmp_path / "clip")
-    with pytest.raises(OSError, match=str(tmp_path / "clip")):
+    with pytest.raises(OSError, match=f"{PROMPTS_FILE} needs the CLIP .*{tmp_path / 'clip'} does not exist"):
         AnomalyCLIPModel.from_pretrained(tmp_path / "prompts")
+    moved = AnomalyCLIPModel.from_pretrained(tmp_path / "prompts", base_model_name_or_path=str(clip_folder))
+    assert moved.config.base_model_name_or_path == str(clip_folder)
+
+
+def test_a_relative_base_model_given_later_is_found_from_elsewhere(clip_folder, on_clip, tmp_path, monkeypatch):
+    monkeypatch.chdir(clip_folder.parent)
+    on_clip.save_pretrained(tmp_path / "prompts", prompts_only=True, base_model_name_or_path=clip_folder.name)
+    loaded = AnomalyCLIPModel.from_pretrained(tmp_path / "prompts", base_model_name_or_path=clip_folder.name)
+    assert loaded.config.base_model_name_or_path == str(clip_folder)
+    monkeypatch.chdir(tmp_path)
+    AnomalyCLIPModel.from_pretrained("prompts")
+
+
+@pytest.mark.parametrize(
+    ("tower", "name", "value"),
+    [("", "projection_dim", 40), ("vision_config", "num_attention_heads", 2), ("text_config", "hidden_act", "gelu")],
+)
+def test_a_base_model_that_differs_in_what_no_prompt_shows(clip_folder, on_clip, tmp_path, tower, name, value):
+    on_clip.save_pretrained(tmp_path / "prompts", prompts_only=True)
+    config = CLIPConfig.from_pretrained(clip_folder)
+    setattr(getattr(config, tower) if tower else config, name, value)
+    CLIPModel(config).save_pretrained(tmp_path / "clip")
+    with pytest.raises(ValueError, match=f"has {tower}.?{name} {value}, expected .* as saved with the prompts"):
+        AnomalyCLIPModel.from_pretrained(tmp_path / "prompts", base_model_name_or_path=str(tmp_path / "clip"))
 
 
 def test_prompts_meet_another_clip_than_theirs(clip_folder, model, tmp_path):

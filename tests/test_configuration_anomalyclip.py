@@ -167,3 +167,57 @@ def test_a_clip_that_version_4_saved_is_read(clip_folder, tmp_path):
     (tmp_path / "whole" / "config.json").write_text(json.dumps(own))
     with pytest.raises(ValueError, match="torch_dtype is 'os.system'"):
         AnomalyCLIPModel.from_pretrained(tmp_path / "whole")
+
+
+def test_settings_given_at_load_are_resolved_as_at_first(tmp_path):
+    tiny_config(dpam_layers=2).save_pretrained(tmp_path)
+    for auto in (AnomalyCLIPConfig, AutoConfig):
+        config = auto.from_pretrained(tmp_path, feature_layers=(4, 1, 4), image_size=(48, 40), dpam_layers=None)
+        assert (config.feature_layers, config.image_size, config.dpam_layers) == ([1, 4], [48, 40], 4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"feature_layers": [30]}, "feature_layers is \\[30\\]"),
+        ({"feature_layers": ["a"]}, "feature_layers is \\['a'\\]"),
+        ({"dpam_layers": -1}, "dpam_layers is -1"),
+        ({"image_size": 33}, "image_size is 33"),
+        ({"temperature": 0}, "temperature is 0"),
+        ({"object_name": "screw"}, "object_name is 'screw', expected 'object': the prompts are stored"),
+        ({"abnormal_template": "bad {}", "abnormal_token_ids": [1, 2]}, "abnormal_template is 'bad {}'"),
+    ],
+)
+def test_settings_given_at_load_are_checked(tmp_path, settings, words):
+    tiny_config().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=words) as caught:
+        AnomalyCLIPConfig.from_pretrained(tmp_path, **settings)
+    assert str(caught.value).startswith(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_words_can_be_given_at_load_together_with_their_tokens(tmp_path):
+    tiny_config().save_pretrained(tmp_path)
+    tokens = {"normal_token_ids": [49406, 5, 49407], "abnormal_token_ids": [49406, 6, 5, 49407]}
+    config = AnomalyCLIPConfig.from_pretrained(tmp_path, object_name="screw", **tokens)
+    assert (config.object_name, config.normal_token_ids) == ("screw", [49406, 5, 49407])
+    assert AnomalyCLIPConfig.from_pretrained(tmp_path, object_name="object").normal_token_ids[1] == 14115
+
+
+def test_token_ids_of_one_prompt_leave_the_other_prompts_alone():
+    config = AnomalyCLIPConfig(abnormal_token_ids=[49406, 5, 49407])
+    assert config.abnormal_token_ids == [49406, 5, 49407]
+    assert config.normal_token_ids == [49406, 14115, 269, 49407]
+
+
+def test_another_base_model_leaves_revision_and_folder_of_the_old_one_behind(tmp_path):
+    base = {"base_model_name_or_path": "someone/clip", "base_model_revision": "v2", "base_model_subfolder": "tower"}
+    tiny_config(**base).save_pretrained(tmp_path)
+    same = AnomalyCLIPConfig.from_pretrained(tmp_path, base_model_name_or_path="someone/clip")
+    assert (same.base_model_revision, same.base_model_subfolder) == ("v2", "tower")
+    other = AnomalyCLIPConfig.from_pretrained(tmp_path, base_model_name_or_path="someone/else")
+    assert (other.base_model_revision, other.base_model_subfolder) == (None, None)
+    named = AnomalyCLIPConfig.from_pretrained(
+        tmp_path, base_model_name_or_path="someone/else", base_model_revision="v3"
+    )
+    assert (named.base_model_revision, named.base_model_subfolder) == ("v3", None)

@@ -51,6 +51,27 @@ def test_files_of_a_folder_and_of_nothing(model_folder):
     assert find_commit(None) is None
 
 
+@pytest.mark.parametrize("source", ["/not/there", "./not-there", "a/b/c", "with blank/model"])
+def test_what_is_neither_a_folder_nor_an_id_is_named(source):
+    for load in (AnomalyCLIPModel.from_pretrained, AnomalyCLIPModel.from_clip_pretrained):
+        with pytest.raises(OSError, match=f"^{source} does not exist; expected the folder of a model, or a Hub id"):
+            load(source)
+    with pytest.raises(OSError, match=f"^{source} does not exist"):
+        AnomalyCLIPProcessor.from_pretrained(source)
+
+
+def test_a_file_in_place_of_a_folder_is_named(tmp_path):
+    (tmp_path / "clip.pt").touch()
+    with pytest.raises(OSError, match="clip.pt is a file; expected the folder of a model"):
+        AnomalyCLIPModel.from_clip_pretrained(str(tmp_path / "clip.pt"))
+
+
+def test_an_id_is_named_where_there_is_no_connection():
+    with pytest.raises(OSError, match="^nobody/nothing is no folder here, and cannot be fetched: ") as caught:
+        AnomalyCLIPModel.from_pretrained("nobody/nothing")
+    assert "\n" not in str(caught.value)
+
+
 def test_what_a_repository_lacks_is_asked_once_for_each_commit(hub, model_repo):
     where = pin_commit(model_repo, {})
     assert [find_file(model_repo, "prompts.safetensors", **where) for _ in range(3)] == [None] * 3

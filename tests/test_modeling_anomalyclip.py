@@ -3,6 +3,7 @@ import copy
 import json
 import math
 import pickle
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,13 @@ from fixtures.reference_weights import clip_state_dict, prompt_state_dict
 from PIL import Image
 from transformers import AutoModel, CLIPModel
 
-from anomalyclip_hf import DEFAULT_MODEL, AnomalyCLIPModel, AnomalyCLIPProcessor, convert_original_checkpoint
+from anomalyclip_hf import (
+    DEFAULT_MODEL,
+    AnomalyCLIPConfig,
+    AnomalyCLIPModel,
+    AnomalyCLIPProcessor,
+    convert_original_checkpoint,
+)
 from anomalyclip_hf.modeling_anomalyclip import AnomalyCLIPOutput, encode_image
 from conftest import tiny_config, tiny_model
 
@@ -317,6 +324,30 @@ def test_text_embeddings_are_exact_even_when_autocast_asks_first(model):
 
 
 @torch.no_grad()
+def test_scores_and_maps_are_float32_under_autocast(model):
+    exact = model(pixels())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = model(pixels())
+    for name in ("image_scores", "image_logits", "anomaly_maps"):
+        assert rounded[name].dtype == torch.float32
+    # bfloat16 has 8 bits: probabilities of the last step alone would fall on some hundred values
+    assert len(rounded.anomaly_maps.unique()) > 0.9 * len(exact.anomaly_maps.unique())
+    assert (rounded.anomaly_maps - exact.anomaly_maps).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_float64_weights(model_folder, attention):
+    exact = AnomalyCLIPModel.from_pretrained(model_folder, dtype=torch.float64, attn_implementation=attention)
+    with torch.no_grad():
+        usual = AnomalyCLIPModel.from_pretrained(model_folder)(pixels())
+    out = exact(pixels(), labels=torch.tensor([0, 1]), masks=torch.zeros(2, 40, 40))
+    assert out.anomaly_maps.dtype == torch.float32
+    torch.testing.assert_close(out.anomaly_maps, usual.anomaly_maps, atol=1e-5, rtol=1e-5)
+    out.loss.backward()
+    assert exact.prompt_learner.normal_prompt.grad.abs().sum() > 0
+
+
+@torch.no_grad()
 def test_models_can_be_copied_and_pickled(model):
     expected = model(pixels()).anomaly_maps
     for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
@@ -386,6 +417,39 @@ def test_words_are_tokenised_by_the_clips_tokenizer(clip_folder):
     assert model.config.base_model_name_or_path == str(clip_folder)
 
 
+@pytest.mark.parametrize("prompts", ["learned", "ensemble"])
+def test_a_clip_without_a_tokenizer_is_refused(clip_folder, tmp_path, prompts):
+    folder = shutil.copytree(clip_folder, tmp_path / "clip")
+    for path in folder.glob("*token*"):
+        path.unlink()
+    with pytest.raises(OSError, match=f"{folder} has no tokenizer; expected tokenizer.json"):
+        AnomalyCLIPModel.from_clip_pretrained(str(folder), prompts=prompts)
+
+
+@pytest.mark.parametrize("prompts", ["learned", "ensemble"])
+def test_a_tokenizer_of_another_clip_is_refused(clip_folder, prompts):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(clip_folder)
+    tokenizer.add_tokens(["screwdriver"])  # gets an id above the vocabulary
+    with pytest.raises(ValueError, match="expected .*ids? below"):
+        AnomalyCLIPModel.from_clip_pretrained(
+            str(clip_folder), prompts=prompts, tokenizer=tokenizer, object_name="screwdriver"
+        )
+
+
+def test_sentences_are_not_cut_short(clip_folder):
+    with pytest.raises(ValueError, match="tokens; the text tower has 77 positions. Use a shorter object_name"):
+        AnomalyCLIPModel.from_clip_pretrained(str(clip_folder), prompts="ensemble", object_name="nut and bolt " * 20)
+
+
+@pytest.mark.parametrize("settings", [{"abnormal_template": "bad {}"}, {"normal_token_ids": [0, 1]}])
+def test_an_ensemble_takes_nothing_it_would_ignore(clip_folder, settings):
+    (name,) = settings
+    with pytest.raises(ValueError, match=f'{name} is .*prompts="ensemble" has sentences of its own'):
+        AnomalyCLIPModel.from_clip_pretrained(str(clip_folder), prompts="ensemble", **settings)
+
+
 # ------------------------------------------------------------------------------------------------- bad input
 
 
@@ -419,6 +483,24 @@ def test_wrong_tensors_are_named(model, arguments, words):
     with pytest.raises(ValueError) as caught:
         model(**arguments)
     assert words in str(caught.value)
+
+
+@torch.no_grad()
+def test_layers_assigned_later_are_checked_before_they_are_tapped(model):
+    model.config.feature_layers = [2, 4]
+    assert len(model(pixels()).patch_embeds) == 2
+    for layers in ([4, 2], [4, 4], [30]):
+        model.config.feature_layers = layers
+        with pytest.raises(ValueError, match="feature_layers is .*; expected one or more ascending layers"):
+            model(pixels())
+
+
+def test_a_configuration_given_at_load_is_overridden_in_a_copy(model_folder):
+    config = AnomalyCLIPConfig.from_pretrained(model_folder)
+    model = AnomalyCLIPModel.from_pretrained(model_folder, config=config, feature_layers=[4, 2])
+    assert (model.config.feature_layers, config.feature_layers) == ([2, 4], [4])
+    with pytest.raises(ValueError, match="config is a CLIPConfig; expected an AnomalyCLIPConfig"):
+        AnomalyCLIPModel.from_pretrained(model_folder, config=config.to_clip_config())
 
 
 def test_plain_tuple_on_request(model):
