@@ -8,6 +8,7 @@ import pickle
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,8 @@ except ImportError as error:
 PROMPTS_FILE = "prompts.safetensors"
 CLIP_PREFIX = "clip."
 # Of a tower: what the CLIP under the prompts must share with the one they were learned on.
-BASE_SETTINGS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "hidden_act", "vocab_size", "patch_size")
-BASE_SETTINGS += ("image_size",)
+BASE_SETTINGS = ["hidden_size", "num_hidden_layers", "num_attention_heads", "hidden_act", "vocab_size", "patch_size"]
+BASE_SETTINGS += ["image_size"]
 
 
 @contextmanager
@@ -100,14 +101,18 @@ def check_base_model(config: AnomalyCLIPConfig, clip_config: CLIPConfig) -> None
     Raises:
         ValueError: naming the size that differs.
     """
-    for tower in ("", "text_config", "vision_config"):
-        saved, found = (getattr(owner, tower) if tower else owner for owner in (config, clip_config))
-        for name in BASE_SETTINGS if tower else ("projection_dim",):
-            if getattr(saved, name, None) != getattr(found, name, None):
-                raise ValueError(
-                    f"{config.base_model_name_or_path} has {tower}{'.' if tower else ''}{name} {getattr(found, name)}, "
-                    f"expected {getattr(saved, name)} as saved with the prompts; name their CLIP in config.json."
-                )
+    towers = [f"{tower}.{name}" for tower in ("text_config", "vision_config") for name in BASE_SETTINGS]
+    for name in ["projection_dim", *towers]:
+        saved, found = (reduce(_setting, name.split("."), owner) for owner in (config, clip_config))
+        if saved != found:
+            raise ValueError(
+                f"{config.base_model_name_or_path} has {name} {found}, expected {saved} as saved with the prompts; "
+                "pass their own CLIP as base_model_name_or_path=... to from_pretrained."
+            )
+
+
+def _setting(config: Any, name: str) -> Any:
+    return getattr(config, name, None)
 
 
 # --------------------------------------------------------------------------------------- before anything is read

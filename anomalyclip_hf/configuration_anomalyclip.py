@@ -13,11 +13,12 @@ from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 from .hub_files_anomalyclip import pin_commit
 from .limits_anomalyclip import (
-    MAX_TEXT_LENGTH,
     check_clip_settings,
     check_inside,
     check_parameters,
     check_patches,
+    check_text,
+    fill,
     is_number,
     one_line,
     read_json,
@@ -41,8 +42,9 @@ DPAM_ATTENTIONS = ("vv", "qq", "kk")
 # Learned prompts are stored for the tokens of these words, embeddings of an ensemble for its object's name.
 WORDS = {"object_name", "normal_template", "abnormal_template"}
 TOKEN_IDS = {"normal_token_ids", "abnormal_token_ids"}
-OF_LEARNED_PROMPTS = {"normal_template", "abnormal_template", *TOKEN_IDS}
-OF_LEARNED_PROMPTS |= {"num_prompt_tokens", "deep_prompt_depth", "num_deep_prompt_tokens"}
+PROMPT_SIZES = {"num_prompt_tokens", "deep_prompt_depth", "num_deep_prompt_tokens"}
+OF_LEARNED_PROMPTS = (WORDS - {"object_name"}) | TOKEN_IDS | PROMPT_SIZES
+CLIP_SETTINGS = ("text_config", "vision_config", "projection_dim", "logit_scale_init_value", "initializer_factor")
 # Least, most, and what the paper takes.
 NUMBER_RANGES = (("temperature", 1e-6, 1e6, 0.07), ("pixel_loss_weight", 0, 1e6, 4), ("image_loss_weight", 0, 1e6, 1))
 
@@ -154,13 +156,9 @@ class AnomalyCLIPConfig(CLIPConfig):
         Returns:
             [`AnomalyCLIPConfig`]: with both towers of `clip_config`.
         """
-        towers = {
-            "text_config": clip_config.text_config.to_dict(),
-            "vision_config": clip_config.vision_config.to_dict(),
-            "projection_dim": clip_config.projection_dim,
-            "logit_scale_init_value": clip_config.logit_scale_init_value,
-        }
-        return cls(**{**towers, **overrides})
+        settings = {name: getattr(clip_config, name) for name in CLIP_SETTINGS}
+        towers = {name: settings[name].to_dict() for name in cls.sub_configs}
+        return cls(**{**settings, **towers, **overrides})
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
@@ -235,7 +233,7 @@ class AnomalyCLIPConfig(CLIPConfig):
             ValueError: If a value makes no sense, or words are given whose tokens or embeddings are stored already.
         """
         for name in WORDS & settings.keys():
-            acts = self.prompts == "learned" and TOKEN_IDS <= settings.keys()
+            acts = self.prompts == "learned" and settings.keys() >= TOKEN_IDS
             if settings[name] != getattr(self, name) and not acts:
                 raise ValueError(
                     f"{name} is {shorten(settings[name])}, expected {shorten(getattr(self, name))}: the prompts are "
@@ -256,13 +254,7 @@ class AnomalyCLIPConfig(CLIPConfig):
 
     def to_clip_config(self) -> CLIPConfig:
         """The CLIP's own configuration; its towers are shared with this one, not copied."""
-        return CLIPConfig(
-            text_config=self.text_config,
-            vision_config=self.vision_config,
-            projection_dim=self.projection_dim,
-            logit_scale_init_value=self.logit_scale_init_value,
-            initializer_factor=self.initializer_factor,
-        )
+        return CLIPConfig(**{name: getattr(self, name) for name in CLIP_SETTINGS})
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -279,16 +271,8 @@ class AnomalyCLIPConfig(CLIPConfig):
     @property
     def prompt_words(self) -> tuple[str, str]:
         """The words after the learnable vectors: normal, abnormal."""
-        return tuple(f"{template.format(self.object_name)}." for template in self._templates)  # type: ignore[return-value]
-
-    @property
-    def _templates(self) -> tuple[str, str]:
-        templates = (self.normal_template, self.abnormal_template)
-        for template in templates:
-            # Nothing but `{}`: format strings could read attributes or fill memory.
-            if template.count("{}") != 1 or template.count("{") != 1 or template.count("}") != 1:
-                raise ValueError(f"a template is {shorten(template)}; expected one {{}} where the object's name goes.")
-        return templates
+        normal, abnormal = (fill(words, self.object_name) for words in (self.normal_template, self.abnormal_template))
+        return f"{normal}.", f"{abnormal}."
 
     def resolve(self) -> None:
         """Give what is left at `None` the value that fits the CLIP, and check all.
@@ -334,12 +318,7 @@ class AnomalyCLIPConfig(CLIPConfig):
 
     def _check_texts(self) -> None:
         for name in ("object_name", "normal_template", "abnormal_template", "base_model_name_or_path"):
-            text: Any = getattr(self, name)
-            if text is not None and (len(text) > MAX_TEXT_LENGTH or "\0" in text):
-                raise ValueError(
-                    f"{name} is {shorten(text)}, {len(text)} characters; expected at most {MAX_TEXT_LENGTH} and none "
-                    "of them NUL."
-                )
+            check_text(getattr(self, name), name)
         for name in ("base_model_revision", "base_model_subfolder"):  # the Hub's client makes paths of them
             if getattr(self, name):
                 check_inside(getattr(self, name), "the configuration", name)
@@ -357,7 +336,7 @@ class AnomalyCLIPConfig(CLIPConfig):
             )
         feature_layers: Any = self.feature_layers
         ascending = feature_layers and list(feature_layers) == sorted(set(feature_layers))
-        if not ascending or not (1 <= feature_layers[0] and feature_layers[-1] <= layers):
+        if not ascending or not (feature_layers[0] >= 1 and feature_layers[-1] <= layers):
             raise ValueError(
                 f"feature_layers is {shorten(feature_layers)}; expected one or more ascending layers, counted from 1 "
                 f"to {layers}."

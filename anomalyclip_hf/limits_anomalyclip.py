@@ -258,6 +258,41 @@ def check_inside(name: Any, source: str | os.PathLike, setting: str) -> None:
         )
 
 
+def check_text(text: str | None, name: str) -> None:
+    """Refuse a text that no file system or tokenizer takes.
+
+    Args:
+        text (`str`, *optional*): A path, an object's name or a template.
+        name (`str`): Of the setting, for the error.
+
+    Raises:
+        ValueError: naming the setting and its length.
+    """
+    if text is not None and (len(text) > MAX_TEXT_LENGTH or "\0" in text):
+        raise ValueError(
+            f"{name} is {shorten(text)}, {len(text)} characters; expected at most {MAX_TEXT_LENGTH} and none of them "
+            "NUL."
+        )
+
+
+def fill(template: str, object_name: str) -> str:
+    """Put an object's name into a template.
+
+    Args:
+        template (`str`): With one `{}` and no other brace: format strings could read attributes or fill memory.
+        object_name (`str`): What takes its place.
+
+    Returns:
+        `str`
+
+    Raises:
+        ValueError: If the template has another form.
+    """
+    if template.count("{}") != 1 or template.count("{") != 1 or template.count("}") != 1:
+        raise ValueError(f"a template is {shorten(template)}; expected one {{}} where the object's name goes.")
+    return template.replace("{}", object_name)
+
+
 def shorten(value: Any) -> str:
     """A value as errors show it: in one line, and cut where it is long."""
     if is_whole_number(value) and abs(value) >= 10**20:

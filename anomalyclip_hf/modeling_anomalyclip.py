@@ -37,7 +37,7 @@ from .configuration_anomalyclip import OF_LEARNED_PROMPTS, PAPER_PROMPT_DEPTH, A
 from .hub_files_anomalyclip import find_commit, find_file, hub_arguments, pin_commit
 from .limits_anomalyclip import one_line, shorten
 from .losses_anomalyclip import glocal_loss
-from .prompt_ensemble_anomalyclip import ensemble_sentences
+from .prompt_ensemble_anomalyclip import check_sentences, ensemble_sentences
 from .sharing_anomalyclip import HubSharing, add_code, take_push_arguments
 from .weight_files_anomalyclip import check_finite
 
@@ -177,25 +177,11 @@ def encode_sentences(clip: CLIPModel, tokenizer: Any, sentences: list[str]) -> T
         `torch.Tensor` of shape `(projection_dim,)`: L2-normalised mean.
     """
     token_ids = [torch.tensor(ids) for ids in tokenizer(sentences)["input_ids"]]
-    _check_sentences(clip.config.text_config, sentences, token_ids)
+    check_sentences(clip.config.text_config, sentences, token_ids)
     end_positions = torch.tensor([len(ids) - 1 for ids in token_ids], device=clip.device)
     input_ids = nn.utils.rnn.pad_sequence(token_ids, batch_first=True).to(clip.device)
     token_embeds = clip.text_model.embeddings.token_embedding(input_ids)
     return F.normalize(encode_text(clip, token_embeds, end_positions).mean(0), dim=0)
-
-
-def _check_sentences(config: Any, sentences: list[str], token_ids: list[Tensor]) -> None:
-    for sentence, ids in zip(sentences, token_ids, strict=True):
-        if len(ids) > config.max_position_embeddings:
-            raise ValueError(
-                f"{shorten(sentence)} has {len(ids)} tokens; the text tower has {config.max_position_embeddings} "
-                "positions. Use a shorter object_name."
-            )
-        if ids.max() >= config.vocab_size:
-            raise ValueError(
-                f"the tokenizer gives {shorten(sentence)} the token id {ids.max()}; expected ids below "
-                f"{config.vocab_size}, the vocabulary of the text tower. Is it the CLIP's own tokenizer?"
-            )
 
 
 # ------------------------------------------------------------------------------------------ dual-path vision encoder

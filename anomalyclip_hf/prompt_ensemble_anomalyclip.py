@@ -5,6 +5,13 @@ The idea of combining state words with photo templates is that of WinCLIP (Jeong
 baseline of the AnomalyCLIP paper; the words here are this package's own.
 """
 
+from typing import Any
+
+from torch import Tensor
+
+from .limits_anomalyclip import shorten
+
+
 NORMAL_STATES = (
     "{}",
     "intact {}",
@@ -65,4 +72,28 @@ def ensemble_sentences(object_name: str = "object") -> tuple[list[str], list[str
     return combine(NORMAL_STATES), combine(ABNORMAL_STATES)
 
 
-__all__ = ["ensemble_sentences"]
+def check_sentences(config: Any, sentences: list[str], token_ids: list[Tensor]) -> None:
+    """Refuse sentences that the text tower cannot read whole.
+
+    Args:
+        config ([`~transformers.CLIPTextConfig`]): Of the text tower.
+        sentences (`list[str]`): For the error.
+        token_ids (list of `torch.Tensor` of shape `(length,)`): Of each, with start and end of text.
+
+    Raises:
+        ValueError: naming the sentence that is too long, or that another CLIP's tokenizer has split.
+    """
+    for sentence, ids in zip(sentences, token_ids, strict=True):
+        if len(ids) > config.max_position_embeddings:
+            raise ValueError(
+                f"{shorten(sentence)} has {len(ids)} tokens; the text tower has {config.max_position_embeddings} "
+                "positions. Use a shorter object_name."
+            )
+        if ids.max() >= config.vocab_size:
+            raise ValueError(
+                f"the tokenizer gives {shorten(sentence)} the token id {ids.max()}; expected ids below "
+                f"{config.vocab_size}, the vocabulary of the text tower. Is it the CLIP's own tokenizer?"
+            )
+
+
+__all__ = ["check_sentences", "ensemble_sentences"]
