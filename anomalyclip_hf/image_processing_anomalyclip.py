@@ -6,6 +6,7 @@ import logging
 import os
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # with these a TIFF or BigTIFF begins
 
-ImageSource = str | os.PathLike | bytes | dict | Image.Image | np.ndarray | Tensor
+ImageSource = str | os.PathLike | bytes | bytearray | memoryview | dict | Image.Image | np.ndarray | Tensor
 
 
 def load_image(source: ImageSource, name: str | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -43,11 +44,13 @@ def load_image(source: ImageSource, name: str | None = None, max_pixels: int = M
     applied, 16-bit grey is scaled down to 8 bits, and transparent pixels are laid over white.
 
     Args:
-        source: A path, `http(s)://` URL, the bytes of a file, a PIL image, an array or tensor (`(height, width)` or
-            `(height, width, 3)`, uint8 in [0, 255] or float in [0, 1]), or a row of `datasets` as `{"bytes", "path"}`.
+        source: A path, `http(s)://` URL, the bytes of a file, a PIL image, an array or tensor (`(height, width)`, or
+            with 1, 3 or 4 channels behind or before these; uint8 in [0, 255] or float in [0, 1]), or a row of
+            `datasets` as `{"bytes", "path"}`.
         name (`str`, *optional*): What errors call it; defaults to the path.
         max_pixels (`int`, *optional*, defaults to 178,956,970):
-            Width times height above which an image is refused; for a file, before its pixels are decoded.
+            Width times height above which an image is refused; for a file, before its pixels are decoded. The default
+            is Pillow's own limit; to read larger files, raise `PIL.Image.MAX_IMAGE_PIXELS` too.
 
     Returns:
         `PIL.Image.Image`: in mode RGB.
@@ -66,6 +69,8 @@ def load_image(source: ImageSource, name: str | None = None, max_pixels: int = M
 
     ```
     """
+    if isinstance(source, (bytearray, memoryview)):
+        source = bytes(source)
     if isinstance(source, dict):
         path = source.get("path")
         return load_image(_from_row(source), name or (path[:MAX_NAME] if isinstance(path, str) else None), max_pixels)
@@ -84,11 +89,21 @@ def load_image(source: ImageSource, name: str | None = None, max_pixels: int = M
     )
 
 
+def is_batch(images: Any) -> bool:
+    """Whether these are several images: a sequence or column of them, or an array with an axis more than one has."""
+    if isinstance(images, (np.ndarray, Tensor)):
+        return images.ndim > 3
+    return isinstance(images, Sequence) and not isinstance(images, (str, bytes, bytearray, memoryview))
+
+
 def _from_row(row: dict) -> bytes | str:
     """Take what a row of `datasets` holds: the bytes of a file, or else its path."""
     source = row.get("bytes") or row.get("path")
     if source is None:
-        raise ValueError(f"an image is a dict with {sorted(row)}; expected 'bytes' or 'path'.")
+        raise ValueError(
+            f"an image is a dict with {sorted(row)}; expected 'bytes' or 'path'. Of a data set, pass its column of "
+            "images."
+        )
     return source
 
 
@@ -145,24 +160,35 @@ def _decode(content: bytes, name: str, max_pixels: int) -> Image.Image:
             image = Image.open(io.BytesIO(content), formats=FORMATS)
             _check_pixels(image.size, name, max_pixels, len(content))
             image.load()
-            upright = ImageOps.exif_transpose(image)
-            upright.format = image.format  # a copy forgets it
-            return upright
+            return _turn_upright(image, name)
     except ImageTooLargeError:
         raise
     except Image.DecompressionBombError as error:
+        pillows = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         raise ImageTooLargeError(
-            f"{name} is too large: above the limit of {min(max_pixels, MAX_PIXELS)} px; make it smaller or cut it "
-            "into tiles."
+            f"{name} is too large: above the limit of {min(max_pixels, pillows)} px; make it smaller or cut it into "
+            "tiles."
         ) from error
     except UnidentifiedImageError as error:
         if content.startswith(TIFF_STARTS):
             return _decode_tiff(content, name, max_pixels)
         raise ValueError(f"{name} is not an image that Pillow can read; expected {', '.join(FORMATS)}.") from error
     except Exception as error:  # damaged files make Pillow raise almost anything
-        raise ValueError(
-            f"{name} is damaged or cut short ({one_line(error)}); copy or download the file again."
-        ) from error
+        raise _damaged(name, error) from error
+
+
+def _damaged(name: str, error: Exception) -> ValueError:
+    return ValueError(f"{name} is damaged or cut short ({one_line(error)}); copy or download the file again.")
+
+
+def _turn_upright(image: Image.Image, name: str) -> Image.Image:
+    """Apply EXIF rotation; also loads what was opened lazily."""
+    try:
+        upright = ImageOps.exif_transpose(image)
+    except Exception as error:  # damaged files make Pillow raise almost anything
+        raise _damaged(name, error) from error
+    upright.format = image.format  # a copy forgets it
+    return upright
 
 
 def _decode_tiff(content: bytes, name: str, max_pixels: int) -> Image.Image:
@@ -184,9 +210,7 @@ def _decode_tiff(content: bytes, name: str, max_pixels: int) -> Image.Image:
     except ImageTooLargeError:
         raise
     except Exception as error:  # damaged files make tifffile raise almost anything
-        raise ValueError(
-            f"{name} is damaged or cut short ({one_line(error)}); copy or download the file again."
-        ) from error
+        raise _damaged(name, error) from error
     if page.axes.startswith("S"):
         pixels = np.moveaxis(pixels, 0, -1)
     return _from_array(pixels[..., :3] if pixels.ndim == 3 else pixels, name)
@@ -212,26 +236,28 @@ def _check_pixels(size: tuple[int, int], name: str, max_pixels: int, file_bytes:
 
 def _to_rgb(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
     _check_pixels(image.size, name, max_pixels)
-    try:
-        image = ImageOps.exif_transpose(image)  # also loads what was opened lazily
-    except OSError as error:
-        raise ValueError(
-            f"{name} is damaged or cut short ({one_line(error)}); copy or download the file again."
-        ) from error
+    image = _turn_upright(image, name)
     if image.mode.startswith("I"):
-        # 16 bits: converting directly would clip everything above 255 to white.
-        return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
+        # Converting directly would clip everything above 255 to white.
+        pixels = np.asarray(image)
+        is_16_bit = image.mode != "I" or (pixels.min() >= 0 and 255 < pixels.max() <= 65535)
+        return _from_array(pixels.astype(np.uint16) if is_16_bit else pixels, name)
     if image.mode == "F":
         return _from_array(np.asarray(image), name)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+    image = image.convert("LA") if image.mode == "La" else image  # Pillow knows no other way from there
+    return _over_white(image.convert("RGBA")) if image.has_transparency_data else image.convert("RGB")
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
 def _from_array(pixels: np.ndarray, name: str) -> Image.Image:
-    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3)) or 0 in pixels.shape:
-        raise ValueError(f"{name} has shape {pixels.shape}; expected (height, width) or (height, width, 3).")
+    shape, channels = pixels.shape, (1, 3, 4)
+    if pixels.ndim == 3 and shape[2] not in channels and shape[0] in channels:
+        pixels = np.moveaxis(pixels, 0, 2)
+    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in channels) or 0 in shape:
+        raise ValueError(f"{name} has shape {shape}; expected (height, width) or (height, width, 3).")
     if np.issubdtype(pixels.dtype, np.floating):
         if not np.isfinite(pixels).all():
             raise ValueError(f"{name} holds NaN or infinite pixels; replace them before scoring.")
@@ -244,21 +270,22 @@ def _from_array(pixels: np.ndarray, name: str) -> Image.Image:
     elif pixels.dtype == bool:
         pixels = pixels * 255
     elif pixels.dtype == np.uint16:
-        pixels = pixels / 257
+        pixels = pixels // 257
     elif not np.issubdtype(pixels.dtype, np.integer) or pixels.min() < 0 or pixels.max() > 255:
         raise ValueError(
             f"{name} has pixels of type {pixels.dtype}; expected uint8, uint16, or numbers from 0 to 255."
         )
-    pixels = pixels.astype(np.uint8)
-    return Image.fromarray(pixels.squeeze(2) if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels).convert("RGB")
+    pixels = np.ascontiguousarray(pixels, dtype=np.uint8)
+    image = Image.fromarray(pixels.squeeze(2) if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
+    return _over_white(image) if image.mode == "RGBA" else image.convert("RGB")
 
 
 def masks_to_tensor(masks: list[Any], size: tuple[int, int]) -> Tensor:
     """Bring ground truth to the size of the model: > 0, resized bilinearly with antialias, > 0.5.
 
     Args:
-        masks (`list`): Per image a path, PIL image, array or tensor `(height, width)`, anomalous where not 0; `None`
-            for a normal image.
+        masks (`list`): Per image a path, PIL image, array or tensor `(height, width)` (one channel more is fine),
+            anomalous where not 0; `None` for a normal image.
         size (`tuple[int, int]`): Height and width, in pixels.
 
     Returns:
@@ -276,9 +303,11 @@ def _mask_to_tensor(mask: Any, size: tuple[int, int]) -> Tensor:
         if np.isnan(mask).any():
             raise ValueError("a mask holds NaN; expected 0 where normal and anything above where anomalous.")
         anomalous = mask > 0
+        if anomalous.ndim == 3 and 1 in (anomalous.shape[0], anomalous.shape[2]):
+            anomalous = anomalous.squeeze(0 if anomalous.shape[0] == 1 else 2)
     else:
         anomalous = load_mask(mask)
-    if anomalous.ndim != 2:
+    if anomalous.ndim != 2 or not anomalous.size:
         raise ValueError(f"a mask has shape {anomalous.shape}; expected (height, width).")
     resized = F.interpolate(torch.as_tensor(anomalous)[None, None].float(), size=size, mode="bilinear", antialias=True)
     return (resized[0, 0] > 0.5).float()
@@ -300,14 +329,18 @@ def load_mask(source: Any, jpeg_threshold: int = 0) -> np.ndarray:
         ValueError: If it is no image, damaged or too large; one line that names it.
     """
     source = _from_row(source) if isinstance(source, dict) else source
+    name = str(source)[:MAX_NAME] if isinstance(source, (str, os.PathLike)) else "the mask"
     if isinstance(source, (str, os.PathLike, bytes)):
-        source = _open(source, "the mask" if isinstance(source, bytes) else str(source)[:MAX_NAME])
+        source = _open(source, name)
     if not isinstance(source, Image.Image):
         raise ValueError(f"a mask cannot be made of {type(source).__name__}; expected a path, bytes or PIL image.")
+    source = _turn_upright(source, name)
     # Palettes hold class numbers, not colours.
     is_plain = source.mode in ("1", "L", "P", "F") or source.mode.startswith("I")
     pixels = np.asarray(source if is_plain else source.convert("RGB"))
     # Channel by channel, ten times as fast as `max` over the last axis.
+    if np.isnan(pixels).any():
+        raise ValueError(f"{name} holds NaN; expected 0 where normal and anything above where anomalous.")
     strongest = np.maximum.reduce([pixels[..., channel] for channel in range(3)]) if pixels.ndim == 3 else pixels
     return strongest > (jpeg_threshold if source.format in ("JPEG", "MPO") else 0)
 

@@ -4,15 +4,16 @@
 import base64
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from torch.utils.data import Dataset
 from transformers import Pipeline, pipeline
 
-from .image_processing_anomalyclip import MAX_PIXELS, ImageSource, load_image
+from .image_processing_anomalyclip import MAX_PIXELS, ImageSource, is_batch, load_image
 from .modeling_anomalyclip import AnomalyCLIPModel
 from .processing_anomalyclip import AnomalyCLIPProcessor, check_thresholds, to_pil
 from .sharing_anomalyclip import HubSharing, take_push_arguments
@@ -21,8 +22,13 @@ from .sharing_anomalyclip import HubSharing, take_push_arguments
 class AnomalyDetectionPipeline(HubSharing, Pipeline):
     """Find what is wrong in images of things the model has never seen.
 
-    Made by `pipeline("anomaly-detection", model=..., device=..., dtype=..., batch_size=...)`; without a model, by the
-    small demonstration model that ships with the package.
+    Made by `pipeline("anomaly-detection", model=..., device=..., dtype=..., batch_size=...)`; without a model, of the
+    small demonstration model that ships with the package. A model in memory goes to this class itself.
+
+    Args:
+        model ([`AnomalyCLIPModel`]): What scores.
+        processor ([`AnomalyCLIPProcessor`], *optional*): Defaults to the one that fits the model's configuration.
+        **kwargs: As for [`~transformers.Pipeline`] (`device`, `batch_size`, …), and what a call takes.
 
     Example:
     ```python
@@ -43,11 +49,17 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
     _load_feature_extractor = False
     _load_tokenizer = False
 
+    def __init__(self, model: AnomalyCLIPModel, processor: AnomalyCLIPProcessor | None = None, **kwargs: Any):
+        if processor is None:
+            processor = AnomalyCLIPProcessor.from_config(model.config)
+        super().__init__(model=model, processor=processor, **kwargs)
+
     def __call__(self, images: Any, **kwargs: Any) -> Any:
         """Score one image or many.
 
         Args:
-            images: A path, URL, bytes, PIL image or array; a list of these, a column of a data set, or a generator.
+            images: A path, URL, bytes, PIL image or array; a list of these, an array of four axes, a column of a data
+                set, also of one that is streamed, or a generator.
             **kwargs: Any of
 
                 - threshold (`float`): score in [0, 1] from which an image is called anomalous;
@@ -59,19 +71,20 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
                 - batch_size (`int`, defaults to 1): images per forward pass.
 
         Returns:
-            `dict`, `list[dict]` for a list or column, or an iterator of `dict` for a generator: `score`, `label`,
-            `anomaly_map`, `mask` and `regions`; sizes are those of the upright input image. With `output="json"` the
-            map is a 16-bit PNG in which 65535 stands for `anomaly_map_maximum`, the number of tapped layers.
+            `dict`, `list[dict]` for a list or column, or an iterator of `dict` for a generator or stream: `score`,
+            `label`, `anomaly_map`, `mask` and `regions`; sizes are those of the upright input image. With
+            `output="json"` the map is a 16-bit PNG in which 65535 stands for `anomaly_map_maximum`, the number of
+            tapped layers.
 
         Raises:
             FileNotFoundError: If a path does not exist.
             ValueError: If an image cannot be read or an argument makes no sense.
         """
-        if isinstance(images, Sequence) and not isinstance(images, (str, bytes, list)):
-            images = list(images)  # tuples and columns of `datasets`
-        if isinstance(images, list) and not images:
-            return []
-        return super().__call__(images, **kwargs)
+        if is_batch(images):
+            images = list(images)  # tuples, columns of `datasets`, arrays of several images
+        elif isinstance(images, Iterable) and not isinstance(images, ImageSource | Dataset):
+            images = (image for image in images)  # a column that `datasets` streams
+        return [] if isinstance(images, list) and not images else super().__call__(images, **kwargs)
 
     def _sanitize_parameters(
         self,

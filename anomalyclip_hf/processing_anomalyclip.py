@@ -1,9 +1,9 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """Images in; scores, smoothed anomaly maps, masks and regions out."""
 
-import math
 import os
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from transformers.utils import IMAGE_PROCESSOR_NAME, PROCESSOR_NAME
 
 from .configuration_anomalyclip import AnomalyCLIPConfig
 from .hub_files_anomalyclip import find_file, hub_arguments, pin_commit
-from .image_processing_anomalyclip import ImageSource, load_image, masks_to_tensor
+from .image_processing_anomalyclip import ImageSource, is_batch, load_image, masks_to_tensor
 from .limits_anomalyclip import read_json
 from .processor_settings_anomalyclip import AUDIO_TOKENIZER, MAX_SIGMA, check_stored_settings
 from .sharing_anomalyclip import HubSharing, add_code, take_push_arguments
@@ -24,6 +24,7 @@ from .sharing_anomalyclip import HubSharing, add_code, take_push_arguments
 
 KERNEL_TRUNCATION = 4.0  # standard deviations on either side
 LABELS = ("normal", "anomalous")
+OWN_SETTINGS = ("smoothing_sigma", "threshold", "pixel_threshold")
 
 
 class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
@@ -69,8 +70,8 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
         if image_processor.size.get("height") is None or image_processor.size.get("width") is None:
             raise ValueError(f"the image processor resizes to {image_processor.size}; expected a height and a width.")
         super().__init__(image_processor, **kwargs)
-        if not 0 <= smoothing_sigma <= MAX_SIGMA:
-            raise ValueError(f"smoothing_sigma is {smoothing_sigma}; expected 0 to {MAX_SIGMA} pixels.")
+        if not (_is_real(smoothing_sigma) and 0 <= smoothing_sigma <= MAX_SIGMA):
+            raise ValueError(f"smoothing_sigma is {smoothing_sigma!r}; expected 0 to {MAX_SIGMA} pixels.")
         check_thresholds(threshold, pixel_threshold)
         self.smoothing_sigma = smoothing_sigma
         self.threshold = threshold
@@ -96,7 +97,8 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
 
         Args:
             pretrained_model_name_or_path (`str`): Hub id or folder.
-            **kwargs: As for [`~transformers.ProcessorMixin.from_pretrained`].
+            **kwargs: As for [`~transformers.ProcessorMixin.from_pretrained`]; `smoothing_sigma`, `threshold` and
+                `pixel_threshold` take the place of what is stored.
 
         Returns:
             [`AnomalyCLIPProcessor`]
@@ -120,7 +122,7 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
             if paths[0] is not None:
                 raise  # there is one, and it cannot be read
             config = AnomalyCLIPConfig.from_pretrained(pretrained_model_name_or_path, **hub_arguments(kwargs))
-            return cls.from_config(config)
+            return cls.from_config(config, **{name: kwargs[name] for name in OWN_SETTINGS if name in kwargs})
 
     def save_pretrained(
         self, save_directory: str | os.PathLike, include_code: bool = False, **kwargs: Any
@@ -160,7 +162,8 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
         """Read and resize images and, for training, their masks.
 
         Args:
-            images: One image or a list; each a path, URL, bytes, PIL image or array (see `load_image`).
+            images: One image or a list; each a path, URL, bytes, PIL image or array (see `load_image`). An array of
+                four axes is a batch.
             masks (*optional*): One mask or a list, `None` for a normal image; anomalous where not 0.
             return_tensors (`str`, *optional*, defaults to `"pt"`): Passed to [`~transformers.BatchFeature`].
 
@@ -178,7 +181,7 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
         pictures = [load_image(source) for source in sources]
         features = self.image_processor(pictures, return_tensors=return_tensors)
         if masks is not None:
-            mask_list = _as_list(masks)
+            mask_list = _list_masks(masks)
             if len(mask_list) != len(pictures):
                 raise ValueError(
                     f"got {len(mask_list)} masks for {len(pictures)} images; give None for a normal image."
@@ -230,6 +233,8 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
         for index, (score, anomaly_map) in enumerate(zip(scores.tolist(), smoothed, strict=True)):
             if target_sizes is not None:
                 height, width = (int(side) for side in target_sizes[index])
+                if min(height, width) < 1:
+                    raise ValueError(f"target_sizes holds {height}x{width}; expected height and width in pixels.")
                 anomaly_map = F.interpolate(anomaly_map[None, None], size=(height, width), mode="bilinear")[0, 0]
             mask = None if pixel_threshold is None else anomaly_map >= pixel_threshold
             results.append(
@@ -245,10 +250,14 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
 
 
 def _as_list(items: Any) -> list[Any]:
-    """A list of one, or of what is in a list, tuple, column of a data set, or batch of masks."""
-    is_batch = isinstance(items, (np.ndarray, Tensor)) and items.ndim == 3 and items.shape[-1] != 3
-    is_sequence = isinstance(items, Sequence) and not isinstance(items, (str, bytes))
-    return list(items) if is_batch or is_sequence else [items]
+    return list(items) if is_batch(items) else [items]
+
+
+def _list_masks(masks: Any) -> list[Any]:
+    """A list of masks, one per image; a mask's own channel is no batch."""
+    if isinstance(masks, (np.ndarray, Tensor)) and masks.ndim == 3:
+        return [masks] if masks.shape[-1] in (1, 3) else list(masks)
+    return _as_list(masks)
 
 
 def gaussian_smooth(maps: Tensor, sigma: float) -> Tensor:
@@ -352,10 +361,14 @@ def check_thresholds(threshold: float, pixel_threshold: float | None) -> None:
     Raises:
         ValueError: naming the threshold, its value and what is allowed.
     """
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"threshold is {threshold}; expected a score from 0 to 1.")
-    if pixel_threshold is not None and not (math.isfinite(pixel_threshold) and pixel_threshold >= 0):
-        raise ValueError(f"pixel_threshold is {pixel_threshold}; expected a map value, 0 or more.")
+    if not (_is_real(threshold) and 0 <= threshold <= 1):
+        raise ValueError(f"threshold is {threshold!r}; expected a score from 0 to 1.")
+    if pixel_threshold is not None and not (_is_real(pixel_threshold) and 0 <= pixel_threshold < float("inf")):
+        raise ValueError(f"pixel_threshold is {pixel_threshold!r}; expected a map value, 0 or more.")
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, Real)
 
 
 __all__ = ["AnomalyCLIPProcessor", "check_thresholds", "draw_overlay", "find_regions", "gaussian_smooth"]

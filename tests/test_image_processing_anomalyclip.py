@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from anomalyclip_hf.image_processing_anomalyclip import load_image, masks_to_tensor
+from anomalyclip_hf.image_processing_anomalyclip import load_image, load_mask, masks_to_tensor
 
 
 GRADIENT = np.linspace(0, 255, 48).astype(np.uint8).reshape(6, 8)
@@ -107,7 +107,14 @@ def test_other_sources(tmp_path):
         {"bytes": None, "path": str(path)},
     ):
         assert_pixels(load_image(source), COLOUR)
+    assert_pixels(load_image(bytearray(path.read_bytes())), COLOUR)
+    assert_pixels(load_image(memoryview(path.read_bytes())), COLOUR)
     assert_pixels(load_image(GRADIENT[:, :, None]), GRADIENT)
+    assert_pixels(load_image(GRADIENT[None]), GRADIENT)
+    assert_pixels(load_image(torch.tensor(COLOUR).permute(2, 0, 1)), COLOUR)
+    faint = np.concatenate([COLOUR, np.full((*COLOUR.shape[:2], 1), 51, np.uint8)], axis=2)  # a fifth over white
+    assert_pixels(load_image(faint), np.round(COLOUR * 0.2 + 255 * 0.8), 1)
+    assert_pixels(load_image(faint.transpose(2, 0, 1) / 255.0), np.round(COLOUR * 0.2 + 255 * 0.8), 1)
     assert_pixels(load_image(GRADIENT.astype(np.uint16) * 257), GRADIENT)
     assert_pixels(load_image(COLOUR.astype(np.uint16) * 257), COLOUR)
     assert_pixels(load_image(COLOUR.astype(np.int64)), COLOUR)
@@ -206,7 +213,29 @@ def test_nan_and_wild_floats():
         load_image(np.array([[0.0, -1.0]]))
 
 
-@pytest.mark.parametrize("shape", [(4,), (4, 4, 2), (2, 4, 4, 3), (0, 4)])
+def test_whole_numbers_of_32_bits():
+    assert_pixels(load_image(Image.fromarray(GRADIENT.astype(np.int32))), GRADIENT)
+    assert_pixels(load_image(Image.fromarray(GRADIENT.astype(np.int32) * 257)), GRADIENT)
+    for wild in (GRADIENT.astype(np.int32) * 70000, GRADIENT.astype(np.int32) - 1):
+        with pytest.raises(ValueError, match="pixels of type int32; expected"):
+            load_image(Image.fromarray(wild))
+
+
+def test_premultiplied_grey():
+    assert_pixels(load_image(Image.new("LA", (4, 4), (100, 255)).convert("La")), np.full((4, 4), 100))
+
+
+def test_damaged_pil_images_are_named(tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 60, 3), dtype=np.uint8)).save(tmp_path / "cut.png")
+    content = (tmp_path / "cut.png").read_bytes()
+    for kept in (content[:4000], content[:2000] + b"\0" * 40 + content[2040:]):
+        (tmp_path / "cut.png").write_bytes(kept)
+        for read in (load_image, load_mask):
+            with pytest.raises(ValueError, match="is damaged or cut short"):
+                read(Image.open(tmp_path / "cut.png"))
+
+
+@pytest.mark.parametrize("shape", [(4,), (5, 4, 2), (2, 4, 4, 3), (0, 4), (2, 5, 5), (3, 0, 5)])
 def test_arrays_that_are_no_images(shape):
     with pytest.raises(ValueError, match="shape"):
         load_image(np.zeros(shape, np.uint8))
@@ -290,6 +319,24 @@ def test_masks_are_resized_with_antialias_and_binary():
 def test_masks_with_nan_are_refused():
     with pytest.raises(ValueError, match="NaN"):
         masks_to_tensor([np.full((4, 4), np.nan)], (4, 4))
+    with pytest.raises(ValueError, match="the mask holds NaN"):
+        masks_to_tensor([Image.fromarray(np.full((4, 4), np.nan, np.float32))], (4, 4))
+
+
+def test_masks_may_have_one_channel():
+    mask = np.arange(12).reshape(3, 4) % 3
+    for same in (mask[None], mask[..., None], torch.tensor(mask)[None]):
+        assert torch.equal(masks_to_tensor([same], (3, 4))[0], torch.tensor(mask > 0).float())
+
+
+def test_masks_are_turned_as_their_images_are(tmp_path):
+    mask = np.zeros((6, 8), np.uint8)
+    mask[0] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter clockwise
+    Image.fromarray(mask).save(tmp_path / "turned.png", exif=exif)
+    for source in (tmp_path / "turned.png", Image.open(tmp_path / "turned.png")):
+        assert np.array_equal(load_mask(source), np.rot90(mask, -1) > 0)
 
 
 def test_masks_with_channels_are_refused():

@@ -9,6 +9,7 @@ import torch
 from datasets import Dataset
 from PIL import Image
 from transformers import pipeline
+from transformers.pipelines.pt_utils import KeyDataset
 
 from anomalyclip_hf import AnomalyCLIPModel, AnomalyCLIPProcessor, AnomalyDetectionPipeline
 
@@ -45,17 +46,32 @@ def test_every_kind_of_input(pipe, photo, tmp_path):
     assert same(pipe(str(path)), expected)
     assert same(pipe(path), expected)
     assert same(pipe(path.read_bytes()), expected)
+    assert same(pipe(bytearray(path.read_bytes())), expected)
     assert same(pipe(np.asarray(photo)), expected)
+    assert same(pipe(torch.tensor(np.asarray(photo)).permute(2, 0, 1)), expected)
     for several in (
         [photo, str(path)],
         (photo, photo),
         Dataset.from_dict({"image": [photo, photo]})["image"],
+        Dataset.from_dict({"image": [photo, photo]}).to_iterable_dataset()["image"],
+        KeyDataset(Dataset.from_dict({"image": [photo, photo]}), "image"),
+        np.stack([np.asarray(photo)] * 2),
         (image for image in (photo, photo)),
     ):
         results = list(pipe(several))
         assert len(results) == 2
         assert all(same(result, expected) for result in results)
-    assert pipe([]) == []
+    assert pipe([]) == pipe(()) == []
+    with pytest.raises(ValueError, match="Of a data set, pass its column of images"):
+        list(pipe(Dataset.from_dict({"image": [photo]})))
+
+
+def test_a_model_in_memory_gets_the_processor_that_fits(model_folder, photo):
+    model = AnomalyCLIPModel.from_pretrained(model_folder)
+    own = AnomalyDetectionPipeline(model=model, threshold=0.2)
+    processor = AnomalyCLIPProcessor.from_config(model.config)
+    assert same(own(photo), pipeline("anomaly-detection", model=model, processor=processor)(photo))
+    assert own(photo)["label"] == "anomalous"
 
 
 def test_batches_of_different_sizes(pipe, photo):

@@ -54,6 +54,35 @@ def test_columns_batches_of_masks_and_numpy(processor, photo):
     assert features["masks"].shape == (2, 40, 40)
 
 
+def test_an_array_of_three_axes_is_one_image_and_one_of_four_a_batch(processor):
+    colour = np.random.default_rng(0).integers(0, 255, (50, 80, 3), dtype=np.uint8)
+    expected = processor(images=Image.fromarray(colour))["pixel_values"]
+    channels_first = torch.tensor(colour).permute(2, 0, 1)
+    for one in (colour, channels_first, np.dstack([colour, np.full((50, 80), 255, np.uint8)])):
+        assert torch.equal(processor(images=one)["pixel_values"], expected)
+    for batch in (np.stack([colour] * 2), torch.stack([channels_first] * 2)):
+        assert torch.equal(processor(images=batch)["pixel_values"], expected.repeat(2, 1, 1, 1))
+    assert processor(images=colour[..., :1])["pixel_values"].shape == (1, 3, 40, 40)
+
+
+def test_the_bytes_of_a_file_are_one_image(processor, photo, tmp_path):
+    photo.save(tmp_path / "photo.png")
+    content = (tmp_path / "photo.png").read_bytes()
+    expected = processor(images=content)["pixel_values"]
+    for same in (bytearray(content), memoryview(content)):
+        assert torch.equal(processor(images=same)["pixel_values"], expected)
+
+
+def test_masks_with_an_axis_for_their_channel(processor, photo):
+    mask = np.zeros((50, 80))
+    mask[:25] = 1
+    expected = processor(images=[photo] * 2, masks=[mask, mask])["masks"]
+    for masks in (np.stack([mask] * 2), np.stack([mask] * 2)[..., None], torch.tensor(np.stack([mask] * 2))[:, None]):
+        assert torch.equal(processor(images=[photo] * 2, masks=masks)["masks"], expected)
+    for masks in (mask, mask[None], mask[..., None], [mask[..., None]]):
+        assert torch.equal(processor(images=photo, masks=masks)["masks"], expected[:1])
+
+
 def test_processors_without_a_fixed_size_are_refused():
     with pytest.raises(ValueError, match="expected a height and a width"):
         AnomalyCLIPProcessor(CLIPImageProcessorPil())
@@ -140,10 +169,12 @@ def test_regions_equal_a_flood_fill():
     ("arguments", "words"),
     [
         ({"threshold": 1.5}, "threshold is 1.5"),
+        ({"threshold": "0.5"}, "threshold is '0.5'"),
         ({"threshold": float("nan")}, "threshold is nan"),
         ({"pixel_threshold": -1}, "pixel_threshold is -1"),
         ({"pixel_threshold": float("inf")}, "pixel_threshold is inf"),
         ({"target_sizes": [(4, 4), (4, 4)]}, "2 target_sizes for 1 images"),
+        ({"target_sizes": [(0, 5)]}, "target_sizes holds 0x5"),
     ],
 )
 def test_arguments_that_make_no_sense(processor, arguments, words):
@@ -181,6 +212,18 @@ def test_everything_is_in_one_file(processor, tmp_path):
         assert (loaded.smoothing_sigma, loaded.threshold, loaded.pixel_threshold) == (1.0, 0.4, 0.3)
         assert loaded.size == (40, 40)
         assert type(loaded.image_processor) is CLIPImageProcessorPil
+
+
+def test_settings_given_at_load_hold_with_and_without_a_stored_processor(processor, tmp_path):
+    tiny_config().save_pretrained(tmp_path)
+    for _ in range(2):
+        loaded = AnomalyCLIPProcessor.from_pretrained(
+            tmp_path, threshold=0.3, smoothing_sigma=0.5, pixel_threshold=0.2
+        )
+        assert (loaded.threshold, loaded.smoothing_sigma, loaded.pixel_threshold) == (0.3, 0.5, 0.2)
+        with pytest.raises(ValueError, match="threshold is 7"):
+            AnomalyCLIPProcessor.from_pretrained(tmp_path, threshold=7)
+        processor.save_pretrained(tmp_path)
 
 
 def test_a_damaged_processor_is_not_replaced_by_defaults(processor, tmp_path):
