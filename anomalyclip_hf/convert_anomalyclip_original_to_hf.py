@@ -21,6 +21,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPModel
+from transformers.utils import logging
 
 from .checkpoints_anomalyclip import load_tokenizer, readable_weights
 from .configuration_anomalyclip import AnomalyCLIPConfig
@@ -57,6 +58,7 @@ LAYER_PARTS |= {"mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2"}
 TRANSPOSED = ("visual.proj", "text_projection")
 NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")
 HEAD_SIZE = 64  # of every vision transformer that OpenAI published
+MAX_WIDTH = 1024  # of these; wider ones come from OpenCLIP and have other heads
 
 # Of a published prompt file: what is learned, and what carries nothing (most of the file).
 DEEP_PROMPT = re.compile(r"compound_prompts_text\.(\d+)")
@@ -65,6 +67,8 @@ PROMPT_LEFTOVERS = re.compile(
 )
 
 State = Mapping[str, Tensor]
+
+logger = logging.get_logger(__name__)
 
 
 def convert_original_checkpoint(
@@ -81,7 +85,8 @@ def convert_original_checkpoint(
     Args:
         clip (`str`, `os.PathLike` or `Mapping`):
             OpenAI's CLIP as `.pt` (TorchScript archive or plain state dict) or `.safetensors`, a state dict with
-            OpenAI's names, or a Hub id or folder that transformers loads.
+            OpenAI's names, or a Hub id or folder that transformers loads. Tensors do not tell the activation and the
+            heads: those of OpenAI's CLIPs are assumed, with a warning where the file is not one of theirs.
         prompts (`str`, `os.PathLike`, `Mapping` or `None`):
             A published `.pth` of the prompt learner or its content; `None` for fresh prompts.
         feature_layers (`list[int]`, *optional*): Vision layers to tap; the published checkpoints tap 24 of 24.
@@ -108,28 +113,48 @@ def convert_original_checkpoint(
 
     ```
     """
-    prompt_state = None if prompts is None else _prompt_tensors(prompts)
     settings: dict[str, Any] = {"feature_layers": feature_layers, "dpam_layers": dpam_layers, "image_size": image_size}
-    settings |= {} if prompt_state is None else _prompt_sizes(prompt_state)
+    name = "the state dict" if isinstance(clip, Mapping) else str(clip)
+    if prompts is None:
+        return _load_clip(clip, name, settings, trust_torchscript)
+    source = "the prompts" if isinstance(prompts, Mapping) else str(prompts)
+    tensors = _prompt_tensors(prompts, source)
+    try:
+        model = _load_clip(clip, name, settings | _prompt_sizes(tensors), trust_torchscript)
+        _fill_prompts(model, tensors)
+    except ValueError as error:
+        if str(error).startswith(name):
+            raise
+        raise ValueError(f"{source}, on this CLIP: {error}") from error
+    return model
+
+
+def _load_clip(
+    clip: str | os.PathLike | State, name: str, settings: dict[str, Any], trust_torchscript: bool
+) -> AnomalyCLIPModel:
+    """Put fresh prompts on a CLIP in either layout; `name` is what errors call it."""
     if isinstance(clip, Mapping):
-        model = _wrap(_clip_from_openai(clip, "the state dict"), settings)
+        state, base_model = clip, None
     elif Path(clip).is_file():
         state, base_model = _read_clip_file(Path(clip), trust_torchscript)
-        model = _wrap(_clip_from_openai(state, str(clip)), settings | {"base_model_name_or_path": base_model})
     elif Path(clip).suffix in (".pt", ".pth", ".bin", ".safetensors"):
         raise FileNotFoundError(f"{clip} does not exist; expected a CLIP file, a folder or a Hub id.")
     else:
-        model = AnomalyCLIPModel.from_clip_pretrained(str(clip), dtype=torch.float32, **settings)
-    if prompt_state is not None:
-        _fill_prompts(model, prompt_state)
-    return model.eval()
+        return AnomalyCLIPModel.from_clip_pretrained(str(clip), dtype=torch.float32, **settings)
+    if base_model is None:
+        # OpenCLIP names its tensors as OpenAI does, and no shape tells them apart.
+        logger.warning(
+            "%s is not a file that OpenAI publishes; its activation (quick_gelu) and heads (%d channels) are taken to "
+            "be those of OpenAI's. Weights of OpenCLIP mostly have others: convert these from transformers' layout.",
+            name,
+            HEAD_SIZE,
+        )
 
-
-def _wrap(clip: CLIPModel, settings: dict[str, Any]) -> AnomalyCLIPModel:
     def load_openai_tokenizer() -> Any:
         return load_tokenizer("openai/clip-vit-base-patch32")  # all of OpenAI's share one
 
-    return AnomalyCLIPModel.from_clip(clip, load_openai_tokenizer, **settings)
+    settings = {**settings, "base_model_name_or_path": base_model}
+    return AnomalyCLIPModel.from_clip(_clip_from_openai(state, name), load_openai_tokenizer, **settings)
 
 
 # -------------------------------------------------------------------------------------------------------------- files
@@ -170,7 +195,8 @@ def _is_torchscript(path: Path) -> bool:
 def _load_pickle(path: Path) -> Mapping[str, Any]:
     """Read a `torch.save` file; nothing but tensors, numbers, strings and containers of them."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; expected a file written by torch.save.")
+        problem = "is a folder" if path.is_dir() else "does not exist"
+        raise FileNotFoundError(f"{path} {problem}; expected a file written by torch.save.")
     look_through(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -209,7 +235,7 @@ def _clip_from_openai(state: State, source: str) -> CLIPModel:
             name = min(names)
             shape = tuple(expected[name] if name in expected else converted[name].shape)
             raise ValueError(
-                f"{source} {problem} {len(names)} tensors, the first is {show_name(name)} of shape {shape}."
+                f"{source} {problem} {len(names)} tensors, the first is that for {show_name(name)} of shape {shape}."
             )
     clip = clip.to_empty(device="cpu")
     clip.load_state_dict(converted, strict=True)
@@ -262,25 +288,29 @@ def _rename(name: str, tensor: Tensor, source: str) -> list[tuple[str, Tensor]]:
 def _clip_config(state: State, source: str) -> AnomalyCLIPConfig:
     """Read the sizes of a CLIP off the shapes of a few tensors."""
     vision_width, _, _, patch_size = _shape(state, "visual.conv1.weight", 4, source)
-    grid = math.isqrt(_shape(state, "visual.positional_embedding", 2, source)[0] - 1)
+    positions = _shape(state, "visual.positional_embedding", 2, source)[0]
+    if positions < 2:
+        raise ValueError(
+            f"{source}: visual.positional_embedding has {positions} rows; expected 1 and a square number."
+        )
     vocab_size, text_width = _shape(state, "token_embedding.weight", 2, source)
-    return AnomalyCLIPConfig(
-        prompts="ensemble",  # needs no token ids, whatever the vocabulary
-        projection_dim=_shape(state, "text_projection", 2, source)[1],
-        vision_config={
-            **_tower_sizes(state, "visual.transformer.resblocks", vision_width, source),
-            "patch_size": patch_size,
-            "image_size": grid * patch_size,
-        },
-        text_config={
-            **_tower_sizes(state, "transformer.resblocks", text_width, source),
-            "vocab_size": vocab_size,
-            "max_position_embeddings": _shape(state, "positional_embedding", 2, source)[0],
-        },
-    )
+    vision = {"patch_size": patch_size, "image_size": math.isqrt(positions - 1) * patch_size}
+    text = {"vocab_size": vocab_size, "max_position_embeddings": _shape(state, "positional_embedding", 2, source)[0]}
+    vision |= _tower_sizes(state, "visual.transformer.resblocks", vision_width, source)
+    text |= _tower_sizes(state, "transformer.resblocks", text_width, source)
+    projection_dim = _shape(state, "text_projection", 2, source)[1]
+    try:
+        # An ensemble needs no token ids, whatever the vocabulary.
+        return AnomalyCLIPConfig(
+            prompts="ensemble", projection_dim=projection_dim, vision_config=vision, text_config=text
+        )
+    except ValueError as error:
+        raise ValueError(f"{source} has sizes that no CLIP has: {error}") from error
 
 
 def _shape(state: State, name: str, dimensions: int, source: str) -> tuple[int, ...]:
+    if name not in state and any(key.startswith(("text_model.", "vision_model.")) for key in state):
+        raise ValueError(f"{source} is in transformers' layout; name the folder of the CLIP, with its config.json.")
     if name not in state:
         raise ValueError(f"{source} lacks {name}; expected the state dict of one of OpenAI's vision transformers.")
     if state[name].ndim != dimensions:
@@ -292,6 +322,11 @@ def _tower_sizes(state: State, prefix: str, width: int, source: str) -> dict[str
     numbers = {name.split(".")[prefix.count(".") + 1] for name in state if name.startswith(prefix + ".")}
     if not numbers:
         raise ValueError(f"{source} lacks {prefix}.0; expected at least one layer.")
+    if width > MAX_WIDTH:
+        raise ValueError(
+            f"{source} has a tower of width {width}, wider than OpenAI's ({MAX_WIDTH}), so it has heads and an "
+            "activation that its tensors do not tell; convert the same CLIP from transformers' layout."
+        )
     if width % HEAD_SIZE:
         raise ValueError(f"{source} has a tower of width {width}; expected a multiple of the head size {HEAD_SIZE}.")
     return {
@@ -305,9 +340,8 @@ def _tower_sizes(state: State, prefix: str, width: int, source: str) -> dict[str
 # ------------------------------------------------------------------------------------------------------------ prompts
 
 
-def _prompt_tensors(prompts: str | os.PathLike | Mapping[str, Any]) -> dict[str, Tensor]:
+def _prompt_tensors(prompts: str | os.PathLike | Mapping[str, Any], source: str) -> dict[str, Tensor]:
     """Keep of a published prompt file what is learned, and refuse what is not known."""
-    source = "the prompts" if isinstance(prompts, Mapping) else str(prompts)
     content = prompts if isinstance(prompts, Mapping) else _load_pickle(Path(prompts))
     content = content.get("prompt_learner", content)
     if not isinstance(content, Mapping):
@@ -321,7 +355,14 @@ def _prompt_tensors(prompts: str | os.PathLike | Mapping[str, Any]) -> dict[str,
         if len(shape) < 2 or any(side != 1 for side in shape[:-2]):
             raise ValueError(f"{source}: {name} has shape {shape}, expected (1, 1, tokens, width).")
     width = tensors["ctx_pos"].shape[-1]
+    numbers = sorted(int(match[1]) for name in tensors if (match := DEEP_PROMPT.fullmatch(name)))
+    if numbers != list(range(len(numbers))):
+        raise ValueError(
+            f"{source}: the deep prompts are numbered {shorten(numbers)}; expected 0 to {len(numbers) - 1}."
+        )
     deep_shape = tuple(tensors.get("compound_prompts_text.0", torch.empty(0, width)).shape)
+    if len(deep_shape) != 2:
+        raise ValueError(f"{source}: compound_prompts_text.0 has shape {deep_shape}, expected (tokens, {width}).")
     for name, tensor in tensors.items():
         is_context = name in ("ctx_pos", "ctx_neg")
         if not is_context and not DEEP_PROMPT.fullmatch(name):
@@ -342,11 +383,6 @@ def _prompt_sizes(tensors: dict[str, Tensor]) -> dict[str, int]:
 
 def _fill_prompts(model: AnomalyCLIPModel, tensors: dict[str, Tensor]) -> None:
     learner = model.prompt_learner
-    deep = sorted((int(match[1]), name) for name in tensors if (match := DEEP_PROMPT.fullmatch(name)))
-    if [index for index, _ in deep] != list(range(len(deep))):
-        raise ValueError(
-            f"the deep prompts are numbered {shorten([index for index, _ in deep])}; expected 0 to {len(deep) - 1}."
-        )
     width = learner.normal_prompt.shape[-1]
     if tensors["ctx_pos"].shape[-1] != width:
         raise ValueError(
@@ -356,8 +392,8 @@ def _fill_prompts(model: AnomalyCLIPModel, tensors: dict[str, Tensor]) -> None:
     with torch.no_grad():
         learner.normal_prompt.copy_(tensors["ctx_pos"].reshape(-1, width))
         learner.abnormal_prompt.copy_(tensors["ctx_neg"].reshape(-1, width))
-        for index, name in deep:
-            learner.deep_prompts[index].copy_(tensors[name])
+        for index, deep_prompt in enumerate(learner.deep_prompts):
+            deep_prompt.copy_(tensors[f"compound_prompts_text.{index}"])
 
 
 __all__ = ["convert_original_checkpoint"]

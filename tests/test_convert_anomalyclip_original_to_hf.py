@@ -162,11 +162,12 @@ def test_damaged_torchscript_is_named(archive, prompts, tmp_path):
         convert_original_checkpoint(damaged, prompts, trust_torchscript=True)
 
 
-def test_published_torchscript_is_known_by_its_hash(archive, prompts, monkeypatch):
+def test_published_torchscript_is_known_by_its_hash(archive, prompts, monkeypatch, caplog):
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     monkeypatch.setitem(conversion.OPENAI_CLIP_FILES, digest, "openai/clip-vit-tiny")
     model = convert_original_checkpoint(archive, prompts)
     assert model.config.base_model_name_or_path == "openai/clip-vit-tiny"
+    assert "OpenCLIP" not in caplog.text
 
 
 @pytest.mark.parametrize("ending", ["pt", "safetensors", "pth"])
@@ -189,11 +190,11 @@ def test_files_cut_short(clip, prompts, tmp_path, ending, keep):
     ("change", "words"),
     [
         (lambda s: s.pop("visual.conv1.weight"), "lacks visual.conv1.weight"),
-        (lambda s: s.pop("ln_final.bias"), "lacks 1 tensors, the first is text_model.final_layer_norm.bias"),
+        (lambda s: s.pop("ln_final.bias"), "lacks 1 tensors, the first is that for text_model.final_layer_norm.bias"),
         (lambda s: s.update({"visual.layer1.0.conv": torch.ones(2)}), "unexpected tensor visual.layer1.0.conv"),
         (
             lambda s: s.update({"visual.transformer.resblocks.1.mlp.gate.weight": torch.ones(2)}),
-            "unexpected 1 tensors, the first is vision_model.encoder.layers.1.mlp.gate.weight of shape (2,)",
+            "unexpected 1 tensors, the first is that for vision_model.encoder.layers.1.mlp.gate.weight of shape (2,)",
         ),
         (
             lambda s: s.update({"transformer.resblocks.0.mlp.c_fc.weight": torch.ones(7, 64)}),
@@ -213,6 +214,13 @@ def test_files_cut_short(clip, prompts, tmp_path, ending, keep):
         (lambda s: s.update({"visual.conv1.weight": torch.ones(32, 3, 8, 8)}), "width 32; expected a multiple"),
         (lambda s: s.update({"x\ny" * 900: torch.ones(3)}), r"unexpected tensor 'x\nyx"),
         (lambda s: s.update({"text_model.embeddings.x": torch.ones(3)}), "converted from its folder"),
+        (
+            lambda s: (s.pop("visual.conv1.weight"), s.update({"text_model.embeddings.x": torch.ones(3)})),
+            "is in transformers' layout; name the folder",
+        ),
+        (lambda s: s.update({"visual.positional_embedding": torch.ones(0, 128)}), "positional_embedding has 0 rows"),
+        (lambda s: s.update({"visual.conv1.weight": torch.ones(1280, 3, 8, 8)}), "width 1280, wider than OpenAI's"),
+        (lambda s: s.update({"visual.conv1.weight": torch.ones(128, 3, 8, 2000)}), "the state dict has sizes that no"),
     ],
 )
 def test_clips_that_do_not_fit(clip, prompts, change, words):
@@ -221,6 +229,7 @@ def test_clips_that_do_not_fit(clip, prompts, change, words):
     with pytest.raises(ValueError) as caught:
         convert_original_checkpoint(state, prompts)
     assert words in str(caught.value)
+    assert str(caught.value).startswith("the state dict")
     assert "\n" not in str(caught.value)
 
 
@@ -243,6 +252,19 @@ def test_clips_that_do_not_fit(clip, prompts, change, words):
         (lambda s: s.update(ctx_pos=torch.full((1, 1, 6, 64), float("inf"))), "infinite"),
         (lambda s: s.update(prompt_learner=None), "prompt_learner is a NoneType"),
         (lambda s: s.pop("compound_prompts_text.1"), "numbered [0, 2]"),
+        (lambda s: s.pop("compound_prompts_text.0"), "numbered [1, 2]"),
+        (
+            lambda s: s.update({"compound_prompts_text.0": torch.tensor(1.0)}),
+            "compound_prompts_text.0 has shape (), e",
+        ),
+        (
+            lambda s: s.update({"compound_prompts_text.0": torch.ones(64)}),
+            "compound_prompts_text.0 has shape (64,), e",
+        ),
+        (
+            lambda s: s.update({f"compound_prompts_text.{n}": torch.ones(3, 64) for n in range(8)}),
+            "the prompts, on this CLIP: deep_prompt_depth is 9",
+        ),
         (lambda s: s.update({"a\nb": torch.ones(2)}), r"unexpected tensor 'a\nb' of shape"),
         (lambda s: s.update({"a\nb": 5}), r"'a\nb' is a int"),
     ],
@@ -253,6 +275,12 @@ def test_prompts_that_do_not_fit(clip, prompts, change, words):
         convert_original_checkpoint(clip, prompts)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_other_clips_than_openais_are_warned_of(clip, tmp_path, caplog):
+    torch.save(clip, tmp_path / "clip.pt")
+    convert_original_checkpoint(tmp_path / "clip.pt", None)
+    assert f"{tmp_path / 'clip.pt'} is not a file that OpenAI publishes; its activation (quick_gelu)" in caplog.text
 
 
 def test_prompts_of_another_clip(clip):
@@ -266,3 +294,5 @@ def test_missing_files(clip, missing, tmp_path):
     arguments = (path, None) if missing == "clip.pt" else (clip, path)
     with pytest.raises(FileNotFoundError, match=missing):
         convert_original_checkpoint(*arguments)
+    with pytest.raises(FileNotFoundError, match="is a folder; expected a file"):
+        convert_original_checkpoint(clip, tmp_path)
