@@ -209,6 +209,12 @@ def load_clip_config(source: str | os.PathLike, **kwargs: Any) -> CLIPConfig:
     if path is None:
         raise OSError(f"{source} has no {CONFIG_NAME}; expected the Hub id or folder of a CLIP.")
     settings = read_json(path)
+    model_type = settings.get("model_type", CLIPConfig.model_type)
+    if model_type != CLIPConfig.model_type:
+        raise ValueError(
+            f"{path} describes a model of type {show_name(model_type)}, expected {CLIPConfig.model_type}. An "
+            "AnomalyCLIP goes to AnomalyCLIPModel.from_pretrained."
+        )
     try:
         check_clip_settings(settings, CLIPConfig)
         config = CLIPConfig.from_dict(settings)

@@ -101,6 +101,7 @@ class AnomalyCLIPConfig(CLIPConfig):
 
     Raises:
         ValueError: If settings contradict each other; the message names the setting, its value and what is allowed.
+        StrictDataclassError: If a setting is of another type; from `huggingface_hub.errors`.
 
     Example:
     ```python

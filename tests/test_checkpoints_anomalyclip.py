@@ -152,6 +152,11 @@ def test_a_plain_clip_is_not_taken_for_a_trained_model(clip_folder, tmp_path):
         AnomalyCLIPModel.from_pretrained(tmp_path / "clip")
 
 
+def test_an_anomalyclip_is_not_taken_for_a_clip(model_folder):
+    with pytest.raises(ValueError, match="config.json describes a model of type anomalyclip, expected clip"):
+        AnomalyCLIPModel.from_clip_pretrained(str(model_folder))
+
+
 @pytest.mark.parametrize("keep", [0, 4, 200, -100])
 def test_whole_model_cut_short(model_folder, keep):
     weights = model_folder / "model.safetensors"

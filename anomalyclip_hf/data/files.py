@@ -4,7 +4,8 @@
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset({".apng", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png"})
+IMAGE_SUFFIXES |= {".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 ARCHIVE_SUFFIXES = frozenset({".zip", ".tar", ".tgz", ".gz", ".xz", ".7z", ".rar", ".bz2"})
 
 

@@ -23,7 +23,7 @@ def test_folders_of_a_folder(tmp_path):
     assert list_folders(tmp_path / "nowhere") == list_folders(tmp_path / "file") == []
 
 
-@pytest.mark.parametrize("name", ["a.bmp", "a.JPEG", "a.b.png", "a.TIF", "a.webp"])
+@pytest.mark.parametrize("name", ["a.bmp", "a.JPEG", "a.b.png", "a.TIF", "a.webp", "a.jfif"])
 def test_names_of_images(name):
     assert is_image_name(name)
 
