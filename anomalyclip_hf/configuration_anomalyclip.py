@@ -292,8 +292,9 @@ class AnomalyCLIPConfig(CLIPConfig):
             self.image_size = list(self.image_size)
         has_default_words = self.prompt_words == ("object.", "damaged object.")
         if has_default_words and self.text_config.vocab_size == CLIP_VOCAB_SIZE:
-            self.normal_token_ids = self.normal_token_ids or list(CLIP_NORMAL_TOKEN_IDS)
-            self.abnormal_token_ids = self.abnormal_token_ids or list(CLIP_ABNORMAL_TOKEN_IDS)
+            normal, abnormal = self.normal_token_ids, self.abnormal_token_ids
+            self.normal_token_ids = list(CLIP_NORMAL_TOKEN_IDS) if normal is None else normal
+            self.abnormal_token_ids = list(CLIP_ABNORMAL_TOKEN_IDS) if abnormal is None else abnormal
         self.check()
 
     def check(self) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from huggingface_hub import get_session
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from .limits_anomalyclip import one_line
@@ -159,7 +159,6 @@ def _decode(content: bytes, name: str, max_pixels: int) -> Image.Image:
             warnings.simplefilter("ignore")  # max_pixels decides, and what is wrong is said once, by our error
             image = Image.open(io.BytesIO(content), formats=FORMATS)
             _check_pixels(image.size, name, max_pixels, len(content))
-            image.load()
             return _turn_upright(image, name)
     except ImageTooLargeError:
         raise
@@ -182,8 +181,11 @@ def _damaged(name: str, error: Exception) -> ValueError:
 
 
 def _turn_upright(image: Image.Image, name: str) -> Image.Image:
-    """Apply EXIF rotation; also loads what was opened lazily."""
+    """Apply EXIF rotation, and load what was opened lazily; what is upright already is not copied."""
     try:
+        image.load()
+        if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+            return image
         upright = ImageOps.exif_transpose(image)
     except Exception as error:  # damaged files make Pillow raise almost anything
         raise _damaged(name, error) from error

@@ -74,6 +74,7 @@ def test_from_clip_config_takes_the_towers():
         ({"normal_template": "thing"}, ["'thing'"]),
         ({"object_name": "screw"}, ["normal_token_ids is missing", "from_clip_pretrained"]),
         ({"text": {"vocab_size": 400}}, ["normal_token_ids is missing", "vocabulary of 400"]),
+        ({"normal_token_ids": []}, ["normal_token_ids is []", "start of text"]),
         ({"normal_token_ids": [1, 99999], "abnormal_token_ids": [1, 2]}, ["normal_token_ids is [1, 99999]", "49408"]),
     ],
 )
