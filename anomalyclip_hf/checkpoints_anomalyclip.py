@@ -209,12 +209,8 @@ def load_clip_config(source: str | os.PathLike, **kwargs: Any) -> CLIPConfig:
     if path is None:
         raise OSError(f"{source} has no {CONFIG_NAME}; expected the Hub id or folder of a CLIP.")
     settings = read_json(path)
-    model_type = settings.get("model_type", CLIPConfig.model_type)
-    if model_type != CLIPConfig.model_type:
-        raise ValueError(
-            f"{path} describes a model of type {show_name(model_type)}, expected {CLIPConfig.model_type}. An "
-            "AnomalyCLIP goes to AnomalyCLIPModel.from_pretrained."
-        )
+    if settings.get("model_type") == AnomalyCLIPConfig.model_type:
+        raise ValueError(f"{path} describes an AnomalyCLIP, expected a CLIP; use AnomalyCLIPModel.from_pretrained.")
     try:
         check_clip_settings(settings, CLIPConfig)
         config = CLIPConfig.from_dict(settings)
@@ -226,18 +222,22 @@ def load_clip_config(source: str | os.PathLike, **kwargs: Any) -> CLIPConfig:
     return config
 
 
-def check_base_reference(config: AnomalyCLIPConfig, source: str | os.PathLike) -> None:
+def check_base_reference(config: AnomalyCLIPConfig, source: str | os.PathLike, **kwargs: Any) -> None:
     """Refuse a configuration from the Hub that names a folder of this machine as its CLIP.
 
     Args:
-        config ([`AnomalyCLIPConfig`]): Saved with the prompts.
-        source (`str` or `os.PathLike`): Where it comes from, Hub id or folder. What lies in a folder may name others.
+        config ([`AnomalyCLIPConfig`]): Of the model; what it names in place of the stored name is the user's choice.
+        source (`str` or `os.PathLike`): Where it is stored, Hub id or folder. What lies in a folder may name others.
+        **kwargs: Those of `from_pretrained`.
 
     Raises:
         ValueError: If `base_model_name_or_path` is no id on the Hub.
     """
     base = config.base_model_name_or_path
     if base is None or os.path.isdir(source):
+        return
+    stored, _ = AnomalyCLIPConfig.get_config_dict(source, **hub_arguments(kwargs))
+    if base != stored.get("base_model_name_or_path"):
         return
     try:
         validate_repo_id(base)
@@ -264,19 +264,19 @@ def load_tokenizer(source: str | os.PathLike, **kwargs: Any) -> Any:
     """
     paths = {name: find_file(source, name, **kwargs) for name in TOKENIZER_FILES}
     trust_remote_code = bool(kwargs.get("trust_remote_code", False))  # None would ask at the terminal
-    has_words = paths["tokenizer.json"] or (paths["vocab.json"] and paths["merges.txt"])
-    if not has_words and not trust_remote_code:
-        # transformers would make a tokenizer that knows no word.
-        raise OSError(
-            f"{source} has no tokenizer; expected tokenizer.json, or vocab.json and merges.txt, beside the weights. "
-            "Save the CLIP's own there, or pass tokenizer=... to AnomalyCLIPModel.from_clip_pretrained."
-        )
     path = paths["tokenizer_config.json"]
     settings = {} if path is None else read_json(path)
     for name in ("vocab_file", "merges_file", "tokenizer_file"):
         if settings.get(name) is not None:
             check_inside(settings[name], str(path), name)
-    return AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code, **hub_arguments(kwargs))
+    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code, **hub_arguments(kwargs))
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+        # Where transformers finds no vocabulary, it makes a tokenizer that knows no word.
+        raise OSError(
+            f"{source} has no tokenizer; expected tokenizer.json, or vocab.json and merges.txt, beside the weights. "
+            "Save the CLIP's own there, or pass tokenizer=... to AnomalyCLIPModel.from_clip_pretrained."
+        )
+    return tokenizer
 
 
 def _check_names(missing: set[str], unexpected: set[str], source: str | os.PathLike) -> None:

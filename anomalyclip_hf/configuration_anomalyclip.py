@@ -3,6 +3,7 @@
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -14,6 +15,7 @@ from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 from .hub_files_anomalyclip import pin_commit
 from .limits_anomalyclip import (
     check_clip_settings,
+    check_input_size,
     check_inside,
     check_parameters,
     check_patches,
@@ -44,6 +46,8 @@ WORDS = {"object_name", "normal_template", "abnormal_template"}
 TOKEN_IDS = {"normal_token_ids", "abnormal_token_ids"}
 PROMPT_SIZES = {"num_prompt_tokens", "deep_prompt_depth", "num_deep_prompt_tokens"}
 OF_LEARNED_PROMPTS = (WORDS - {"object_name"}) | TOKEN_IDS | PROMPT_SIZES
+BASE_MODEL = ("base_model_name_or_path", "base_model_revision", "base_model_subfolder")
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 CLIP_SETTINGS = ("text_config", "vision_config", "projection_dim", "logit_scale_init_value", "initializer_factor")
 # Least, most, and what the paper takes.
 NUMBER_RANGES = (("temperature", 1e-6, 1e6, 0.07), ("pixel_loss_weight", 0, 1e6, 4), ("image_loss_weight", 0, 1e6, 1))
@@ -241,7 +245,8 @@ class AnomalyCLIPConfig(CLIPConfig):
                     f"stored for these words. Make others with AnomalyCLIPModel.from_clip_pretrained(..., {name}=...)."
                 )
         base_model = settings.get("base_model_name_or_path")
-        if base_model is not None and os.path.isdir(base_model):
+        is_id = HUB_ID.fullmatch(str(base_model)) is not None
+        if base_model is not None and not is_id and os.path.isdir(base_model):
             base_model = os.path.abspath(base_model)  # prompts saved elsewhere must find it again
             settings = {**settings, "base_model_name_or_path": base_model}
         if base_model not in (None, self.base_model_name_or_path):
@@ -266,7 +271,7 @@ class AnomalyCLIPConfig(CLIPConfig):
     @property
     def dual_path(self) -> dict[str, Any]:
         """What [`encode_image`] needs to know: `dpam_layers`, `feature_layers` and `dpam_attention`."""
-        self._check_vision()  # a setting may have been assigned since
+        self._check_layers()  # one may have been assigned since
         return {name: getattr(self, name) for name in ("dpam_layers", "feature_layers", "dpam_attention")}
 
     @property
@@ -304,7 +309,10 @@ class AnomalyCLIPConfig(CLIPConfig):
             ValueError: naming the setting, its value and what is allowed.
         """
         self._check_texts()
-        self._check_vision()
+        self._check_layers()
+        patch = self.vision_config.patch_size
+        check_input_size(self.image_size, patch)
+        check_patches((self.vision_config.image_size,) * 2, patch, "vision_config.image_size")
         check_parameters(self.text_config, self.vision_config)
         if self.prompts not in PROMPT_KINDS:
             raise ValueError(f"prompts is {shorten(self.prompts)}; expected one of {', '.join(PROMPT_KINDS)}.")
@@ -321,12 +329,12 @@ class AnomalyCLIPConfig(CLIPConfig):
     def _check_texts(self) -> None:
         for name in ("object_name", "normal_template", "abnormal_template", "base_model_name_or_path"):
             check_text(getattr(self, name), name)
-        for name in ("base_model_revision", "base_model_subfolder"):  # the Hub's client makes paths of them
+        for name in BASE_MODEL[1:]:  # the Hub's client makes paths of them
             if getattr(self, name):
                 check_inside(getattr(self, name), "the configuration", name)
 
-    def _check_vision(self) -> None:
-        layers, patch = self.vision_config.num_hidden_layers, self.vision_config.patch_size
+    def _check_layers(self) -> None:
+        layers = self.vision_config.num_hidden_layers
         if self.dpam_attention not in DPAM_ATTENTIONS:
             raise ValueError(
                 f"dpam_attention is {shorten(self.dpam_attention)}; expected one of {', '.join(DPAM_ATTENTIONS)}."
@@ -343,15 +351,6 @@ class AnomalyCLIPConfig(CLIPConfig):
                 f"feature_layers is {shorten(feature_layers)}; expected one or more ascending layers, counted from 1 "
                 f"to {layers}."
             )
-        size: Any = self.image_size
-        sides = [size, size] if isinstance(size, int) else size
-        if len(sides) != 2 or any(side < patch or side % patch for side in sides):
-            raise ValueError(
-                f"image_size is {shorten(size)}; expected one side, or height and width, multiples of the patch size "
-                f"{patch}."
-            )
-        check_patches(self.input_size, patch, "image_size")
-        check_patches((self.vision_config.image_size,) * 2, patch, "vision_config.image_size")
 
     def _check_prompt_sizes(self) -> None:
         text_layers = self.text_config.num_hidden_layers

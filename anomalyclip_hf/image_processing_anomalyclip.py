@@ -41,7 +41,8 @@ def load_image(source: ImageSource, name: str | None = None, max_pixels: int = M
     """Open an image and bring it to upright 8-bit RGB.
 
     Files may be of any format and mode that Pillow reads: the first frame of an animation is taken, EXIF rotation is
-    applied, 16-bit grey is scaled down to 8 bits, and transparent pixels are laid over white.
+    applied, 16-bit grey is scaled down to 8 bits (so is 32-bit grey of files; in memory it is taken from 0 to 255), and
+    transparent pixels are laid over white.
 
     Args:
         source: A path, `http(s)://` URL, the bytes of a file, a PIL image, an array or tensor (`(height, width)`, or
@@ -159,7 +160,7 @@ def _decode(content: bytes, name: str, max_pixels: int) -> Image.Image:
             warnings.simplefilter("ignore")  # max_pixels decides, and what is wrong is said once, by our error
             image = Image.open(io.BytesIO(content), formats=FORMATS)
             _check_pixels(image.size, name, max_pixels, len(content))
-            return _turn_upright(image, name)
+            return _turn_upright(image)
     except ImageTooLargeError:
         raise
     except Image.DecompressionBombError as error:
@@ -180,17 +181,23 @@ def _damaged(name: str, error: Exception) -> ValueError:
     return ValueError(f"{name} is damaged or cut short ({one_line(error)}); copy or download the file again.")
 
 
-def _turn_upright(image: Image.Image, name: str) -> Image.Image:
+def _turn_upright(image: Image.Image) -> Image.Image:
     """Apply EXIF rotation, and load what was opened lazily; what is upright already is not copied."""
-    try:
-        image.load()
-        if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
-            return image
-        upright = ImageOps.exif_transpose(image)
-    except Exception as error:  # damaged files make Pillow raise almost anything
-        raise _damaged(name, error) from error
+    image.load()
+    if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+        return image
+    upright = ImageOps.exif_transpose(image)
     upright.format = image.format  # a copy forgets it
     return upright
+
+
+def _load(image: Image.Image, name: str) -> Image.Image:
+    """An image that the caller has opened: upright, and in a mode from which Pillow can convert."""
+    try:
+        upright = _turn_upright(image)
+    except Exception as error:  # damaged files make Pillow raise almost anything
+        raise _damaged(name, error) from error
+    return upright.convert("LA") if upright.mode == "La" else upright
 
 
 def _decode_tiff(content: bytes, name: str, max_pixels: int) -> Image.Image:
@@ -238,15 +245,14 @@ def _check_pixels(size: tuple[int, int], name: str, max_pixels: int, file_bytes:
 
 def _to_rgb(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
     _check_pixels(image.size, name, max_pixels)
-    image = _turn_upright(image, name)
+    image = _load(image, name)
     if image.mode.startswith("I"):
-        # Converting directly would clip everything above 255 to white.
+        # Converting directly would clip everything above 255 to white. Pillow gives some files of 16 bits as 32.
         pixels = np.asarray(image)
-        is_16_bit = image.mode != "I" or (pixels.min() >= 0 and 255 < pixels.max() <= 65535)
+        is_16_bit = image.mode != "I" or (image.format and pixels.min() >= 0 and pixels.max() <= 65535)
         return _from_array(pixels.astype(np.uint16) if is_16_bit else pixels, name)
     if image.mode == "F":
         return _from_array(np.asarray(image), name)
-    image = image.convert("LA") if image.mode == "La" else image  # Pillow knows no other way from there
     return _over_white(image.convert("RGBA")) if image.has_transparency_data else image.convert("RGB")
 
 
@@ -336,7 +342,7 @@ def load_mask(source: Any, jpeg_threshold: int = 0) -> np.ndarray:
         source = _open(source, name)
     if not isinstance(source, Image.Image):
         raise ValueError(f"a mask cannot be made of {type(source).__name__}; expected a path, bytes or PIL image.")
-    source = _turn_upright(source, name)
+    source = _load(source, name)
     # Palettes hold class numbers, not colours.
     is_plain = source.mode in ("1", "L", "P", "F") or source.mode.startswith("I")
     pixels = np.asarray(source if is_plain else source.convert("RGB"))

@@ -196,6 +196,25 @@ def check_extras(settings: Mapping[str, Any], config_class: Any, place: str = ""
             raise ValueError(f"{place}{name} is {shorten(value)}; expected no setting of the name of a method.")
 
 
+def check_input_size(size: Any, patch_size: int) -> None:
+    """Refuse a size to which no image can be brought.
+
+    Args:
+        size (`int` or `list[int]`): Side, or height and width, in pixels.
+        patch_size (`int`): In pixels.
+
+    Raises:
+        ValueError: naming the size and what is allowed.
+    """
+    sides = [size, size] if isinstance(size, int) else list(size)
+    if len(sides) != 2 or any(side < patch_size or side % patch_size for side in sides):
+        raise ValueError(
+            f"image_size is {shorten(size)}; expected one side, or height and width, multiples of the patch size "
+            f"{patch_size}."
+        )
+    check_patches((sides[0], sides[1]), patch_size, "image_size")
+
+
 def check_patches(sides: tuple[int, int], patch_size: int, name: str) -> None:
     """Refuse images of more patches than attention can compare.
 

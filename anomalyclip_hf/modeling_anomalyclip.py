@@ -8,6 +8,7 @@ that turns their similarities into image scores and anomaly maps.
 import copy
 import os
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,11 +34,11 @@ from .checkpoints_anomalyclip import (
     readable_weights,
     save_prompts_file,
 )
-from .configuration_anomalyclip import OF_LEARNED_PROMPTS, PAPER_PROMPT_DEPTH, AnomalyCLIPConfig, own_settings
+from .configuration_anomalyclip import BASE_MODEL, PAPER_PROMPT_DEPTH, AnomalyCLIPConfig, own_settings
 from .hub_files_anomalyclip import find_commit, find_file, hub_arguments, pin_commit
-from .limits_anomalyclip import one_line, shorten
+from .limits_anomalyclip import one_line
 from .losses_anomalyclip import glocal_loss
-from .prompt_ensemble_anomalyclip import check_sentences, ensemble_sentences
+from .prompt_ensemble_anomalyclip import check_ensemble_settings, check_sentences, ensemble_sentences
 from .sharing_anomalyclip import HubSharing, add_code, take_push_arguments
 from .weight_files_anomalyclip import check_finite
 
@@ -616,11 +617,8 @@ class AnomalyCLIPModel(HubSharing, PreTrainedModel):
         Raises:
             ValueError: If the settings contradict each other or the CLIP, or shape learned prompts and there are none.
         """
-        if prompts == "ensemble" and (names := overrides.keys() & OF_LEARNED_PROMPTS):
-            raise ValueError(
-                f'{min(names)} is {shorten(overrides[min(names)])}, but prompts="ensemble" has sentences of its own; '
-                'leave it out, or use prompts="learned".'
-            )
+        if prompts == "ensemble":
+            check_ensemble_settings(overrides)
         overrides.setdefault("deep_prompt_depth", min(PAPER_PROMPT_DEPTH, clip.config.text_config.num_hidden_layers))
         # The words are tokenised by a configuration that needs no token ids.
         draft = AnomalyCLIPConfig.from_clip_config(clip.config, **{**overrides, "prompts": "ensemble"})
@@ -668,7 +666,7 @@ class AnomalyCLIPModel(HubSharing, PreTrainedModel):
         prompts_file = find_file(pretrained_model_name_or_path, PROMPTS_FILE, **kwargs)
         if prompts_file is not None:
             if not names_base_model:
-                check_base_reference(config, pretrained_model_name_or_path)
+                check_base_reference(config, pretrained_model_name_or_path, **kwargs)
             return cls._from_prompts_file(prompts_file, config, **kwargs)
         wants_loading_info = kwargs.pop("output_loading_info", False)
         kwargs = check_weights(pretrained_model_name_or_path, expected_state(cls, config), kwargs)
@@ -729,7 +727,6 @@ class AnomalyCLIPModel(HubSharing, PreTrainedModel):
         save_directory: str | os.PathLike,
         *args: Any,
         prompts_only: bool = False,
-        base_model_name_or_path: str | None = None,
         include_code: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -741,18 +738,17 @@ class AnomalyCLIPModel(HubSharing, PreTrainedModel):
             prompts_only (`bool`, *optional*, defaults to `False`):
                 Write `prompts.safetensors` (about 170 KB for ViT-L/14) instead of all weights. The CLIP must be as it
                 was loaded: changes to it are not saved.
-            base_model_name_or_path (`str`, *optional*):
-                The CLIP that loading shall put under the prompts. Defaults to the one the model was made from.
             include_code (`bool`, *optional*, defaults to `False`):
                 Put the model's code beside it, for `trust_remote_code=True` where this package is not installed.
-            **kwargs: As for [`~transformers.PreTrainedModel.save_pretrained`], for a whole model only; and, with
+            **kwargs: `base_model_name_or_path`, with `base_model_revision` and `base_model_subfolder`, the CLIP that
+                loading shall put under the prompts, by default the one that the model was made from; what
+                [`~transformers.PreTrainedModel.save_pretrained`] takes, for a whole model only; and, with
                 `push_to_hub=True`, `repo_id` and what [`push_to_hub`] takes.
 
         Raises:
             ValueError: If the CLIP is not known, or the folder holds a model in the other form.
         """
-        if base_model_name_or_path is not None:
-            self.config.override({"base_model_name_or_path": base_model_name_or_path})
+        self.config.override({name: base for name in BASE_MODEL if (base := kwargs.pop(name, None)) is not None})
         push_arguments = take_push_arguments(kwargs, save_directory)
         prepare_folder(save_directory, self.config, prompts_only)
         if prompts_only:
@@ -785,9 +781,10 @@ def _fingerprint(*modules: nn.Module) -> tuple[tuple[int, int], ...]:
     return tuple((p.data_ptr(), -1 if p.is_inference() else p._version) for p in parameters)
 
 
-def _full_precision(tensor: Tensor) -> torch.autocast:
+def _full_precision(tensor: Tensor) -> AbstractContextManager:
     """Where autocast is on, leave it off for what follows."""
-    return torch.autocast(tensor.device.type, enabled=False)
+    kind = tensor.device.type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
 def _resize(maps: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:

@@ -73,9 +73,9 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
         if not (_is_real(smoothing_sigma) and 0 <= smoothing_sigma <= MAX_SIGMA):
             raise ValueError(f"smoothing_sigma is {smoothing_sigma!r}; expected 0 to {MAX_SIGMA} pixels.")
         check_thresholds(threshold, pixel_threshold)
-        self.smoothing_sigma = smoothing_sigma
-        self.threshold = threshold
-        self.pixel_threshold = pixel_threshold
+        self.smoothing_sigma = float(smoothing_sigma)
+        self.threshold = float(threshold)
+        self.pixel_threshold = None if pixel_threshold is None else float(pixel_threshold)
 
     @classmethod
     def from_config(cls, config: AnomalyCLIPConfig, **kwargs: Any) -> "AnomalyCLIPProcessor":
@@ -122,7 +122,8 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
             if paths[0] is not None:
                 raise  # there is one, and it cannot be read
             config = AnomalyCLIPConfig.from_pretrained(pretrained_model_name_or_path, **hub_arguments(kwargs))
-            return cls.from_config(config, **{name: kwargs[name] for name in OWN_SETTINGS if name in kwargs})
+            given = {name: kwargs[name] for name in OWN_SETTINGS if kwargs.get(name) is not None}
+            return cls.from_config(config, **given)
 
     def save_pretrained(
         self, save_directory: str | os.PathLike, include_code: bool = False, **kwargs: Any
@@ -240,7 +241,7 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
             results.append(
                 {
                     "score": score,
-                    "label": LABELS[score >= threshold],
+                    "label": LABELS[bool(score >= threshold)],
                     "anomaly_map": anomaly_map,
                     "mask": mask,
                     "regions": None if mask is None else find_regions(anomaly_map, mask),
@@ -368,7 +369,7 @@ def check_thresholds(threshold: float, pixel_threshold: float | None) -> None:
 
 
 def _is_real(value: Any) -> bool:
-    return isinstance(value, Real)
+    return isinstance(value, Real) or (isinstance(value, Tensor) and value.ndim == 0)
 
 
 __all__ = ["AnomalyCLIPProcessor", "check_thresholds", "draw_overlay", "find_regions", "gaussian_smooth"]

@@ -5,10 +5,12 @@ The idea of combining state words with photo templates is that of WinCLIP (Jeong
 baseline of the AnomalyCLIP paper; the words here are this package's own.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
+from .configuration_anomalyclip import OF_LEARNED_PROMPTS
 from .limits_anomalyclip import shorten
 
 
@@ -72,6 +74,23 @@ def ensemble_sentences(object_name: str = "object") -> tuple[list[str], list[str
     return combine(NORMAL_STATES), combine(ABNORMAL_STATES)
 
 
+def check_ensemble_settings(settings: Mapping[str, Any]) -> None:
+    """Refuse settings that shape learned prompts and would do nothing here.
+
+    Args:
+        settings (`Mapping`): Arguments of [`AnomalyCLIPConfig`].
+
+    Raises:
+        ValueError: naming the setting.
+    """
+    for name in sorted(OF_LEARNED_PROMPTS):
+        if settings.get(name) is not None:
+            raise ValueError(
+                f'{name} is {shorten(settings[name])}, but prompts="ensemble" has sentences of its own; leave it out, '
+                'or use prompts="learned".'
+            )
+
+
 def check_sentences(config: Any, sentences: list[str], token_ids: list[Tensor]) -> None:
     """Refuse sentences that the text tower cannot read whole.
 
@@ -96,4 +115,4 @@ def check_sentences(config: Any, sentences: list[str], token_ids: list[Tensor]) 
             )
 
 
-__all__ = ["check_sentences", "ensemble_sentences"]
+__all__ = ["check_ensemble_settings", "check_sentences", "ensemble_sentences"]

@@ -153,7 +153,7 @@ def test_a_plain_clip_is_not_taken_for_a_trained_model(clip_folder, tmp_path):
 
 
 def test_an_anomalyclip_is_not_taken_for_a_clip(model_folder):
-    with pytest.raises(ValueError, match="config.json describes a model of type anomalyclip, expected clip"):
+    with pytest.raises(ValueError, match="config.json describes an AnomalyCLIP, expected a CLIP"):
         AnomalyCLIPModel.from_clip_pretrained(str(model_folder))
 
 
@@ -208,6 +208,24 @@ def test_a_relative_base_model_given_later_is_found_from_elsewhere(clip_folder, 
     assert loaded.config.base_model_name_or_path == str(clip_folder)
     monkeypatch.chdir(tmp_path)
     AnomalyCLIPModel.from_pretrained("prompts")
+
+
+def test_another_base_model_may_lie_in_a_folder_of_its_own(clip_folder, on_clip, tmp_path):
+    shutil.copytree(clip_folder, tmp_path / "other" / "tower")
+    on_clip.save_pretrained(
+        tmp_path / "prompts",
+        prompts_only=True,
+        base_model_name_or_path=str(tmp_path / "other"),
+        base_model_subfolder="tower",
+    )
+    assert torch.equal(maps_of(AnomalyCLIPModel.from_pretrained(tmp_path / "prompts")), maps_of(on_clip))
+
+
+def test_an_id_stays_an_id_where_a_folder_has_its_name(on_clip, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "someone" / "clip").mkdir(parents=True)
+    on_clip.save_pretrained(tmp_path / "prompts", prompts_only=True, base_model_name_or_path="someone/clip")
+    assert json.loads((tmp_path / "prompts" / "config.json").read_text())["base_model_name_or_path"] == "someone/clip"
 
 
 @pytest.mark.parametrize(

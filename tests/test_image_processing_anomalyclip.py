@@ -38,6 +38,10 @@ def test_16_bit_is_scaled_not_clipped(tmp_path, ending):
 
 def test_32_bit_integers_count_as_16_bit(tmp_path):
     assert_pixels(load_image(saved(Image.fromarray(GRADIENT.astype(np.int32) * 257), tmp_path / "i.tiff")), GRADIENT)
+    for wild in (-1, 70000):
+        path = saved(Image.fromarray(np.full((4, 4), wild, np.int32)), tmp_path / "wild.tiff")
+        with pytest.raises(ValueError, match="wild.tiff has pixels of type int32; expected"):
+            load_image(path)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1 / 255])
@@ -213,16 +217,28 @@ def test_nan_and_wild_floats():
         load_image(np.array([[0.0, -1.0]]))
 
 
-def test_whole_numbers_of_32_bits():
+def test_32_bit_integers_in_memory_are_those_of_an_array():
     assert_pixels(load_image(Image.fromarray(GRADIENT.astype(np.int32))), GRADIENT)
-    assert_pixels(load_image(Image.fromarray(GRADIENT.astype(np.int32) * 257)), GRADIENT)
-    for wild in (GRADIENT.astype(np.int32) * 70000, GRADIENT.astype(np.int32) - 1):
+    for wild in (GRADIENT.astype(np.int32) * 257, GRADIENT.astype(np.int32) - 1):
         with pytest.raises(ValueError, match="pixels of type int32; expected"):
             load_image(Image.fromarray(wild))
 
 
+@pytest.mark.parametrize("grey", [200, 300, 51400])
+def test_16_bits_are_16_bits_however_dark(tmp_path, grey):
+    pixels = np.full((4, 4), grey, np.uint16)
+    (tmp_path / "grey.pgm").write_bytes(b"P5\n4 4\n65535\n" + pixels.astype(">u2").tobytes())
+    Image.fromarray(pixels).save(tmp_path / "grey.png")
+    Image.fromarray(pixels).save(tmp_path / "grey.tif")
+    for name in ("grey.pgm", "grey.png", "grey.tif"):
+        assert_pixels(load_image(tmp_path / name), np.full((4, 4), grey // 257))
+        assert_pixels(load_image(Image.open(tmp_path / name)), np.full((4, 4), grey // 257))
+
+
 def test_premultiplied_grey():
-    assert_pixels(load_image(Image.new("LA", (4, 4), (100, 255)).convert("La")), np.full((4, 4), 100))
+    premultiplied = Image.new("LA", (4, 4), (100, 255)).convert("La")
+    assert_pixels(load_image(premultiplied), np.full((4, 4), 100))
+    assert load_mask(premultiplied).all()
 
 
 def test_damaged_pil_images_are_named(tmp_path):
@@ -231,8 +247,10 @@ def test_damaged_pil_images_are_named(tmp_path):
     for kept in (content[:4000], content[:2000] + b"\0" * 40 + content[2040:]):
         (tmp_path / "cut.png").write_bytes(kept)
         for read in (load_image, load_mask):
-            with pytest.raises(ValueError, match="is damaged or cut short"):
-                read(Image.open(tmp_path / "cut.png"))
+            for source in (Image.open(tmp_path / "cut.png"), kept):
+                with pytest.raises(ValueError, match="is damaged or cut short") as caught:
+                    read(source)
+                assert str(caught.value).count("cut short") == 1
 
 
 @pytest.mark.parametrize("shape", [(4,), (5, 4, 2), (2, 4, 4, 3), (0, 4), (2, 5, 5), (3, 0, 5)])

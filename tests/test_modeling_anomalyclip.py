@@ -335,6 +335,11 @@ def test_scores_and_maps_are_float32_under_autocast(model):
     assert (rounded.anomaly_maps - exact.anomaly_maps).abs().max() < 0.02
 
 
+def test_forward_on_the_meta_device():
+    model = tiny_model(prompts="ensemble").to("meta")
+    assert model(torch.empty(2, 3, 40, 40, device="meta")).anomaly_maps.shape == (2, 40, 40)
+
+
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 def test_float64_weights(model_folder, attention):
     exact = AnomalyCLIPModel.from_pretrained(model_folder, dtype=torch.float64, attn_implementation=attention)
@@ -426,6 +431,17 @@ def test_a_clip_without_a_tokenizer_is_refused(clip_folder, tmp_path, prompts):
         AnomalyCLIPModel.from_clip_pretrained(str(folder), prompts=prompts)
 
 
+def test_a_tokenizer_may_lie_in_files_of_other_names(clip_folder, tmp_path):
+    folder = shutil.copytree(clip_folder, tmp_path / "clip")
+    (folder / "tokenizer.json").rename(folder / "tokenizer.4.0.0.json")
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"fast_tokenizer_files": ["tokenizer.4.0.0.json"]}))
+    usual, other = (
+        AnomalyCLIPModel.from_clip_pretrained(str(place), deep_prompt_depth=3) for place in (clip_folder, folder)
+    )
+    assert other.config.normal_token_ids == usual.config.normal_token_ids
+
+
 @pytest.mark.parametrize("prompts", ["learned", "ensemble"])
 def test_a_tokenizer_of_another_clip_is_refused(clip_folder, prompts):
     from transformers import AutoTokenizer
@@ -487,7 +503,7 @@ def test_wrong_tensors_are_named(model, arguments, words):
 
 @torch.no_grad()
 def test_layers_assigned_later_are_checked_before_they_are_tapped(model):
-    model.config.feature_layers = [2, 4]
+    model.config.feature_layers, model.config.image_size = [2, 4], 41  # the size of processors, not of this tensor
     assert len(model(pixels()).patch_embeds) == 2
     for layers in ([4, 2], [4, 4], [30]):
         model.config.feature_layers = layers

@@ -182,6 +182,15 @@ def test_arguments_that_make_no_sense(processor, arguments, words):
         processor.post_process_anomaly_detection(outputs(peak_map()), **arguments)
 
 
+@pytest.mark.parametrize("number", [0.5, np.float64(0.5), np.float32(0.5), torch.tensor(0.5)])
+def test_thresholds_may_be_what_a_quantile_is(processor, number):
+    result = processor.post_process_anomaly_detection(outputs(peak_map()), threshold=number, pixel_threshold=number)[0]
+    usual = processor.post_process_anomaly_detection(outputs(peak_map()), threshold=0.5, pixel_threshold=0.5)[0]
+    assert (result["label"], result["regions"]) == (usual["label"], usual["regions"])
+    own = AnomalyCLIPProcessor.from_config(tiny_config(), threshold=number, smoothing_sigma=number)
+    assert (own.threshold, own.smoothing_sigma, type(own.threshold)) == (0.5, 0.5, float)
+
+
 def test_nan_is_never_a_result(processor):
     with pytest.raises(ValueError, match="NaN or infinite"):
         processor.post_process_anomaly_detection(outputs(torch.full((40, 40), float("nan"))))
@@ -223,6 +232,7 @@ def test_settings_given_at_load_hold_with_and_without_a_stored_processor(process
         assert (loaded.threshold, loaded.smoothing_sigma, loaded.pixel_threshold) == (0.3, 0.5, 0.2)
         with pytest.raises(ValueError, match="threshold is 7"):
             AnomalyCLIPProcessor.from_pretrained(tmp_path, threshold=7)
+        assert AnomalyCLIPProcessor.from_pretrained(tmp_path, pixel_threshold=None).threshold == 0.5
         processor.save_pretrained(tmp_path)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoModel, AutoProcessor, pipeline
 
-from anomalyclip_hf import AnomalyCLIPModel, AnomalyCLIPProcessor
+from anomalyclip_hf import AnomalyCLIPConfig, AnomalyCLIPModel, AnomalyCLIPProcessor
 from anomalyclip_hf.checkpoints_anomalyclip import PROMPTS_FILE, load_tokenizer
 
 
@@ -122,5 +122,9 @@ def test_a_folder_that_looks_like_an_id_is_not_read(hub_prompts, clip_folder, tm
         hub_prompts(base="openai/clip")
 
 
-def test_the_user_may_name_a_folder(hub_prompts, clip_folder):
+def test_the_user_may_name_a_folder(hub_prompts, clip_folder, tmp_path):
     assert hub_prompts(base_model_name_or_path=str(clip_folder)).config.prompts == "learned"
+    elsewhere = shutil.copytree(clip_folder, tmp_path / "elsewhere")
+    assert hub_prompts(AutoModel, base_model_name_or_path=str(elsewhere)).config.prompts == "learned"
+    config = hub_prompts(AnomalyCLIPConfig, base_model_name_or_path=str(elsewhere))
+    assert hub_prompts(config=config).config.base_model_name_or_path == str(elsewhere)
