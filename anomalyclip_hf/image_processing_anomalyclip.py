@@ -41,7 +41,7 @@ def load_image(source: ImageSource, name: str | None = None, max_pixels: int = M
     """Open an image and bring it to upright 8-bit RGB.
 
     Files may be of any format and mode that Pillow reads: the first frame of an animation is taken, EXIF rotation is
-    applied, 16-bit grey is scaled down to 8 bits (so is 32-bit grey of files; in memory it is taken from 0 to 255), and
+    applied, 16-bit grey is scaled down to 8 bits (so is 32-bit grey of files; in memory it goes from 0 to 255), and
     transparent pixels are laid over white.
 
     Args:
