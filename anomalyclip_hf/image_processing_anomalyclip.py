@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from huggingface_hub import get_session
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, PLANAR_CONFIGURATION
 from torch import Tensor
 
 from .limits_anomalyclip import one_line
@@ -32,6 +33,7 @@ DOWNLOAD_TIMEOUT = 60.0  # seconds, for the whole file
 # Not all that Pillow knows: some formats start other programs.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
+MAX_OVERSHOOT = 1.5  # resampling leaves pixels of [0, 1] a little above; up to here an image of [0, 255] is black
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # with these a TIFF or BigTIFF begins
 
 ImageSource = str | os.PathLike | bytes | bytearray | memoryview | dict | Image.Image | np.ndarray | Tensor
@@ -160,7 +162,8 @@ def _decode(content: bytes, name: str, max_pixels: int) -> Image.Image:
             warnings.simplefilter("ignore")  # max_pixels decides, and what is wrong is said once, by our error
             image = Image.open(io.BytesIO(content), formats=FORMATS)
             _check_pixels(image.size, name, max_pixels, len(content))
-            return _turn_upright(image)
+            if not _is_misread(image):
+                return _turn_upright(image)
     except ImageTooLargeError:
         raise
     except Image.DecompressionBombError as error:
@@ -175,6 +178,14 @@ def _decode(content: bytes, name: str, max_pixels: int) -> Image.Image:
         raise ValueError(f"{name} is not an image that Pillow can read; expected {', '.join(FORMATS)}.") from error
     except Exception as error:  # damaged files make Pillow raise almost anything
         raise _damaged(name, error) from error
+    return _decode_tiff(content, name, max_pixels)
+
+
+def _is_misread(image: Image.Image) -> bool:
+    """Whether this is a TIFF with a plane of 16 bits per colour, of which Pillow takes each byte for a pixel."""
+    tags, tiles = getattr(image, "tag_v2", {}), getattr(image, "tile", ())
+    has_planes = tags.get(PLANAR_CONFIGURATION) == 2 and max(tags.get(BITSPERSAMPLE, (8,))) > 8
+    return has_planes and image.mode in ("RGB", "RGBA") and any(tile[0] == "raw" for tile in tiles)
 
 
 def _damaged(name: str, error: Exception) -> ValueError:
@@ -184,15 +195,21 @@ def _damaged(name: str, error: Exception) -> ValueError:
 def _turn_upright(image: Image.Image) -> Image.Image:
     """Apply EXIF rotation, and load what was opened lazily; what is upright already is not copied."""
     image.load()
-    if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
-        return image
-    upright = ImageOps.exif_transpose(image)
+    upright = image
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        upright = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(PHOTOMETRIC_INTERPRETATION) == 0:
+        upright = Image.fromarray(
+            65535 - np.asarray(upright, np.uint16)
+        )  # white is 0, which Pillow forgets at 16 bits
     upright.format = image.format  # a copy forgets it
     return upright
 
 
 def _load(image: Image.Image, name: str) -> Image.Image:
     """An image that the caller has opened: upright, and in a mode from which Pillow can convert."""
+    if _is_misread(image):
+        raise ValueError(f"{name} is a TIFF of 16 bits in planes, which Pillow misreads; pass its path or its bytes.")
     try:
         upright = _turn_upright(image)
     except Exception as error:  # damaged files make Pillow raise almost anything
@@ -222,7 +239,7 @@ def _decode_tiff(content: bytes, name: str, max_pixels: int) -> Image.Image:
         raise _damaged(name, error) from error
     if page.axes.startswith("S"):
         pixels = np.moveaxis(pixels, 0, -1)
-    return _from_array(pixels[..., :3] if pixels.ndim == 3 else pixels, name)
+    return _from_array(pixels[..., :4] if pixels.ndim == 3 else pixels, name)
 
 
 class ImageTooLargeError(ValueError):
@@ -273,7 +290,7 @@ def _from_array(pixels: np.ndarray, name: str) -> Image.Image:
             raise ValueError(
                 f"{name} has float pixels from {pixels.min():g} to {pixels.max():g}; expected [0, 1] or [0, 255]."
             )
-        pixels = pixels * 255 if pixels.max() <= 1 else pixels
+        pixels = (pixels * 255).clip(0, 255) if pixels.max() <= MAX_OVERSHOOT else pixels
         pixels = pixels.round()
     elif pixels.dtype == bool:
         pixels = pixels * 255

@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
@@ -42,6 +43,33 @@ def test_32_bit_integers_count_as_16_bit(tmp_path):
         path = saved(Image.fromarray(np.full((4, 4), wild, np.int32)), tmp_path / "wild.tiff")
         with pytest.raises(ValueError, match="wild.tiff has pixels of type int32; expected"):
             load_image(path)
+
+
+def test_16_bits_in_planes(tmp_path):
+    path = tmp_path / "planes.tiff"
+    tifffile.imwrite(
+        path, np.moveaxis(COLOUR.astype(np.uint16) * 257, 2, 0), photometric="rgb", planarconfig="separate"
+    )
+    assert_pixels(load_image(path), COLOUR)
+    assert_pixels(load_image(path.read_bytes()), COLOUR)
+    clear = np.concatenate([COLOUR, np.full((*COLOUR.shape[:2], 1), 255, np.uint8)], axis=2).astype(np.uint16) * 257
+    tifffile.imwrite(path, np.moveaxis(clear, 2, 0), photometric="rgb", planarconfig="separate", extrasamples=[2])
+    assert_pixels(load_image(path), COLOUR)
+    with pytest.raises(ValueError, match="planes.tiff is a TIFF of 16 bits in planes, which Pillow misreads"):
+        load_image(Image.open(path))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_white_may_be_zero(tmp_path, dtype):
+    most = np.iinfo(dtype).max
+    grey = GRADIENT.astype(dtype) * dtype(most // 255)
+    tifffile.imwrite(tmp_path / "white.tiff", most - grey, photometric="miniswhite")
+    for source in (tmp_path / "white.tiff", Image.open(tmp_path / "white.tiff")):
+        assert_pixels(load_image(source), GRADIENT)
+
+
+def test_floats_a_little_above_1_are_no_black_image():
+    assert_pixels(load_image(GRADIENT / 255 * 1.02), np.minimum(GRADIENT * 1.02, 255).round(), 1)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1 / 255])
