@@ -232,14 +232,16 @@ def _decode_tiff(content: bytes, name: str, max_pixels: int) -> Image.Image:
             _check_pixels(
                 (page.imagewidth, page.imagelength * page.samplesperpixel), name, 3 * max_pixels, len(content)
             )
-            pixels = page.asarray()
+            pixels, orientation = page.asarray(), page.tags.valueof("Orientation", 1)
     except ImageTooLargeError:
         raise
     except Exception as error:  # damaged files make tifffile raise almost anything
         raise _damaged(name, error) from error
     if page.axes.startswith("S"):
         pixels = np.moveaxis(pixels, 0, -1)
-    return _from_array(pixels[..., :4] if pixels.ndim == 3 else pixels, name)
+    image = _from_array(pixels[..., :4] if pixels.ndim == 3 else pixels, name)
+    image.getexif()[ExifTags.Base.Orientation] = int(orientation)
+    return _turn_upright(image)
 
 
 class ImageTooLargeError(ValueError):

@@ -59,6 +59,14 @@ def test_16_bits_in_planes(tmp_path):
         load_image(Image.open(path))
 
 
+@pytest.mark.parametrize("pixels", [COLOUR.astype(np.uint16) * 257, COLOUR.astype(np.float32)])
+def test_tiffs_that_pillow_does_not_read_are_turned_too(tmp_path, pixels):
+    path = tmp_path / "turned.tiff"
+    tag = (0x0112, "H", 1, 6, True)  # to be turned by a quarter clockwise
+    tifffile.imwrite(path, np.moveaxis(pixels, 2, 0), photometric="rgb", planarconfig="separate", extratags=[tag])
+    assert_pixels(load_image(path), np.rot90(COLOUR, -1))
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_white_may_be_zero(tmp_path, dtype):
     most = np.iinfo(dtype).max

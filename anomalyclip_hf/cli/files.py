@@ -19,14 +19,13 @@ def is_url(name: str) -> bool:
     return name.startswith(("http://", "https://"))
 
 
-def find_images(names: list[str], output_dir: Path) -> tuple[list[str], dict[str, str]]:
+def find_images(names: list[str]) -> tuple[list[str], dict[str, str]]:
     """Expand files, folders (with all below), globs and URLs into images.
 
     Results of an earlier run are passed over, wherever they are, and so is what a folder hides.
 
     Args:
         names (`list[str]`): What the user named.
-        output_dir (`Path`): Where results go.
 
     Returns:
         `tuple`: the images (`list[str]`), each once, in the order given; and of each name that leads to none what is
@@ -35,13 +34,16 @@ def find_images(names: list[str], output_dir: Path) -> tuple[list[str], dict[str
     found: dict[str, str] = {}  # by what it really is, so that two ways to one file count once
     problems: dict[str, str] = {}
     of_results: list[str] = []
-    output_dir = output_dir.resolve()
     for name in names:
         if is_url(name):
             found.setdefault(name, name)
             continue
-        files = _find_files(name)
-        images = [path for path in files if not _is_result(path, output_dir)]
+        try:
+            files = _find_files(name)
+            images = [path for path in files if not is_result(path)]
+        except OSError as error:  # no file system takes such a name, or nobody may look there
+            problems[name] = f"{name} cannot be opened ({error.strerror}); check the name and who may read it."
+            continue
         if not files:
             problems[name] = _what_is_wrong(name)
         elif not images:
@@ -71,14 +73,42 @@ def _images_below(folder: str) -> list[Path]:
     return sorted(images)
 
 
-def _is_result(path: Path, output_dir: Path) -> bool:
-    """Whether a file was written by an earlier run: by its name, and where it lies or what lies beside it."""
+def is_result(path: Path) -> bool:
+    """Whether a file was written by an earlier run: by its name, and by the files that are always written beside it.
+
+    Args:
+        path (`Path`): Any file.
+
+    Returns:
+        `bool`
+    """
     for ending in RESULT_ENDINGS.values():
         if path.name.endswith(ending):
             stem = path.name.removesuffix(ending)
             written_always = [path.with_name(stem + RESULT_ENDINGS[name]) for name in ("overlay", "anomaly_map")]
-            return output_dir in path.resolve().parents or all(other.exists() for other in written_always)
+            return all(other.exists() for other in written_always)
     return False
+
+
+def result_paths(stem: Path) -> dict[str, Path]:
+    """Where the results of one image go.
+
+    Args:
+        stem (`Path`): In the output folder, without ending.
+
+    Returns:
+        `dict[str, Path]`: under the names of [`RESULT_ENDINGS`].
+
+    Raises:
+        FileExistsError: If a file of that name is there that no earlier run has written.
+    """
+    paths = {name: stem.with_name(stem.name + ending) for name, ending in RESULT_ENDINGS.items()}
+    for path in paths.values():
+        if path.exists() and not is_result(path):
+            raise FileExistsError(
+                f"{path} is there and no result of an earlier run, so it is not replaced; choose another --output-dir."
+            )
+    return paths
 
 
 def _what_is_wrong(name: str) -> str:
@@ -119,5 +149,6 @@ def _shortened(stem: Path) -> Path:
 
 def _relative_path(image: str, common: str) -> Path:
     if is_url(image):
-        return Path(image.split("?")[0].rstrip("/").rsplit("/", 1)[-1])
+        name = image.split("?")[0].rstrip("/").rsplit("/", 1)[-1]
+        return Path(name if name.strip(".") else "image")
     return Path(image).resolve().relative_to(common)

@@ -5,13 +5,14 @@ import csv
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..atomic_files import remove_leftovers, whole_file
-from .files import RESULT_ENDINGS, find_images, output_stems
+from .files import find_images, output_stems, result_paths
 from .messages import complain, quiet_transformers
 from .options import (
     BatchSizeOption,
@@ -54,7 +55,7 @@ def predict(
     Per image: NAME_overlay.png and NAME_map.tiff (float32, one value per pixel), with --pixel-threshold NAME_mask.png;
     and one scores.csv. An image that cannot be read is named in one line, and the exit code is 2.
     """
-    sources, problems = find_images(images, output_dir)
+    sources, problems = find_images(images)
     rows = [_failed(name, complain(problem)) for name, problem in problems.items()]
     if not sources or (problems and on_error is OnError.fail):
         raise typer.Exit(2)
@@ -81,6 +82,9 @@ def _make_folder(output_dir: Path) -> None:
         raise OSError(
             f"--output-dir {output_dir} cannot be made ({error.strerror}); choose another folder."
         ) from error
+    scores = output_dir / "scores.csv"
+    if scores.exists() and not scores.read_bytes().startswith(b"image,score,"):
+        raise FileExistsError(f"{scores} is there and no table of an earlier run; choose another --output-dir.")
     remove_leftovers(output_dir)
 
 
@@ -113,6 +117,7 @@ def _score(
     batch: list[tuple[str, Image.Image]] = []
     for source in sources:
         try:
+            result_paths(output_dir / stems[source])  # before the work is done
             batch.append((source, _read(source)))
         except (OSError, ValueError) as error:
             yield _failed(source, complain(error))
@@ -142,13 +147,13 @@ def _score_batch(
 
     results = pipe([picture for _, picture in batch], batch_size=len(batch))
     for (source, picture), result in zip(batch, results, strict=True):
-        stem = output_dir / stems[source]
+        paths = result_paths(output_dir / stems[source])
         overlay = draw_overlay(picture, result["anomaly_map"], regions=result["regions"])
         images = {**result, "overlay": overlay}
-        for name, ending in RESULT_ENDINGS.items():
-            if images[name] is not None:
-                with whole_file(stem.with_name(stem.name + ending)) as path:
-                    images[name].save(path)
+        with ExitStack() as together:  # an overlay without its map would be taken for a picture of the user's
+            for name, path in paths.items():
+                if images[name] is not None:
+                    images[name].save(together.enter_context(whole_file(path)))
         yield {
             "image": source,
             "score": round(result["score"], 6),

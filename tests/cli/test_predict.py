@@ -129,6 +129,32 @@ def test_names_that_lead_nowhere_do_not_cost_the_others(run, tmp_path):
     assert (code, out) == (2, "")
 
 
+def test_a_name_that_no_file_system_takes_does_not_cost_the_others(run, tmp_path):
+    write_images(tmp_path / "in", ["a.png"])
+    code, out, err = run(f"{'x' * 300}.png", tmp_path / "in", "http://127.0.0.1:1/.", "--json")
+    assert code == 2
+    assert [row["error"] is None for row in json.loads(out)] == [False, True, False]
+    assert "cannot be opened (File name too long)" in err
+    assert "a_overlay.png" in written(tmp_path)
+
+
+def test_files_of_the_user_are_not_replaced(run, tmp_path):
+    write_images(tmp_path / "out", ["a.png", "a_mask.png", "b.png", "b_overlay.png", "c.png"])
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    for _ in range(2):
+        code, out, err = run(tmp_path / "out", "--json", "--pixel-threshold", 0)
+        assert code == 2
+        scored = [Path(row["image"]).name for row in json.loads(out) if row["error"] is None]
+        assert scored == ["a_mask.png", "b_overlay.png", "c.png"]
+        assert "a_mask.png is there and no result of an earlier run" in err
+        assert all((tmp_path / "out" / name).read_bytes() == content for name, content in before.items())
+    (tmp_path / "out" / "scores.csv").write_text("name,price\n")
+    code, _, err = run(tmp_path / "out" / "c.png")
+    assert code == 2
+    assert "scores.csv is there and no table of an earlier run" in err
+    assert (tmp_path / "out" / "scores.csv").read_text() == "name,price\n"
+
+
 def test_names_too_long_for_an_ending(run, tmp_path):
     names = [f"{'検' * 80}{end}.png" for end in "ab"] + [f"{'x' * 243}.png", f"{'y' * 251}.png"]
     write_images(tmp_path / "in", names)
