@@ -1,6 +1,7 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """`anomalyclip train`: learn prompts on a frozen CLIP, in one process or many."""
 
+import math
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -86,6 +87,9 @@ def train(
     """
     from ..training.arguments import AnomalyCLIPTrainingArguments
 
+    if not 0 < epochs < math.inf:
+        raise ValueError(f"--epochs is {epochs:g}; expected a number above 0, as 15.")
+    _check_output(output_dir, resume)
     arguments = AnomalyCLIPTrainingArguments(
         output_dir=str(output_dir),
         num_train_epochs=epochs,
@@ -102,6 +106,23 @@ def train(
     rows = _load_all(dataset, data_dir, split, category, parse_columns(column))
     settings = _given(image_size=image_size, feature_layers=feature_layer, pixel_loss_weight=pixel_loss_weight)
     _train(arguments, base_model, settings, rows, resume, licence)
+
+
+def _check_output(output_dir: Path, resume: bool) -> None:
+    """Keep what an earlier training has written; before processes wait for each other, so that all of them look."""
+    from ..training.checkpoints import newest_whole
+
+    is_trained = any((output_dir / name).exists() for name in ("config.json", "README.md"))
+    if is_trained and not (resume and newest_whole(output_dir)):
+        raise FileExistsError(
+            f"{output_dir} holds a model already{' and no checkpoint that is whole' if resume else ''}; choose another "
+            f"--output-dir{'' if resume else ', or go on from its newest checkpoint with --resume'}."
+        )
+    if not resume and any(output_dir.glob("checkpoint-*")):
+        raise FileExistsError(
+            f"{output_dir} holds checkpoints of an earlier training; go on from the newest with --resume, or choose "
+            "another --output-dir."
+        )
 
 
 def _trainer_options(precision: Precision, report_to: str, repo: str | None, private: bool | None) -> dict[str, Any]:

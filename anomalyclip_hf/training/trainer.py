@@ -89,7 +89,10 @@ class AnomalyCLIPTrainer(Trainer):
         if train_dataset is not None:
             train_images = TrainingImages(train_dataset, processor, args.synthetic_anomalies, args.seed)
             if model.config.pixel_loss_weight and not train_images.has_masks():
-                raise ValueError("no anomalous image has a mask, so there is no local loss; set pixel_loss_weight=0.")
+                raise ValueError(
+                    "no anomalous image has a mask, so there is no local loss; set pixel_loss_weight=0 "
+                    "(--pixel-loss-weight 0)."
+                )
         super().__init__(
             model=model,
             args=args,

@@ -61,6 +61,8 @@ def test_settings_reach_the_model(run, tmp_path):
     ("options", "message"),
     [
         (["--dataset", "mvtec"], "got 2 --dataset and 1 --data-dir"),
+        (["--epochs", 0], "--epochs is 0; expected a number above 0"),
+        (["--epochs", "nan"], "--epochs is nan"),
         (["--category", "screw"], "has no category 'screw'"),
         (["--learning-rate", 1e30], "the loss is"),
         (["--image-size", 41], "41"),
@@ -71,6 +73,37 @@ def test_mistakes_end_in_one_line(run, options, message):
     assert code == 2
     assert message in err.splitlines()[-1]
     assert "Traceback" not in err
+
+
+def files(folder) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_nothing_of_an_earlier_training_is_overwritten(run, tmp_path):
+    assert run("--epochs", 1)[0] == 0
+    before = files(tmp_path / "out")
+    code, err = run("--epochs", 1, "--seed", 7)
+    assert code == 2
+    assert "holds a model already" in err and "--resume" in err
+    assert files(tmp_path / "out") == before
+    assert run("--epochs", 2, "--resume")[0] == 0
+    assert files(tmp_path / "out") != before
+
+
+def test_a_model_without_checkpoints_is_not_trained_anew(run, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "config.json").write_text("{}")
+    code, err = run("--epochs", 1, "--resume")
+    assert code == 2
+    assert "no checkpoint that is whole" in err
+    assert (tmp_path / "out" / "config.json").read_text() == "{}"
+
+
+def test_checkpoints_of_a_stopped_training_are_kept(run, tmp_path):
+    (tmp_path / "out" / "checkpoint-3").mkdir(parents=True)
+    code, err = run("--epochs", 1)
+    assert code == 2
+    assert "holds checkpoints" in err and "--resume" in err
 
 
 def test_an_output_folder_that_cannot_be_written(run, tmp_path):
