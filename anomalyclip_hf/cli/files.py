@@ -20,7 +20,7 @@ def is_url(name: str) -> bool:
 
 
 def find_images(names: list[str]) -> tuple[list[str], dict[str, str]]:
-    """Expand files, folders (with all below), globs and URLs into images.
+    """Expand files, folders (with all below, linked ones too), globs and URLs into images.
 
     Results of an earlier run are passed over, wherever they are, and so is what a folder hides.
 
@@ -28,8 +28,8 @@ def find_images(names: list[str]) -> tuple[list[str], dict[str, str]]:
         names (`list[str]`): What the user named.
 
     Returns:
-        `tuple`: the images (`list[str]`), each once, in the order given; and of each name that leads to none what is
-        wrong with it (`dict[str, str]`).
+        `tuple`: the images (`list[str]`), each once, in the order given; and of each name that leads to none, and each
+        folder that cannot be opened, what is wrong with it (`dict[str, str]`).
     """
     found: dict[str, str] = {}  # by what it really is, so that two ways to one file count once
     problems: dict[str, str] = {}
@@ -39,13 +39,13 @@ def find_images(names: list[str]) -> tuple[list[str], dict[str, str]]:
             found.setdefault(name, name)
             continue
         try:
-            files = _find_files(name)
+            files = _find_files(name, problems)
             images = [path for path in files if not is_result(path)]
         except OSError as error:  # no file system takes such a name, or nobody may look there
-            problems[name] = f"{name} cannot be opened ({error.strerror}); check the name and who may read it."
+            problems[name] = _cannot_open(name, error)
             continue
         if not files:
-            problems[name] = _what_is_wrong(name)
+            problems.setdefault(name, _what_is_wrong(name))
         elif not images:
             of_results.append(name)
         for path in images:
@@ -55,19 +55,29 @@ def find_images(names: list[str]) -> tuple[list[str], dict[str, str]]:
     return list(found.values()), problems
 
 
-def _find_files(name: str) -> list[Path]:
+def _find_files(name: str, problems: dict[str, str]) -> list[Path]:
     if not name:
         return []
     if Path(name).is_dir():
-        return _images_below(name)
+        return _images_below(name, problems)
     if Path(name).exists():
         return [Path(name)]
     return [Path(match) for match in sorted(glob.glob(name, recursive=True)) if not Path(match).is_dir()]
 
 
-def _images_below(folder: str) -> list[Path]:
+def _images_below(folder: str, problems: dict[str, str]) -> list[Path]:
+    """All images of a folder and those below it, linked ones too; a folder that nobody may open is a problem."""
+
+    def cannot_open(error: OSError) -> None:
+        problems[str(error.filename)] = _cannot_open(str(error.filename), error)
+
     images: list[Path] = []
-    for parent, folders, files in os.walk(folder):
+    seen: set[str] = set()  # a link may lead back up
+    for parent, folders, files in os.walk(folder, onerror=cannot_open, followlinks=True):
+        if (place := os.path.realpath(parent)) in seen:
+            folders.clear()
+            continue
+        seen.add(place)
         folders[:] = [child for child in folders if not child.startswith((".", "__MACOSX"))]
         images += [Path(parent, file) for file in files if is_image_name(file)]
     return sorted(images)
@@ -109,6 +119,10 @@ def result_paths(stem: Path) -> dict[str, Path]:
                 f"{path} is there and no result of an earlier run, so it is not replaced; choose another --output-dir."
             )
     return paths
+
+
+def _cannot_open(name: str, error: OSError) -> str:
+    return f"{name} cannot be opened ({error.strerror}); check the name and who may read it."
 
 
 def _what_is_wrong(name: str) -> str:

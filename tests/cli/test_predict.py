@@ -1,4 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+import contextlib
 import csv
 import importlib
 import json
@@ -6,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import typer
 from PIL import Image
 
 from anomalyclip_hf.cli import app, main
+from anomalyclip_hf.cli.files import find_images
 
 
 predict = importlib.import_module("anomalyclip_hf.cli.predict")  # the package's own name is the verb
@@ -112,6 +115,44 @@ def test_hidden_folders_are_left_out_and_broken_links_are_named(run, tmp_path):
     assert code == 2
     assert [Path(row["image"]).name for row in json.loads(out)] == ["a.png", "lost.png"]
     assert "lost.png does not exist" in err
+
+
+def test_linked_folders_are_followed_and_links_back_up_end(run, tmp_path):
+    write_images(tmp_path / "in", ["a.png", "deep/b.png"])
+    write_images(tmp_path / "elsewhere", ["c.png"])
+    (tmp_path / "in" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in" / "deep" / "up").symlink_to(tmp_path / "in")
+    code, out, _ = run(tmp_path / "in", "--json")
+    assert code == 0
+    assert [Path(row["image"]).name for row in json.loads(out)] == ["a.png", "b.png", "c.png"]
+
+
+@contextlib.contextmanager
+def not_as_root():
+    """Files' modes mean nothing to root; so be nobody for a while."""
+    user = os.geteuid()
+    os.seteuid(user or 65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_a_folder_that_may_not_be_opened_is_named_and_the_rest_is_found():
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own are root's alone
+        Path(folder).chmod(0o755)
+        write_images(Path(folder), ["a.png", "closed/b.png", "open/c.png"])
+        closed = Path(folder, "closed")
+        closed.chmod(0)
+        with not_as_root():
+            found, problems = find_images([folder])
+            nothing, of_closed = find_images([str(closed)])
+        closed.chmod(0o755)
+    assert [Path(image).name for image in found] == ["a.png", "c.png"]
+    assert list(problems) == [str(closed)]
+    assert "closed cannot be opened (Permission denied)" in problems[str(closed)]
+    assert not nothing
+    assert of_closed == problems
 
 
 def test_names_that_lead_nowhere_do_not_cost_the_others(run, tmp_path):
