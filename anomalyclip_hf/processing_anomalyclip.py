@@ -38,6 +38,9 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
         pixel_threshold (`float`, *optional*):
             Map value from which a pixel belongs to the mask, from 0 to the number of tapped layers; none: no mask.
 
+    Raises:
+        ValueError: If a number is out of range, or the image processor does not resize to a height and a width, or crops.
+
     Example:
     ```python
     >>> import torch
@@ -69,6 +72,11 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
             image_processor = CLIPImageProcessorPil(**image_processor.to_dict())
         if image_processor.size.get("height") is None or image_processor.size.get("width") is None:
             raise ValueError(f"the image processor resizes to {image_processor.size}; expected a height and a width.")
+        if image_processor.do_center_crop:
+            raise ValueError(
+                "the image processor cuts out the middle, while a map shows the whole image; expected one with "
+                "do_center_crop=False."
+            )
         super().__init__(image_processor, **kwargs)
         if not (_is_real(smoothing_sigma) and 0 <= smoothing_sigma <= MAX_SIGMA):
             raise ValueError(f"smoothing_sigma is {smoothing_sigma!r}; expected 0 to {MAX_SIGMA} pixels.")

@@ -43,6 +43,8 @@ def check_stored_settings(settings: Mapping[str, Any], path: str | os.PathLike, 
             raise ValueError(
                 f"{path}: image_processor is {shorten(image_settings)}; expected an object with image_processor_type."
             )
+    if "image_processor_type" in image_settings:
+        image_settings = {"do_center_crop": None} | image_settings  # not stored, it would be true
     for name, value in image_settings.items():
         expectation = _expectation(name, value)
         if expectation is not None:
@@ -52,10 +54,8 @@ def check_stored_settings(settings: Mapping[str, Any], path: str | os.PathLike, 
 def _expectation(name: str, value: Any) -> str | None:
     """What a setting of the image processor should have been, where it is not that."""
     if name in ("size", "crop_size"):
-        sides = list(value.values()) if isinstance(value, dict) else [value]
-        side_names = value.keys() if isinstance(value, dict) else set()
-        fits = side_names <= {"height", "width", "shortest_edge"} and all(map(is_whole_number, sides))
-        allowed, fits = f"sides of 1 to {MAX_INPUT_SIDE} pixels", fits and all(1 <= s <= MAX_INPUT_SIDE for s in sides)
+        fits = isinstance(value, dict) and value.keys() == {"height", "width"} and all(map(_is_side, value.values()))
+        allowed = f"height and width, of 1 to {MAX_INPUT_SIDE} pixels"
     elif name in ("image_mean", "image_std"):
         fits = isinstance(value, list) and len(value) == 3 and all(map(is_number, value))
         least = 1e-6 if name == "image_std" else -1e6
@@ -63,8 +63,10 @@ def _expectation(name: str, value: Any) -> str | None:
     elif name == "resample":
         allowed, fits = "a filter of Pillow, 0 to 5", is_whole_number(value) and 0 <= value <= 5
     elif name == "rescale_factor":
-        allowed, fits = "a number from 0 to 1000000", is_number(value) and 0 <= value <= 1e6
-    elif name in ("do_resize", "do_rescale", "do_normalize", "do_convert_rgb", "do_center_crop"):
+        allowed, fits = "a number above 0, to 1000000", is_number(value) and 0 < value <= 1e6
+    elif name == "do_center_crop":
+        allowed, fits = "false, since a map shows the whole image", value is False
+    elif name in ("do_resize", "do_rescale", "do_normalize", "do_convert_rgb"):
         allowed, fits = "true or false", isinstance(value, bool)
     elif name == "image_processor_type":
         allowed, fits = f"one of {', '.join(IMAGE_PROCESSORS)}", value in IMAGE_PROCESSORS
@@ -75,6 +77,10 @@ def _expectation(name: str, value: Any) -> str | None:
     else:
         allowed, fits = "no such setting", value is None
     return None if fits else allowed
+
+
+def _is_side(value: Any) -> bool:
+    return is_whole_number(value) and 1 <= value <= MAX_INPUT_SIDE
 
 
 __all__ = ["check_stored_settings"]

@@ -39,6 +39,11 @@ def test_pixels_are_those_of_clips_own_processor(processor, photo):
     assert torch.equal(processor(images=photo)["pixel_values"], expected)
 
 
+def test_a_processor_that_crops_is_refused():
+    with pytest.raises(ValueError, match="cuts out the middle.*do_center_crop=False"):
+        AnomalyCLIPProcessor(CLIPImageProcessorPil(size={"height": 40, "width": 40}))
+
+
 def test_one_list_and_masks(processor, photo):
     features = processor(images=[photo, photo], masks=[np.ones((50, 80)), None])
     assert features["pixel_values"].shape == (2, 3, 40, 40)

@@ -20,11 +20,15 @@ def change(path, **settings):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"image_processor__size": {"height": 10**9, "width": 1}}, "expected sides of 1 to 4096 pixels"),
-        ({"image_processor__size": {"height": 8, "depth": 8}}, "expected sides of 1 to 4096 pixels"),
+        ({"image_processor__size": {"height": 10**9, "width": 1}}, "expected height and width, of 1 to 4096 pixels"),
+        ({"image_processor__size": {"height": 8, "depth": 8}}, "expected height and width"),
         ({"image_processor__size": {"height": True, "width": 40}}, "'size' is {'height': True, 'width': 40}"),
-        ({"image_processor__size": 0}, "'size' is 0; expected sides"),
+        ({"image_processor__size": 0}, "'size' is 0; expected height and width"),
         ({"image_processor__crop_size": "big"}, "'crop_size' is 'big'"),
+        ({"image_processor__crop_size": {}}, "'crop_size' is {}; expected height and width"),
+        ({"image_processor__size": {"shortest_edge": 40}}, "expected height and width"),
+        ({"image_processor__do_center_crop": True}, "'do_center_crop' is True; expected false, since a map shows"),
+        ({"image_processor__rescale_factor": 0}, "'rescale_factor' is 0; expected a number above 0"),
         ({"image_processor__image_std": [0.5, 0.5, 0.0]}, "'image_std' is [0.5, 0.5, 0.0]; expected three numbers"),
         ({"image_processor__image_mean": [0.5]}, "'image_mean' is [0.5]; expected three numbers"),
         ({"image_processor__image_mean": [float("nan")] * 3}, "'image_mean' is [nan, nan, nan]"),
@@ -53,6 +57,16 @@ def test_what_no_processor_has_is_refused_in_one_line(model_folder, settings, wo
     assert "\n" not in message
 
 
+def test_a_crop_that_nobody_asked_for(model_folder):
+    """Left out, it would be transformers' default, which cuts 224 pixels out of the middle."""
+    path = model_folder / "processor_config.json"
+    content = json.loads(path.read_text())
+    del content["image_processor"]["do_center_crop"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"processor_config\.json: 'do_center_crop' is None; expected false"):
+        AnomalyCLIPProcessor.from_pretrained(model_folder)
+
+
 def test_no_other_model_comes_along(model_folder):
     (model_folder / "audio_tokenizer_config.json").write_text('{"audio_tokenizer_name_or_path": "someone/else"}')
     with pytest.raises(ValueError, match=r"audio_tokenizer_config\.json is there; expected no audio tokenizer"):
@@ -68,5 +82,5 @@ def test_an_image_processor_in_a_file_of_its_own(model_folder):
     pixels = AnomalyCLIPProcessor.from_pretrained(model_folder)(np.zeros((6, 5), np.uint8))["pixel_values"]
     assert pixels.shape == (1, 3, 40, 40)
     change(path, size={"height": 10**6, "width": 10**6})
-    with pytest.raises(ValueError, match=r"preprocessor_config\.json: .*size.* expected sides of 1 to 4096 pixels"):
+    with pytest.raises(ValueError, match=r"preprocessor_config\.json: .*size.* expected height and width, of 1 to 4096 pixels"):
         AnomalyCLIPProcessor.from_pretrained(model_folder)
