@@ -82,5 +82,7 @@ def test_an_image_processor_in_a_file_of_its_own(model_folder):
     pixels = AnomalyCLIPProcessor.from_pretrained(model_folder)(np.zeros((6, 5), np.uint8))["pixel_values"]
     assert pixels.shape == (1, 3, 40, 40)
     change(path, size={"height": 10**6, "width": 10**6})
-    with pytest.raises(ValueError, match=r"preprocessor_config\.json: .*size.* expected height and width, of 1 to 4096 pixels"):
+    with pytest.raises(
+        ValueError, match=r"preprocessor_config\.json: .*size.* expected height and width, of 1 to 4096 pixels"
+    ):
         AnomalyCLIPProcessor.from_pretrained(model_folder)

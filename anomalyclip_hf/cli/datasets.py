@@ -89,19 +89,7 @@ def check(
     _print_counts(report, console)
     for problem in scanned.problems:
         complain(problem)
-    findings = {
-        "empty masks": report.empty_masks,
-        "anomalous images without mask": report.unpaired,
-        "masks of another size than their image": report.other_size,
-        "unreadable files": report.unreadable,
-        "image files that belong to no row": report.unused,
-    }
-    for title, lines in findings.items():
-        console.print(f"{len(lines)} {title}", highlight=False)
-        for line in lines[:SHOWN]:
-            console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
-        if len(lines) > SHOWN:
-            console.print(f"  … and {len(lines) - SHOWN} more", highlight=False)
+    _print_findings(report, console)
     if scanned.problems or not report.is_clean:
         raise typer.Exit(1)
 
@@ -115,3 +103,22 @@ def _print_counts(report: "CheckReport", console: "Console") -> None:
         counts = (str(report.counts[split, category, label]) for label in (NORMAL, ANOMALOUS, None))
         table.add_row(escape(split), escape(category), *counts)
     console.print(table)
+
+
+def _print_findings(report: "CheckReport", console: "Console") -> None:
+    findings = {"unreadable files": report.unreadable, "image files that belong to no row": report.unused}
+    if report.has_masks:
+        findings = {
+            "empty masks": report.empty_masks,
+            "anomalous images without mask": report.unpaired,
+            "masks of another size than their image": report.other_size,
+            **findings,
+        }
+    else:
+        console.print("no image has a mask, so an evaluation gives no figures for pixels", highlight=False)
+    for title, lines in findings.items():
+        console.print(f"{len(lines)} {title}", highlight=False)
+        for line in lines[:SHOWN]:
+            console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+        if len(lines) > SHOWN:
+            console.print(f"  … and {len(lines) - SHOWN} more", highlight=False)

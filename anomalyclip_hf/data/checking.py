@@ -23,6 +23,7 @@ class CheckReport:
         other_size (`list[str]`): Masks of another size than their image.
         unreadable (`list[str]`): Files that cannot be opened, with the reason.
         unused (`list[str]`): Images below the root that are in no row, as a mask without its image.
+        has_masks (`bool`): Whether any image has one, or the data set should.
     """
 
     counts: Counter = field(default_factory=Counter)
@@ -31,6 +32,7 @@ class CheckReport:
     other_size: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
+    has_masks: bool = True
 
     @property
     def is_clean(self) -> bool:
@@ -48,9 +50,9 @@ def check(scanned: Scan, rows: Iterable[Row] | None = None) -> CheckReport:
     Returns:
         [`CheckReport`]
     """
-    report = CheckReport()
-    used = {path for row in scanned.others for path in (row.image, row.mask)}
     has_masks = scanned.entry.has_masks or any(row.mask for row in scanned.rows)
+    report = CheckReport(has_masks=has_masks)
+    used = {path for row in scanned.others for path in (row.image, row.mask)}
     for row in scanned.rows if rows is None else rows:
         report.counts[row.split, row.category, row.label] += 1
         used |= {row.image, row.mask}

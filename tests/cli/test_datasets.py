@@ -123,6 +123,14 @@ def test_faults_end_in_code_1(run, bolts, fault, lines):
     assert found[found.index(title) + 1].startswith(detail.format(bolts))
 
 
+def test_a_set_without_any_mask_says_so(run, bolts):
+    (bolts / "ground_truth" / "dent" / "a.png").unlink()
+    code, out, _ = run("check", "folder", bolts)
+    assert code == 0
+    assert "no image has a mask, so an evaluation gives no figures for pixels\n" in out
+    assert "without mask" not in out
+
+
 def test_unused_files_end_in_code_0(run, bolts):
     mark(bolts / "ground_truth" / "dent" / "aa.png", 9)
     code, out, _ = run("check", "folder", bolts)
