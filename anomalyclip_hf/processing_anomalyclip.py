@@ -39,7 +39,7 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
             Map value from which a pixel belongs to the mask, from 0 to the number of tapped layers; none: no mask.
 
     Raises:
-        ValueError: If a number is out of range, or the image processor does not resize to a height and a width, or crops.
+        ValueError: If a number is out of range, or the image processor crops or resizes to no height and width.
 
     Example:
     ```python

@@ -112,17 +112,16 @@ def _check_output(output_dir: Path, resume: bool) -> None:
     """Keep what an earlier training has written; before processes wait for each other, so that all of them look."""
     from ..training.checkpoints import newest_whole
 
-    is_trained = any((output_dir / name).exists() for name in ("config.json", "README.md"))
-    if is_trained and not (resume and newest_whole(output_dir)):
-        raise FileExistsError(
-            f"{output_dir} holds a model already{' and no checkpoint that is whole' if resume else ''}; choose another "
-            f"--output-dir{'' if resume else ', or go on from its newest checkpoint with --resume'}."
-        )
-    if not resume and any(output_dir.glob("checkpoint-*")):
-        raise FileExistsError(
-            f"{output_dir} holds checkpoints of an earlier training; go on from the newest with --resume, or choose "
-            "another --output-dir."
-        )
+    if resume and newest_whole(output_dir):
+        return
+    if any((output_dir / name).exists() for name in ("config.json", "README.md")):
+        found = "a model already and no checkpoint that is whole" if resume else "a model already"
+    elif not resume and any(output_dir.glob("checkpoint-*")):
+        found = "checkpoints of an earlier training"
+    else:
+        return
+    remedy = "" if resume else ", or go on from the newest checkpoint with --resume"
+    raise FileExistsError(f"{output_dir} holds {found}; choose another --output-dir{remedy}.")
 
 
 def _trainer_options(precision: Precision, report_to: str, repo: str | None, private: bool | None) -> dict[str, Any]:

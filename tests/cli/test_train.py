@@ -84,7 +84,8 @@ def test_nothing_of_an_earlier_training_is_overwritten(run, tmp_path):
     before = files(tmp_path / "out")
     code, err = run("--epochs", 1, "--seed", 7)
     assert code == 2
-    assert "holds a model already" in err and "--resume" in err
+    assert "holds a model already" in err
+    assert "--resume" in err
     assert files(tmp_path / "out") == before
     assert run("--epochs", 2, "--resume")[0] == 0
     assert files(tmp_path / "out") != before
@@ -103,7 +104,8 @@ def test_checkpoints_of_a_stopped_training_are_kept(run, tmp_path):
     (tmp_path / "out" / "checkpoint-3").mkdir(parents=True)
     code, err = run("--epochs", 1)
     assert code == 2
-    assert "holds checkpoints" in err and "--resume" in err
+    assert "holds checkpoints" in err
+    assert "--resume" in err
 
 
 def test_an_output_folder_that_cannot_be_written(run, tmp_path):
