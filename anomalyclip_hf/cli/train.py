@@ -87,9 +87,7 @@ def train(
     """
     from ..training.arguments import AnomalyCLIPTrainingArguments
 
-    if not 0 < epochs < math.inf:
-        raise ValueError(f"--epochs is {epochs:g}; expected a number above 0, as 15.")
-    _check_output(output_dir, resume)
+    _check_request(output_dir, resume, epochs)
     arguments = AnomalyCLIPTrainingArguments(
         output_dir=str(output_dir),
         num_train_epochs=epochs,
@@ -108,10 +106,12 @@ def train(
     _train(arguments, base_model, settings, rows, resume, licence)
 
 
-def _check_output(output_dir: Path, resume: bool) -> None:
+def _check_request(output_dir: Path, resume: bool, epochs: float) -> None:
     """Keep what an earlier training has written; before processes wait for each other, so that all of them look."""
     from ..training.checkpoints import newest_whole
 
+    if not 0 < epochs < math.inf:
+        raise ValueError(f"--epochs is {epochs:g}; expected a number above 0, as 15.")
     if resume and newest_whole(output_dir):
         return
     if any((output_dir / name).exists() for name in ("config.json", "README.md")):
