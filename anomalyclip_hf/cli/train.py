@@ -89,7 +89,6 @@ def train(
 
     _check_request(output_dir, resume, epochs)
     arguments = AnomalyCLIPTrainingArguments(
-        output_dir=str(output_dir),
         num_train_epochs=epochs,
         per_device_train_batch_size=batch_size,
         gradient_accumulation_steps=accumulate,
@@ -99,7 +98,7 @@ def train(
         cache_dir=str(cache_dir) if cache_dir else None,
         cache_dtype=cache_dtype.value,
         synthetic_anomalies=synthetic,
-        **_trainer_options(precision, report_to, push_to_hub, private),
+        **_trainer_options(output_dir, precision, report_to, push_to_hub, private),
     )
     rows = _load_all(dataset, data_dir, split, category, parse_columns(column))
     settings = _given(image_size=image_size, feature_layers=feature_layer, pixel_loss_weight=pixel_loss_weight)
@@ -124,9 +123,11 @@ def _check_request(output_dir: Path, resume: bool, epochs: float) -> None:
     raise FileExistsError(f"{output_dir} holds {found}; choose another --output-dir{remedy}.")
 
 
-def _trainer_options(precision: Precision, report_to: str, repo: str | None, private: bool | None) -> dict[str, Any]:
+def _trainer_options(
+    output_dir: Path, precision: Precision, report_to: str, repo: str | None, private: bool | None
+) -> dict[str, Any]:
     """What is any Trainer's."""
-    options: dict[str, Any] = {"report_to": report_to}
+    options: dict[str, Any] = {"output_dir": str(output_dir), "report_to": report_to}
     if precision is not Precision.no:
         options[precision.value] = True
     if repo is not None:
