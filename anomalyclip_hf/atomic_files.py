@@ -1,6 +1,7 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """Writing files and folders that appear whole or not at all."""
 
+import errno
 import os
 import secrets
 import shutil
@@ -14,17 +15,25 @@ import psutil
 
 
 PARTIAL = f".partial-{socket.gethostname()}-"  # then the process, so that what a killed one left can be told
+OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # may come without a name
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Give a path to write to; the file moves to `path` when the block ends well and is gone when it does not."""
+    """Give a path to write to; the file moves to `path` when the block ends well and is gone when it does not.
+
+    Raises:
+        OSError: If it cannot be written; naming `path`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The ending stays, since image formats are chosen by it.
     partial = path.with_name(f"{PARTIAL}{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
     try:
         yield partial
         partial.replace(path)
+    except OSError as error:
+        _speak_of(path, partial, error)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 
@@ -54,5 +63,18 @@ def whole_folder(path: Path) -> Iterator[Path]:
         if path.exists():
             path.rmdir()
         partial.replace(path)
+    except OSError as error:
+        _speak_of(path, partial, error)
+        raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _speak_of(path: Path, partial: Path, error: OSError) -> None:
+    """Put the name that the user knows into an error, in place of the name that is only for now."""
+    if error.errno is None:
+        error.args = tuple(str(argument).replace(str(partial), str(path)) for argument in error.args)
+    elif error.filename is not None:
+        error.filename = str(error.filename).replace(str(partial), str(path))
+    elif error.errno in OF_DISKS:
+        error.filename = str(path)

@@ -5,6 +5,7 @@ import copy
 import math
 import os
 import pickle
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -68,6 +69,23 @@ def readable_weights(source: str | os.PathLike) -> Iterator[None]:
         raise OSError(
             f"the weights in {source} are damaged or cut short ({reason}); fetch or save this checkpoint again."
         ) from error
+
+
+@contextmanager
+def writable_weights(folder: str | os.PathLike) -> Iterator[None]:
+    """Say in one line why weights cannot be written, and let those read them who may read the settings.
+
+    Raises:
+        OSError: If the disk is full, or takes no files of their size.
+    """
+    try:
+        yield
+    except SafetensorError as error:
+        raise OSError(
+            f"the weights cannot be written to {folder} ({one_line(error)}); make room or choose another folder."
+        ) from error
+    for path in Path(folder).glob("*.safetensors"):  # which come from safetensors as the owner's alone
+        shutil.copymode(Path(folder) / CONFIG_NAME, path)
 
 
 def check_loading_info(info: Mapping[str, Any], source: str | os.PathLike) -> None:
@@ -324,8 +342,9 @@ def save_prompts_file(model: PreTrainedModel, folder: str | os.PathLike) -> None
     tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in prompt_state_dict(model).items()}
     model.config.architectures = [type(model).__name__]
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as partial:
-        save_file(tensors, Path(partial) / PROMPTS_FILE, metadata={"format": "pt"})
-        model.config.save_pretrained(partial)
+        with writable_weights(partial):
+            model.config.save_pretrained(partial)
+            save_file(tensors, Path(partial) / PROMPTS_FILE, metadata={"format": "pt"})
         for name in (PROMPTS_FILE, CONFIG_NAME):
             (Path(partial) / name).replace(Path(folder) / name)
 

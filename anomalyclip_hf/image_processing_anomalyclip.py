@@ -26,6 +26,7 @@ MAX_NAME = 1000  # characters of a path, in errors
 # A small file that claims a giant image would take memory and time before it shows that it is cut short.
 SMALL_PIXELS = 8_000_000  # may be claimed by any file
 MAX_PIXELS_PER_BYTE = 16_384  # twice what PNG reaches on an empty image of one bit
+PACKED_WITHOUT_LIMIT = ("TIFF", "WEBP")  # an empty page of any size takes them some hundred bytes
 MAX_FILE_BYTES = 1_000_000_000
 MAX_DOWNLOAD_BYTES = 100_000_000
 JPEG_MASK_THRESHOLD = 127  # for loaders; the paper's authors take every value above 0
@@ -120,18 +121,19 @@ def _open(source: str | os.PathLike | bytes, name: str, max_pixels: int = MAX_PI
 
 def _read(path: Path, name: str) -> bytes:
     try:
-        exists = path.exists()
-    except OSError as error:  # no file system takes such a name
-        raise ValueError(f"{name} cannot be opened ({error.strerror}); expected an image file.") from error
-    if not exists:
-        raise FileNotFoundError(f"{name} does not exist; expected an image file.")
-    if not path.is_file():
-        raise ValueError(f"{path} is a folder or device; expected an image file.")
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise ValueError(
-            f"{path} has {path.stat().st_size} bytes, above the limit of {MAX_FILE_BYTES}; make it smaller."
-        )
-    return path.read_bytes()
+        if not path.exists():
+            raise FileNotFoundError(f"{name} does not exist; expected an image file.")
+        if not path.is_file():
+            raise ValueError(f"{path} is a folder or device; expected an image file.")
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise ValueError(
+                f"{path} has {path.stat().st_size} bytes, above the limit of {MAX_FILE_BYTES}; make it smaller."
+            )
+        return path.read_bytes()
+    except OSError as error:
+        if error.errno is None:
+            raise  # ours
+        raise ValueError(f"{name} cannot be opened ({error.strerror}); check the name and who may read it.") from error
 
 
 def _download(url: str) -> bytes:
@@ -161,7 +163,8 @@ def _decode(content: bytes, name: str, max_pixels: int) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # max_pixels decides, and what is wrong is said once, by our error
             image = Image.open(io.BytesIO(content), formats=FORMATS)
-            _check_pixels(image.size, name, max_pixels, len(content))
+            file_bytes = None if image.format in PACKED_WITHOUT_LIMIT else len(content)
+            _check_pixels(image.size, name, max_pixels, file_bytes)
             if not _is_misread(image):
                 return _turn_upright(image)
     except ImageTooLargeError:

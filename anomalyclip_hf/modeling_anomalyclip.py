@@ -33,6 +33,7 @@ from .checkpoints_anomalyclip import (
     prepare_folder,
     readable_weights,
     save_prompts_file,
+    writable_weights,
 )
 from .configuration_anomalyclip import BASE_MODEL, PAPER_PROMPT_DEPTH, AnomalyCLIPConfig, own_settings
 from .hub_files_anomalyclip import find_commit, find_file, hub_arguments, pin_commit
@@ -746,6 +747,7 @@ class AnomalyCLIPModel(HubSharing, PreTrainedModel):
                 `push_to_hub=True`, `repo_id` and what [`push_to_hub`] takes.
 
         Raises:
+            OSError: If the disk is full.
             ValueError: If the CLIP is not known, or the folder holds a model in the other form.
         """
         self.config.override({name: base for name in BASE_MODEL if (base := kwargs.pop(name, None)) is not None})
@@ -756,7 +758,8 @@ class AnomalyCLIPModel(HubSharing, PreTrainedModel):
                 raise ValueError(f"prompts_only=True does not take {', '.join(kwargs) or 'further arguments'}.")
             save_prompts_file(self, save_directory)
         else:
-            super().save_pretrained(save_directory, *args, **kwargs)
+            with writable_weights(save_directory):
+                super().save_pretrained(save_directory, *args, **kwargs)
         if include_code:
             add_code(save_directory)
         if push_arguments is not None:

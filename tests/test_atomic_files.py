@@ -1,4 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+import errno
 import subprocess
 import sys
 
@@ -17,6 +18,21 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
         partial.write_text(str(1 / 0 if partial.write_text("half") else 0))
     assert path.read_text() == "all"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_errors_name_the_file_that_was_asked_for(tmp_path):
+    path = tmp_path / "map.tiff"
+    for error, named in (
+        (OSError(errno.ENOSPC, "full"), str(path)),  # as of Pillow
+        (OSError(errno.ECONNRESET, "broken off"), None),  # of something else
+        (PermissionError(errno.EACCES, "closed", "other.png"), "other.png"),
+    ):
+        with pytest.raises(OSError, match=error.strerror) as caught, whole_file(path):
+            raise error
+        assert caught.value.filename == named
+    with pytest.raises(FileNotFoundError) as caught, whole_file(path) as partial:
+        partial.read_bytes()
+    assert caught.value.filename == str(path)
 
 
 def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
@@ -47,6 +63,11 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     with pytest.raises(ZeroDivisionError), whole_folder(path) as partial:
         print(1 / 0 if (partial / "config.json").write_text("half") else 0)
     assert list(tmp_path.iterdir()) == []
+    with pytest.raises(FileNotFoundError) as caught, whole_folder(path) as partial:
+        (partial / "deep" / "config.json").write_text("there is no such folder")
+    assert caught.value.filename == str(path / "deep" / "config.json")
+    with pytest.raises(OSError, match=f"^{path} is full$"), whole_folder(path) as partial:
+        raise OSError(f"{partial} is full")
     with whole_folder(path) as partial:
         (partial / "config.json").write_text("all")
     assert (path / "config.json").read_text() == "all"

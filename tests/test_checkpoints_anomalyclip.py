@@ -1,6 +1,9 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 import json
+import os
+import resource
 import shutil
+import stat
 
 import pytest
 import torch
@@ -27,6 +30,27 @@ def test_both_forms_survive_bit_for_bit(on_clip, prompts_only, tmp_path):
     assert torch.equal(maps_of(loaded), maps_of(on_clip))
     assert loaded.config.prompts == on_clip.config.prompts
     assert not loaded.training
+
+
+@pytest.mark.parametrize("prompts_only", [False, True])
+def test_who_may_read_the_settings_may_read_the_weights(on_clip, prompts_only, tmp_path):
+    before = os.umask(0o022)
+    try:
+        on_clip.save_pretrained(tmp_path, prompts_only=prompts_only)
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o644}
+
+
+def test_a_full_disk_is_told_in_one_line(on_clip, tmp_path):
+    """Here since no file may grow beyond 20 kB."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(OSError, match="cannot be written to .*File too large.*make room or choose another folder"):
+            on_clip.save_pretrained(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_prompts_only_size_for_the_papers_model():

@@ -2,6 +2,7 @@
 import http.server
 import io
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -233,6 +234,22 @@ def test_missing_file_and_folder(tmp_path):
         load_image(tmp_path / "gone.png")
     with pytest.raises(ValueError, match="is a folder"):
         load_image(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("page", "ending", "options"),
+    [
+        (Image.new("RGB", (16_000, 600), "white"), "webp", {"lossless": True}),
+        (Image.new("1", (60_000, 400), "white"), "tiff", {"compression": "group4", "tiffinfo": {278: 400}}),
+    ],
+)
+def test_large_and_empty_pages_are_no_damaged_files(tmp_path, page, ending, options):
+    path = saved(page, tmp_path / f"page.{ending}", **options)
+    assert Path(path).stat().st_size < page.width * page.height / 16_384
+    assert load_image(path).size == page.size
+    content = Path(path).read_bytes()
+    with pytest.raises(ValueError, match="damaged or cut short|not an image"):
+        load_image(content[: len(content) // 2])
 
 
 def test_too_many_pixels_are_refused_before_memory_is_taken(tmp_path):

@@ -1,12 +1,26 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """What the user reads besides results: one line per problem, and no chatter of libraries."""
 
+import errno
 import sys
+
+
+REMEDIES = {
+    errno.ENOSPC: "make room there, or choose another folder",
+    errno.EDQUOT: "make room there, or choose another folder",
+    errno.EFBIG: "raise the limit on the size of a file, or choose another folder",
+    errno.EROFS: "choose another folder",
+    errno.EACCES: "check who may read and write there",
+    errno.EPERM: "check who may read and write there",
+}
 
 
 def complain(problem: Exception | str) -> str:
     """Say what went wrong in one line on standard error; gives that line without its prefix."""
-    line = " ".join(str(problem).split()) or type(problem).__name__
+    text = str(problem)
+    if isinstance(problem, OSError) and problem.errno in REMEDIES:
+        text = f"{problem.filename or 'writing'}: {problem.strerror}; {REMEDIES[problem.errno]}."
+    line = " ".join(text.split()) or type(problem).__name__
     print(f"anomalyclip: {line}".encode(errors="backslashreplace").decode(), file=sys.stderr)
     return line
 

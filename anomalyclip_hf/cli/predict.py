@@ -4,6 +4,7 @@
 import csv
 import json
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -69,7 +70,7 @@ def predict(
     finally:
         rows.sort(key=lambda row: place[row["image"]])
         if len(rows) > len(problems):
-            _write_scores(rows, output_dir / "scores.csv")
+            _write_scores(rows, place, output_dir / "scores.csv")
     print(json.dumps(rows, indent=2)) if as_json else _print_table(rows, output_dir)
     if any(row["error"] for row in rows):
         raise typer.Exit(2)
@@ -78,9 +79,10 @@ def predict(
 def _make_folder(output_dir: Path) -> None:
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=output_dir).close()  # before a model is loaded for nothing
     except OSError as error:
         raise OSError(
-            f"--output-dir {output_dir} cannot be made ({error.strerror}); choose another folder."
+            f"--output-dir {output_dir} cannot be written to ({error.strerror}); choose another folder."
         ) from error
     scores = output_dir / "scores.csv"
     if scores.exists() and not scores.read_bytes().startswith(b"image,score,"):
@@ -175,12 +177,22 @@ def _with_progress(rows: Iterator[dict[str, Any]], total: int) -> Iterator[dict[
     )
 
 
-def _write_scores(rows: list[dict[str, Any]], path: Path) -> None:
+def _write_scores(rows: list[dict[str, Any]], place: dict[str, int], path: Path) -> None:
+    """Write the table; of images that a stopped run has not reached, what an earlier run says of them stays."""
+    counted = [{**row, "regions": None if row["regions"] is None else len(row["regions"])} for row in rows]
+    done = {row["image"] for row in rows}
+    table = counted + [row for row in _earlier_scores(path) if row["image"] in place.keys() - done]
     with whole_file(path) as partial, partial.open("w", newline="", errors="backslashreplace") as file:
         writer = csv.DictWriter(file, SCORE_COLUMNS)
         writer.writeheader()
-        for row in rows:
-            writer.writerow({**row, "regions": None if row["regions"] is None else len(row["regions"])})
+        writer.writerows(sorted(table, key=lambda row: place[row["image"]]))
+
+
+def _earlier_scores(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    with path.open(newline="", errors="replace") as file:
+        return [{name: row.get(name) for name in SCORE_COLUMNS} for row in csv.DictReader(file)]
 
 
 def _print_table(rows: list[dict[str, Any]], output_dir: Path) -> None:

@@ -18,6 +18,7 @@ from PIL import Image
 
 from anomalyclip_hf.cli import app, main
 from anomalyclip_hf.cli.files import find_images
+from anomalyclip_hf.image_processing_anomalyclip import load_image
 
 
 predict = importlib.import_module("anomalyclip_hf.cli.predict")  # the package's own name is the verb
@@ -155,6 +156,21 @@ def test_a_folder_that_may_not_be_opened_is_named_and_the_rest_is_found():
     assert of_closed == problems
 
 
+def test_what_may_not_be_read_or_written_is_named_with_a_remedy(monkeypatch, capsys):
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        write_images(Path(folder), ["a.png"])
+        Path(folder, "a.png").chmod(0)
+        monkeypatch.setattr(sys, "argv", ["anomalyclip", "predict", f"{folder}/a.png", "--output-dir", folder])
+        with not_as_root(), pytest.raises(SystemExit) as stop:
+            main()
+        assert stop.value.code == 2
+        line = f"--output-dir {folder} cannot be written to (Permission denied); choose another folder."
+        assert capsys.readouterr().err == f"anomalyclip: {line}\n"
+        with not_as_root(), pytest.raises(ValueError, match="a.png cannot be opened .Permission denied.; check"):
+            load_image(f"{folder}/a.png")
+
+
 def test_names_that_lead_nowhere_do_not_cost_the_others(run, tmp_path):
     write_images(tmp_path / "in", ["a.png"])
     (tmp_path / "empty").mkdir()
@@ -234,7 +250,7 @@ def test_an_output_folder_that_cannot_be_made(run, tmp_path, place):
     (tmp_path / "taken").write_text("a file")
     code, _, err = run(tmp_path / "in", "--output-dir", tmp_path / place)
     assert code == 2
-    assert f"--output-dir {tmp_path / place} cannot be made" in err
+    assert f"--output-dir {tmp_path / place} cannot be written to" in err
     assert (tmp_path / "taken").read_text() == "a file"
 
 
@@ -411,7 +427,7 @@ def test_nothing_is_left_half_written(run, tmp_path, monkeypatch):
     monkeypatch.setattr(Image.Image, "save", disk_full)
     code, _, err = run(tmp_path / "in")
     assert code == 2
-    assert "No space left on device" in err
+    assert "_overlay.png: No space left on device; make room there" in err
     assert written(tmp_path) == set()
 
 
@@ -431,6 +447,23 @@ def test_a_terminated_run_keeps_what_was_done(model_folder, tmp_path):
     assert 3 <= len(scored) < 300
     assert {f"{stem}_map.tiff" for stem in scored} <= written(tmp_path)
     assert not [name for name in written(tmp_path) if name.startswith(".")]
+
+
+def test_a_stopped_run_leaves_the_earlier_rows_of_the_rest(run, tmp_path):
+    write_images(tmp_path / "in", ["a.png", "b.png", "c.png", "d.png"])
+    assert run(tmp_path / "in")[0] == 0
+    Image.new("RGB", (20, 10)).save(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "b.png").write_bytes(b"")
+    (tmp_path / "in" / "d.png").unlink()
+    code, out, _ = run(tmp_path / "in", "--on-error", "fail", "--json")
+    assert code == 2
+    assert len(json.loads(out)) == 2
+    with (tmp_path / "out" / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [Path(row["image"]).name for row in rows] == ["a.png", "b.png", "c.png"]
+    assert rows[0]["width"] == "20"
+    assert "is empty" in rows[1]["error"]
+    assert float(rows[2]["score"]) > 0
 
 
 def test_the_demonstration_model_says_what_it_is(run, tmp_path):

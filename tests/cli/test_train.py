@@ -126,7 +126,7 @@ def test_a_disk_that_fills_up(clip_folder, parts_folder, tmp_path):
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
     )
     assert done.returncode == 2
-    assert "File too large" in done.stderr.splitlines()[-1]
+    assert ": File too large; raise the limit" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
     assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
 
