@@ -363,7 +363,7 @@ def prepare_folder(folder: str | os.PathLike, config: AnomalyCLIPConfig, prompts
     if prompts_only and config.base_model_name_or_path is None:
         raise ValueError(
             "prompts_only=True needs to know the CLIP under the prompts, and this model does not say; pass "
-            "base_model_name_or_path=<Hub id or folder of the CLIP>, or save the whole model."
+            "base_model_name_or_path=<Hub id or folder of the CLIP> (--base-model), or save the whole model."
         )
     other_form = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME) if prompts_only else (PROMPTS_FILE,)
     for name in other_form:

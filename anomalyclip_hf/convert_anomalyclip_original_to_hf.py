@@ -123,7 +123,7 @@ def convert_original_checkpoint(
         model = _load_clip(clip, name, settings | _prompt_sizes(tensors), trust_torchscript)
         _fill_prompts(model, tensors)
     except ValueError as error:
-        if str(error).startswith(name):
+        if name in str(error):
             raise
         raise ValueError(f"{source}, on this CLIP: {error}") from error
     return model

@@ -1,6 +1,7 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """The command line, one file a verb. Nothing here imports torch before a verb runs, so that --help answers at once."""
 
+import io
 import signal
 import sys
 
@@ -36,6 +37,8 @@ def main() -> None:
     """Run the command line; a user's mistake ends in one line and exit code 2."""
     # As for Ctrl+C: what is half written goes, what is done stays.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # no name is worth failing after the work is done
     try:
         app()
     except (OSError, ValueError, ImportError, RuntimeError, ArithmeticError) as error:

@@ -52,6 +52,15 @@ def test_prompts_only(run, published):
     }
 
 
+def test_an_anomalyclip_is_blamed_and_not_its_prompts(run, published):
+    assert run("clip.pt", "--prompts", "epoch_15.pth", "--output-dir", "model")[0] == 0
+    for name in ("model", str(published / "model")):
+        code, _, err = run(name, "--prompts", "epoch_15.pth", "--output-dir", "again")
+        assert code == 2
+        assert "model/config.json describes an AnomalyCLIP, expected a CLIP" in err
+        assert "epoch_15.pth" not in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -64,7 +73,7 @@ def test_prompts_only(run, published):
             "feature_layers is",
         ),
         (["clip.pt", "--prompts", "epoch_15.pth", "--output-dir", "new", "--image-size", "45"], "image_size is 45"),
-        (["clip.pt", "--prompts", "epoch_15.pth", "--output-dir", "new", "--prompts-only"], "base_model_name_or_path"),
+        (["clip.pt", "--prompts", "epoch_15.pth", "--output-dir", "new", "--prompts-only"], "--base-model"),
         (["clip.pt", "--prompts", "epoch_15.pth", "--output-dir", "."], "is not an empty folder"),
     ],
 )

@@ -279,6 +279,17 @@ def test_odd_names(run, tmp_path):
     assert len((tmp_path / "out" / "scores.csv").read_text().splitlines()) == 7
 
 
+def test_names_that_the_output_cannot_show(model_folder, tmp_path):
+    write_images(tmp_path / "in", ["漢.png"])
+    command = [sys.executable, "-m", "anomalyclip_hf.cli", "predict", str(tmp_path / "in"), "--model"]
+    command += [str(model_folder), "--output-dir", str(tmp_path / "漢")]
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252", "COLUMNS": "400"}
+    done = subprocess.run(command, capture_output=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert rb"\u6f22.png" in done.stdout
+    assert rb"scores.csv are in " in done.stdout
+
+
 def test_a_wrong_option_keeps_earlier_scores(run, tmp_path):
     write_images(tmp_path / "in", ["a.png"])
     run(tmp_path / "in")
