@@ -43,9 +43,9 @@ ImageSource = str | os.PathLike | bytes | bytearray | memoryview | dict | Image.
 def load_image(source: ImageSource, name: str | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Open an image and bring it to upright 8-bit RGB.
 
-    Files may be of any format and mode that Pillow reads: the first frame of an animation is taken, EXIF rotation is
-    applied, 16-bit grey is scaled down to 8 bits (so is 32-bit grey of files; in memory it goes from 0 to 255), and
-    transparent pixels are laid over white.
+    Files may be of any format and mode that Pillow reads: the first frame of an animation is taken (of a TIFF
+    with thumbnails the first full page), EXIF rotation is applied, 16-bit grey is scaled down to 8 bits (so is 32-bit
+    grey of files; in memory it goes from 0 to 255), and transparent pixels are laid over white.
 
     Args:
         source: A path, `http(s)://` URL, the bytes of a file, a PIL image, an array or tensor (`(height, width)`, or
@@ -162,7 +162,7 @@ def _decode(content: bytes, name: str, max_pixels: int) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # max_pixels decides, and what is wrong is said once, by our error
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
+            image = _skip_thumbnails(Image.open(io.BytesIO(content), formats=FORMATS))
             file_bytes = None if image.format in PACKED_WITHOUT_LIMIT else len(content)
             _check_pixels(image.size, name, max_pixels, file_bytes)
             if not _is_misread(image):
@@ -182,6 +182,17 @@ def _decode(content: bytes, name: str, max_pixels: int) -> Image.Image:
     except Exception as error:  # damaged files make Pillow raise almost anything
         raise _damaged(name, error) from error
     return _decode_tiff(content, name, max_pixels)
+
+
+def _skip_thumbnails(image: Image.Image) -> Image.Image:
+    """Go on to the first page of a TIFF that is no smaller copy of another, where there is one."""
+    while getattr(image, "tag_v2", {}).get(ExifTags.Base.NewSubfileType, 0) & 1:
+        try:
+            image.seek(image.tell() + 1)
+        except EOFError:
+            image.seek(0)
+            break
+    return image
 
 
 def _is_misread(image: Image.Image) -> bool:

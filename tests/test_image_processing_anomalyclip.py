@@ -123,6 +123,17 @@ def test_animation_gives_its_first_frame(tmp_path):
     assert_pixels(load_image(path), np.full((5, 5), 10))
 
 
+def test_thumbnails_of_a_tiff_are_no_images(tmp_path):
+    path = tmp_path / "pyramid.tiff"
+    small, nothing_else = COLOUR[::2, ::2], tmp_path / "small.tiff"
+    with tifffile.TiffWriter(path) as file:
+        file.write(small, photometric="rgb", subfiletype=1)
+        file.write(COLOUR, photometric="rgb")
+    assert_pixels(load_image(path), COLOUR)
+    tifffile.imwrite(nothing_else, small, photometric="rgb", subfiletype=1)
+    assert_pixels(load_image(nothing_else), small)
+
+
 def test_exif_rotation_is_applied(tmp_path):
     image = Image.fromarray(COLOUR)
     exif = image.getexif()
