@@ -22,7 +22,7 @@ from ..processes import process_state
 from .examples import Place, TrainingImages, targets
 
 
-FORMAT = 2  # raised when what a file holds changes
+FORMAT = 3  # raised when what a file holds changes
 IMAGES_PER_FILE = 64  # what a kill can cost
 IMAGES_PER_PASS = 8
 FEATURES = datasets.Features(
