@@ -84,8 +84,10 @@ def writable_weights(folder: str | os.PathLike) -> Iterator[None]:
         raise OSError(
             f"the weights cannot be written to {folder} ({one_line(error)}); make room or choose another folder."
         ) from error
+    settings = Path(folder) / CONFIG_NAME  # not written where another process is the main one
     for path in Path(folder).glob("*.safetensors"):  # which come from safetensors as the owner's alone
-        shutil.copymode(Path(folder) / CONFIG_NAME, path)
+        if settings.exists() and path.stat().st_mode != settings.stat().st_mode:
+            shutil.copymode(settings, path)
 
 
 def check_loading_info(info: Mapping[str, Any], source: str | os.PathLike) -> None:
