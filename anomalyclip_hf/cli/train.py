@@ -113,14 +113,12 @@ def _check_request(output_dir: Path, resume: bool, epochs: float) -> None:
         raise ValueError(f"--epochs is {epochs:g}; expected a number above 0, as 15.")
     if resume and newest_whole(output_dir):
         return
-    if any((output_dir / name).exists() for name in ("config.json", "README.md")):
-        found = "a model already and no checkpoint that is whole" if resume else "a model already"
-    elif not resume and any(output_dir.glob("checkpoint-*")):
-        found = "checkpoints of an earlier training"
-    else:
-        return
-    remedy = "" if resume else ", or go on from the newest checkpoint with --resume"
-    raise FileExistsError(f"{output_dir} holds {found}; choose another --output-dir{remedy}.")
+    names = ("config.json",) if resume else ("config.json", "README.md", "checkpoint-*")
+    found = next((path.name for name in names for path in output_dir.glob(name)), None)
+    if found is not None:
+        remedy = "" if resume else ", or go on from the newest checkpoint with --resume"
+        lack = " and no checkpoint that is whole" if resume else ""
+        raise FileExistsError(f"{output_dir} holds {found} already{lack}; choose another --output-dir{remedy}.")
 
 
 def _trainer_options(

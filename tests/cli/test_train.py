@@ -84,7 +84,7 @@ def test_nothing_of_an_earlier_training_is_overwritten(run, tmp_path):
     before = files(tmp_path / "out")
     code, err = run("--epochs", 1, "--seed", 7)
     assert code == 2
-    assert "holds a model already" in err
+    assert "holds config.json already" in err
     assert "--resume" in err
     assert files(tmp_path / "out") == before
     assert run("--epochs", 2, "--resume")[0] == 0
@@ -104,7 +104,7 @@ def test_checkpoints_of_a_stopped_training_are_kept(run, tmp_path):
     (tmp_path / "out" / "checkpoint-3").mkdir(parents=True)
     code, err = run("--epochs", 1)
     assert code == 2
-    assert "holds checkpoints" in err
+    assert "holds checkpoint-3 already" in err
     assert "--resume" in err
 
 
