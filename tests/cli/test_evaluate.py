@@ -126,7 +126,8 @@ def test_two_processes_give_the_figures_of_one(run, model_folder, parts_folder, 
     assert run("--batch-size", 1, out="one")[0] == 0
     # accelerate calls this launcher so; without a GPU the processes run on the CPU.
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2"]
-    launch += ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", "-m", "anomalyclip_hf.cli"]
+    launch += ["--num_machines=1", "--main_process_port=0", "--mixed_precision=no", "--dynamo_backend=no"]
+    launch += ["-m", "anomalyclip_hf.cli"]
     arguments = command(model_folder, parts_folder, tmp_path / "two", "--batch-size", 1)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run([*launch, *arguments], capture_output=True, text=True, env=environment)

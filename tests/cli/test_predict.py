@@ -2,6 +2,7 @@
 import contextlib
 import csv
 import importlib
+import io
 import json
 import os
 import signal
@@ -279,15 +280,16 @@ def test_odd_names(run, tmp_path):
     assert len((tmp_path / "out" / "scores.csv").read_text().splitlines()) == 7
 
 
-def test_names_that_the_output_cannot_show(model_folder, tmp_path):
+def test_names_that_the_output_cannot_show(run, tmp_path, monkeypatch):
     write_images(tmp_path / "in", ["漢.png"])
-    command = [sys.executable, "-m", "anomalyclip_hf.cli", "predict", str(tmp_path / "in"), "--model"]
-    command += [str(model_folder), "--output-dir", str(tmp_path / "漢")]
-    environment = os.environ | {"PYTHONIOENCODING": "cp1252", "COLUMNS": "400"}
-    done = subprocess.run(command, capture_output=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    assert rb"\u6f22.png" in done.stdout
-    assert rb"scores.csv are in " in done.stdout
+    narrow = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", narrow)
+    monkeypatch.setenv("COLUMNS", "400")
+    assert run(tmp_path / "in", "--output-dir", tmp_path / "漢")[0] == 0
+    narrow.flush()
+    shown = narrow.buffer.getvalue()
+    assert rb"\u6f22.png" in shown
+    assert b"scores.csv are in " in shown
 
 
 def test_a_wrong_option_keeps_earlier_scores(run, tmp_path):
