@@ -75,19 +75,29 @@ def readable_weights(source: str | os.PathLike) -> Iterator[None]:
 def writable_weights(folder: str | os.PathLike) -> Iterator[None]:
     """Say in one line why weights cannot be written, and let those read them who may read the settings.
 
+    Args:
+        folder (`str` or `os.PathLike`): Where they go; what lies there already is not touched.
+
     Raises:
         OSError: If the disk is full, or takes no files of their size.
     """
+    before = _weight_files(folder)
     try:
         yield
     except SafetensorError as error:
         raise OSError(
             f"the weights cannot be written to {folder} ({one_line(error)}); make room or choose another folder."
         ) from error
-    settings = Path(folder) / CONFIG_NAME  # not written where another process is the main one
-    for path in Path(folder).glob("*.safetensors"):  # which come from safetensors as the owner's alone
-        if settings.exists() and path.stat().st_mode != settings.stat().st_mode:
+    settings = Path(folder) / CONFIG_NAME
+    for path, *_ in _weight_files(folder) - before:  # which come from safetensors as the owner's alone
+        if path.stat().st_mode != settings.stat().st_mode:
             shutil.copymode(settings, path)
+
+
+def _weight_files(folder: str | os.PathLike) -> set[tuple[Path, int, int]]:
+    """Each with its inode and time, by which one that is written anew is told."""
+    states = {path: path.lstat() for path in Path(folder).glob("*.safetensors")}
+    return {(path, state.st_ino, state.st_mtime_ns) for path, state in states.items()}
 
 
 def check_loading_info(info: Mapping[str, Any], source: str | os.PathLike) -> None:
@@ -343,10 +353,9 @@ def save_prompts_file(model: PreTrainedModel, folder: str | os.PathLike) -> None
     """
     tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in prompt_state_dict(model).items()}
     model.config.architectures = [type(model).__name__]
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as partial:
-        with writable_weights(partial):
-            model.config.save_pretrained(partial)
-            save_file(tensors, Path(partial) / PROMPTS_FILE, metadata={"format": "pt"})
+    with writable_weights(folder), tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as partial:
+        model.config.save_pretrained(partial)
+        save_file(tensors, Path(partial) / PROMPTS_FILE, metadata={"format": "pt"})
         for name in (PROMPTS_FILE, CONFIG_NAME):
             (Path(partial) / name).replace(Path(folder) / name)
 

@@ -42,13 +42,34 @@ def test_who_may_read_the_settings_may_read_the_weights(on_clip, prompts_only, t
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o644}
 
 
-def test_a_full_disk_is_told_in_one_line(on_clip, tmp_path):
-    """Here since no file may grow beyond 20 kB."""
+@pytest.mark.parametrize("prompts_only", [False, True])
+def test_other_weights_in_the_folder_keep_their_modes(on_clip, prompts_only, tmp_path):
+    folder, secret, elsewhere = tmp_path / "shared", tmp_path / "shared" / "secret.safetensors", tmp_path / "blob"
+    folder.mkdir()
+    for path in (secret, elsewhere):
+        path.touch()
+        path.chmod(0o600)
+    (folder / "linked.safetensors").symlink_to(elsewhere)
+    (folder / "gone.safetensors").symlink_to(tmp_path / "nowhere")
+    (folder / "cache.safetensors").mkdir(0o700)
+    for _ in range(2):  # the second time over the first
+        on_clip.save_pretrained(folder, prompts_only=prompts_only)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (secret, elsewhere)} == {0o600}
+    assert stat.S_IMODE((folder / "cache.safetensors").stat().st_mode) == 0o700
+    written = folder / (PROMPTS_FILE if prompts_only else "model.safetensors")
+    assert written.stat().st_mode == (folder / "config.json").stat().st_mode
+
+
+@pytest.mark.parametrize(("prompts_only", "limit"), [(False, 20_000), (True, 3_000)])
+def test_a_full_disk_is_told_in_one_line(clip_folder, prompts_only, limit, tmp_path):
+    """Here since no file may grow beyond a limit."""
+    model = AnomalyCLIPModel.from_clip_pretrained(str(clip_folder), image_size=40, deep_prompt_depth=3)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    line = f"cannot be written to {tmp_path} .*File too large.*make room or choose another folder"
     try:
-        with pytest.raises(OSError, match="cannot be written to .*File too large.*make room or choose another folder"):
-            on_clip.save_pretrained(tmp_path)
+        with pytest.raises(OSError, match=line):
+            model.save_pretrained(tmp_path, prompts_only=prompts_only)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
