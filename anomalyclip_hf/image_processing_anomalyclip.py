@@ -26,7 +26,6 @@ MAX_NAME = 1000  # characters of a path, in errors
 # A small file that claims a giant image would take memory and time before it shows that it is cut short.
 SMALL_PIXELS = 8_000_000  # may be claimed by any file
 MAX_PIXELS_PER_BYTE = 16_384  # twice what PNG reaches on an empty image of one bit
-PACKED_WITHOUT_LIMIT = ("TIFF", "WEBP")  # an empty page of any size takes them some hundred bytes
 MAX_FILE_BYTES = 1_000_000_000
 MAX_DOWNLOAD_BYTES = 100_000_000
 JPEG_MASK_THRESHOLD = 127  # for loaders; the paper's authors take every value above 0
@@ -35,6 +34,7 @@ DOWNLOAD_TIMEOUT = 60.0  # seconds, for the whole file
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 MAX_OVERSHOOT = 1.5  # resampling leaves pixels of [0, 1] a little above; up to here an image of [0, 255] is black
+NOT_AN_IMAGE = 1 | 4  # kinds of a TIFF's page: a smaller copy of another, a transparency mask
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # with these a TIFF or BigTIFF begins
 
 ImageSource = str | os.PathLike | bytes | bytearray | memoryview | dict | Image.Image | np.ndarray | Tensor
@@ -163,7 +163,7 @@ def _decode(content: bytes, name: str, max_pixels: int) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # max_pixels decides, and what is wrong is said once, by our error
             image = _skip_thumbnails(Image.open(io.BytesIO(content), formats=FORMATS))
-            file_bytes = None if image.format in PACKED_WITHOUT_LIMIT else len(content)
+            file_bytes = None if _is_packed_without_limit(image) else len(content)
             _check_pixels(image.size, name, max_pixels, file_bytes)
             if not _is_misread(image):
                 return _turn_upright(image)
@@ -185,14 +185,21 @@ def _decode(content: bytes, name: str, max_pixels: int) -> Image.Image:
 
 
 def _skip_thumbnails(image: Image.Image) -> Image.Image:
-    """Go on to the first page of a TIFF that is no smaller copy of another, where there is one."""
-    while getattr(image, "tag_v2", {}).get(ExifTags.Base.NewSubfileType, 0) & 1:
+    """Go on to the first page of a TIFF that is an image by itself, where there is one."""
+    while getattr(image, "tag_v2", {}).get(ExifTags.Base.NewSubfileType, 0) & NOT_AN_IMAGE:
         try:
             image.seek(image.tell() + 1)
         except EOFError:
             image.seek(0)
             break
+        except SyntaxError as error:  # what Image.open makes of a first page that it cannot read
+            raise UnidentifiedImageError(str(error)) from error
     return image
+
+
+def _is_packed_without_limit(image: Image.Image) -> bool:
+    """Whether an empty page of any size takes no more than some hundred bytes in this format."""
+    return image.format == "WEBP" or image.info.get("compression") in ("group3", "group4")
 
 
 def _is_misread(image: Image.Image) -> bool:
@@ -241,7 +248,8 @@ def _decode_tiff(content: bytes, name: str, max_pixels: int) -> Image.Image:
         raise ImportError(f"{name} needs tifffile; install it with `pip install tifffile`.") from error
     try:
         with tifffile.TiffFile(io.BytesIO(content)) as file:
-            page: Any = file.pages[0]
+            pages: Any = file.pages
+            page = next((page for page in pages if not page.subfiletype & NOT_AN_IMAGE), pages[0])
             _check_pixels((page.imagewidth, page.imagelength), name, max_pixels)
             _check_pixels(
                 (page.imagewidth, page.imagelength * page.samplesperpixel), name, 3 * max_pixels, len(content)

@@ -72,7 +72,7 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
             image_processor = CLIPImageProcessorPil(**image_processor.to_dict())
         if image_processor.size.get("height") is None or image_processor.size.get("width") is None:
             raise ValueError(f"the image processor resizes to {image_processor.size}; expected a height and a width.")
-        if image_processor.do_center_crop:
+        if image_processor.do_center_crop and dict(image_processor.crop_size) != dict(image_processor.size):
             raise ValueError(
                 "the image processor cuts out the middle, while a map shows the whole image; expected one with "
                 "do_center_crop=False."

@@ -43,19 +43,22 @@ def check_stored_settings(settings: Mapping[str, Any], path: str | os.PathLike, 
             raise ValueError(
                 f"{path}: image_processor is {shorten(image_settings)}; expected an object with image_processor_type."
             )
-    if "image_processor_type" in image_settings:
-        image_settings = {"do_center_crop": None} | image_settings  # not stored, it would be true
     for name, value in image_settings.items():
         expectation = _expectation(name, value)
         if expectation is not None:
             raise ValueError(f"{path}: {shorten(name)} is {shorten(value)}; expected {expectation}.")
+    crops = image_settings.get("do_center_crop")  # true where it is left out
+    is_cut = crops is not False and image_settings.get("crop_size") != image_settings.get("size")
+    if "image_processor_type" in image_settings and is_cut:
+        raise ValueError(f"{path}: 'do_center_crop' is {crops}; expected false, since a map shows the whole image.")
 
 
 def _expectation(name: str, value: Any) -> str | None:
     """What a setting of the image processor should have been, where it is not that."""
     if name in ("size", "crop_size"):
-        fits = isinstance(value, dict) and value.keys() == {"height", "width"} and all(map(_is_side, value.values()))
         allowed = f"height and width, of 1 to {MAX_INPUT_SIDE} pixels"
+        fits = isinstance(value, dict) and value.keys() == {"height", "width"} and all(map(_is_side, value.values()))
+        fits |= name == "crop_size" and value is None
     elif name in ("image_mean", "image_std"):
         fits = isinstance(value, list) and len(value) == 3 and all(map(is_number, value))
         least = 1e-6 if name == "image_std" else -1e6
@@ -64,9 +67,7 @@ def _expectation(name: str, value: Any) -> str | None:
         allowed, fits = "a filter of Pillow, 0 to 5", is_whole_number(value) and 0 <= value <= 5
     elif name == "rescale_factor":
         allowed, fits = "a number above 0, to 1000000", is_number(value) and 0 < value <= 1e6
-    elif name == "do_center_crop":
-        allowed, fits = "false, since a map shows the whole image", value is False
-    elif name in ("do_resize", "do_rescale", "do_normalize", "do_convert_rgb"):
+    elif name in ("do_resize", "do_rescale", "do_normalize", "do_convert_rgb", "do_center_crop"):
         allowed, fits = "true or false", isinstance(value, bool)
     elif name == "image_processor_type":
         allowed, fits = f"one of {', '.join(IMAGE_PROCESSORS)}", value in IMAGE_PROCESSORS

@@ -134,6 +134,31 @@ def test_thumbnails_of_a_tiff_are_no_images(tmp_path):
     assert_pixels(load_image(nothing_else), small)
 
 
+@pytest.mark.parametrize("scale", [1, 257, np.float32(1 / 255)])
+def test_thumbnails_and_masks_of_a_tiff_are_no_images_whoever_reads_it(tmp_path, scale):
+    """Pages of 16 bits in planes, and of floats, are read by tifffile."""
+    pixels = COLOUR * scale if isinstance(scale, np.float32) else (COLOUR.astype(np.uint16) * scale)
+    with tifffile.TiffWriter(tmp_path / "pages.tiff") as file:
+        file.write(COLOUR[::2, ::2], photometric="rgb", subfiletype=1)
+        file.write(np.ones(COLOUR.shape[:2], bool), photometric="minisblack", subfiletype=4)
+        if scale == 257:
+            file.write(np.moveaxis(pixels, 2, 0), photometric="rgb", planarconfig="separate")
+        else:
+            file.write(pixels.astype(np.uint8) if scale == 1 else pixels, photometric="rgb")
+    assert_pixels(load_image(tmp_path / "pages.tiff"), COLOUR, tolerance=1)
+
+
+def test_small_tiffs_may_not_claim_large_pages(tmp_path):
+    path = saved(Image.new("L", (8, 8)), tmp_path / "claims.tiff", compression="tiff_lzw")
+    content = bytearray(Path(path).read_bytes())
+    with tifffile.TiffFile(path) as file:
+        for name in ("ImageWidth", "ImageLength", "RowsPerStrip"):
+            tag = file.pages[0].tags[name]
+            content[tag.valueoffset : tag.valueoffset + 4] = (13_300).to_bytes(4, "little")
+    with pytest.raises(ValueError, match="claims 13300x13300 px and has"):
+        load_image(bytes(content))
+
+
 def test_exif_rotation_is_applied(tmp_path):
     image = Image.fromarray(COLOUR)
     exif = image.getexif()

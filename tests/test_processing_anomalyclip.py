@@ -44,6 +44,18 @@ def test_a_processor_that_crops_is_refused():
         AnomalyCLIPProcessor(CLIPImageProcessorPil(size={"height": 40, "width": 40}))
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [{"crop_size": {"height": 40, "width": 40}}, {"do_center_crop": False, "crop_size": None}],
+)
+def test_a_crop_that_cuts_nothing_is_none(photo, settings, tmp_path):
+    size = {"height": 40, "width": 40}
+    AnomalyCLIPProcessor(CLIPImageProcessorPil(size=size, **settings)).save_pretrained(tmp_path)
+    loaded = AnomalyCLIPProcessor.from_pretrained(tmp_path)
+    expected = CLIPImageProcessorPil(size=size, do_center_crop=False)(photo, return_tensors="pt")["pixel_values"]
+    assert torch.equal(loaded(images=photo)["pixel_values"], expected)
+
+
 def test_one_list_and_masks(processor, photo):
     features = processor(images=[photo, photo], masks=[np.ones((50, 80)), None])
     assert features["pixel_values"].shape == (2, 3, 40, 40)

@@ -26,6 +26,8 @@ class Precision(StrEnum):
     fp16 = "fp16"
 
 
+FINISHED = "checkpoint-*/trainer_state.json"  # a checkpoint that any Trainer has written to the end, or nearly
+
 BaseModelOption = Annotated[
     str, typer.Option(help="A CLIP: Hub id or folder; without, the demonstration model's.", show_default=False)
 ]
@@ -111,14 +113,17 @@ def _check_request(output_dir: Path, resume: bool, epochs: float) -> None:
 
     if not 0 < epochs < math.inf:
         raise ValueError(f"--epochs is {epochs:g}; expected a number above 0, as 15.")
-    if resume and newest_whole(output_dir):
-        return
-    names = ("config.json",) if resume else ("config.json", "README.md", "checkpoint-*")
-    found = next((path.name for name in names for path in output_dir.glob(name)), None)
-    if found is not None:
-        remedy = "" if resume else ", or go on from the newest checkpoint with --resume"
-        lack = " and no checkpoint that is whole" if resume else ""
+    finished = _find_first(output_dir, "config.json", "README.md", "training.json", "*.safetensors", FINISHED)
+    can_resume = finished is None or newest_whole(output_dir) is not None
+    found = finished or _find_first(output_dir, "checkpoint-*")
+    if found is not None and not (resume and can_resume):
+        lack, remedy = ("", ", or go on with --resume") if can_resume else (" and no checkpoint that is whole", "")
         raise FileExistsError(f"{output_dir} holds {found} already{lack}; choose another --output-dir{remedy}.")
+
+
+def _find_first(folder: Path, *patterns: str) -> Path | None:
+    """What fits the first pattern that anything fits, below the folder."""
+    return next((path.relative_to(folder) for pattern in patterns for path in sorted(folder.glob(pattern))), None)
 
 
 def _trainer_options(

@@ -108,6 +108,26 @@ def test_checkpoints_of_a_stopped_training_are_kept(run, tmp_path):
     assert "--resume" in err
 
 
+@pytest.mark.parametrize(
+    "name", ["README.md", "training.json", "model.safetensors", "checkpoint-2/trainer_state.json"]
+)
+def test_files_of_another_origin_are_kept(run, tmp_path, name):
+    path = tmp_path / "out" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    for options in ([], ["--resume"]):
+        code, err = run("--epochs", 1, *options)
+        assert code == 2
+        assert f"holds {name} already and no checkpoint that is whole; choose another --output-dir." in err
+    assert files(tmp_path / "out") == {name: b"mine"}
+
+
+def test_a_checkpoint_that_was_never_finished_is_begun_again(run, tmp_path):
+    (tmp_path / "out" / "checkpoint-2").mkdir(parents=True)
+    assert run("--epochs", 1, "--resume")[0] == 0
+    assert prompts(tmp_path / "out")
+
+
 def test_an_output_folder_that_cannot_be_written(run, tmp_path):
     (tmp_path / "out").write_text("a file")
     code, err = run()
