@@ -49,7 +49,7 @@ def find_images(names: list[str]) -> tuple[list[str], dict[str, str]]:
         elif not images:
             of_results.append(name)
         for path in images:
-            found.setdefault(str(path.resolve()), str(path))
+            found.setdefault(os.path.realpath(path), str(path))
     if of_results and not found:
         problems[of_results[0]] = f"{of_results[0]} holds no images but results of an earlier run; name the images."
     return list(found.values()), problems
@@ -66,20 +66,27 @@ def _find_files(name: str, problems: dict[str, str]) -> list[Path]:
 
 
 def _images_below(folder: str, problems: dict[str, str]) -> list[Path]:
-    """All images of a folder and those below it, linked ones too; a folder that nobody may open is a problem."""
+    """All images of a folder and those below it; a folder that nobody may open is a problem.
+
+    Links are followed last, so that what is both below and linked keeps its own name, and never back up.
+    """
 
     def cannot_open(error: OSError) -> None:
         problems[str(error.filename)] = _cannot_open(str(error.filename), error)
 
     images: list[Path] = []
-    seen: set[str] = set()  # a link may lead back up
-    for parent, folders, files in os.walk(folder, onerror=cannot_open, followlinks=True):
-        if (place := os.path.realpath(parent)) in seen:
-            folders.clear()
-            continue
-        seen.add(place)
-        folders[:] = [child for child in folders if not child.startswith((".", "__MACOSX"))]
-        images += [Path(parent, file) for file in files if is_image_name(file)]
+    seen: set[Path] = set()
+    waiting, top = [Path(folder)], Path(folder).resolve()
+    for start in waiting:
+        for parent, folders, files in os.walk(start, onerror=cannot_open):
+            if Path(parent).resolve() in seen:
+                folders.clear()
+                continue
+            seen.add(Path(parent).resolve())
+            folders[:] = [child for child in folders if not child.startswith((".", "__MACOSX"))]
+            images += [Path(parent, file) for file in files if is_image_name(file)]
+            links = [Path(parent, child) for child in folders if Path(parent, child).is_symlink()]
+            waiting += [link for link in links if not top.is_relative_to(link.resolve())]
     return sorted(images)
 
 
@@ -134,8 +141,11 @@ def _what_is_wrong(name: str) -> str:
 
 
 def output_stems(images: list[str]) -> dict[str, str]:
-    """Give every image a relative path without ending that no other shares: the tree below their common folder."""
-    files = [Path(image).resolve() for image in images if not is_url(image)]
+    """Give every image a relative path without ending that no other shares: the tree below their common folder.
+
+    The tree is that of the names, wherever links lead.
+    """
+    files = [Path(os.path.abspath(image)) for image in images if not is_url(image)]
     common = os.path.commonpath([file.parent for file in files]) if files else ""
     relative = {image: _relative_path(image, common) for image in images}
     endings = Counter(path.with_suffix("") for path in relative.values())
@@ -165,4 +175,4 @@ def _relative_path(image: str, common: str) -> Path:
     if is_url(image):
         name = image.split("?")[0].rstrip("/").rsplit("/", 1)[-1]
         return Path(name if name.strip(".") else "image")
-    return Path(image).resolve().relative_to(common)
+    return Path(os.path.abspath(image)).relative_to(common)

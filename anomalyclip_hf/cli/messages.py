@@ -18,8 +18,8 @@ REMEDIES = {
 def complain(problem: Exception | str) -> str:
     """Say what went wrong in one line on standard error; gives that line without its prefix."""
     text = str(problem)
-    if isinstance(problem, OSError) and problem.errno in REMEDIES:
-        text = f"{problem.filename or 'writing'}: {problem.strerror}; {REMEDIES[problem.errno]}."
+    if isinstance(problem, OSError) and problem.filename and problem.errno in REMEDIES:
+        text = f"{problem.filename}: {problem.strerror}; {REMEDIES[problem.errno]}."
     line = " ".join(text.split()) or type(problem).__name__
     print(f"anomalyclip: {line}".encode(errors="backslashreplace").decode(), file=sys.stderr)
     return line

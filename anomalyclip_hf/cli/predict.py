@@ -3,10 +3,11 @@
 
 import csv
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,22 +62,23 @@ def predict(
     if not sources or (problems and on_error is OnError.fail):
         raise typer.Exit(2)
     stems = output_stems(sources)
-    _make_folder(output_dir)
+    earlier = _make_folder(output_dir)
     pipe = _load_pipeline(model, device, dtype, threshold, pixel_threshold)
-    place = {source: number for number, source in enumerate([*problems, *sources])}
+    place = {_as_written(source): number for number, source in enumerate([*problems, *sources])}
     try:
         for row in _with_progress(_score(pipe, sources, stems, output_dir, batch_size, on_error), len(sources)):
             rows.append(row)
     finally:
-        rows.sort(key=lambda row: place[row["image"]])
+        rows.sort(key=lambda row: place[_as_written(row["image"])])
         if len(rows) > len(problems):
-            _write_scores(rows, place, output_dir / "scores.csv")
+            _write_scores(rows, earlier, place, output_dir / "scores.csv")
     print(json.dumps(rows, indent=2)) if as_json else _print_table(rows, output_dir)
     if any(row["error"] for row in rows):
         raise typer.Exit(2)
 
 
-def _make_folder(output_dir: Path) -> None:
+def _make_folder(output_dir: Path) -> list[dict[str, Any]]:
+    """Make the folder; gives the rows of an earlier run's table."""
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=output_dir).close()  # before a model is loaded for nothing
@@ -84,10 +86,15 @@ def _make_folder(output_dir: Path) -> None:
         raise OSError(
             f"--output-dir {output_dir} cannot be written to ({error.strerror}); choose another folder."
         ) from error
-    scores = output_dir / "scores.csv"
-    if scores.exists() and not scores.read_bytes().startswith(b"image,score,"):
-        raise FileExistsError(f"{scores} is there and no table of an earlier run; choose another --output-dir.")
     remove_leftovers(output_dir)
+    scores = output_dir / "scores.csv"
+    if not scores.exists():
+        return []
+    with suppress(csv.Error), scores.open(newline="", encoding="utf-8", errors="replace") as file:
+        reader = csv.DictReader(file)
+        if tuple(reader.fieldnames or ()) == SCORE_COLUMNS:
+            return [{name: row[name] for name in SCORE_COLUMNS} for row in reader]
+    raise FileExistsError(f"{scores} is there and no table of an earlier run; choose another --output-dir.")
 
 
 def _load_pipeline(
@@ -177,22 +184,28 @@ def _with_progress(rows: Iterator[dict[str, Any]], total: int) -> Iterator[dict[
     )
 
 
-def _write_scores(rows: list[dict[str, Any]], place: dict[str, int], path: Path) -> None:
+def _write_scores(
+    rows: list[dict[str, Any]], earlier: list[dict[str, Any]], place: dict[str, int], path: Path
+) -> None:
     """Write the table; of images that a stopped run has not reached, what an earlier run says of them stays."""
-    counted = [{**row, "regions": None if row["regions"] is None else len(row["regions"])} for row in rows]
-    done = {row["image"] for row in rows}
-    table = counted + [row for row in _earlier_scores(path) if row["image"] in place.keys() - done]
-    with whole_file(path) as partial, partial.open("w", newline="", errors="backslashreplace") as file:
+    counted = [
+        {**row, "image": _as_written(row["image"]), "regions": None if row["regions"] is None else len(row["regions"])}
+        for row in rows
+    ]
+    missing = place.keys() - {row["image"] for row in counted}
+    table = counted + [row for row in earlier if row["image"] in missing]
+    with (
+        whole_file(path) as partial,
+        partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         writer = csv.DictWriter(file, SCORE_COLUMNS)
         writer.writeheader()
         writer.writerows(sorted(table, key=lambda row: place[row["image"]]))
 
 
-def _earlier_scores(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    with path.open(newline="", errors="replace") as file:
-        return [{name: row.get(name) for name in SCORE_COLUMNS} for row in csv.DictReader(file)]
+def _as_written(name: str) -> str:
+    """A name as the table has it, in any locale: its bytes as UTF-8, what is none escaped."""
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def _print_table(rows: list[dict[str, Any]], output_dir: Path) -> None:

@@ -129,6 +129,25 @@ def test_linked_folders_are_followed_and_links_back_up_end(run, tmp_path):
     assert [Path(row["image"]).name for row in json.loads(out)] == ["a.png", "b.png", "c.png"]
 
 
+def test_real_folders_win_over_links_and_links_lead_never_up(run, tmp_path):
+    write_images(tmp_path / "in", ["g.png", "real/sub/s.png"])
+    write_images(tmp_path, ["private/p.png", "far/f.png"])
+    (tmp_path / "in" / "alias").symlink_to(tmp_path / "in" / "real" / "sub")
+    (tmp_path / "in" / "far").symlink_to(tmp_path / "far")
+    (tmp_path / "in" / "up").symlink_to(tmp_path)
+    (tmp_path / "in" / "loop.png").symlink_to("loop.png")
+    code, out, err = run(tmp_path / "in", "--json")
+    assert code == 2
+    assert "loop.png" in err
+    names = ["far/f.png", "g.png", "loop.png", "real/sub/s.png"]
+    assert [row["image"] for row in json.loads(out)] == [str(tmp_path / "in" / name) for name in names]
+    assert {name for name in written(tmp_path) if name.endswith("_map.tiff")} == {
+        "far/f_map.tiff",
+        "g_map.tiff",
+        "real/sub/s_map.tiff",
+    }
+
+
 @contextlib.contextmanager
 def not_as_root():
     """Files' modes mean nothing to root; so be nobody for a while."""
@@ -477,6 +496,33 @@ def test_a_stopped_run_leaves_the_earlier_rows_of_the_rest(run, tmp_path):
     assert rows[0]["width"] == "20"
     assert "is empty" in rows[1]["error"]
     assert float(rows[2]["score"]) > 0
+
+
+def test_earlier_rows_stay_whatever_the_name_and_the_locale(model_folder, tmp_path):
+    write_images(tmp_path / "in", ["a.png", "y漢.png", "z.png"])
+    os.rename(tmp_path / "in" / "z.png", os.fsencode(tmp_path / "in") + b"/z\xff.png")
+    command = [sys.executable, "-m", "anomalyclip_hf.cli", "predict", str(tmp_path / "in"), "--on-error", "fail"]
+    command += ["--model", str(model_folder), "--output-dir", str(tmp_path / "out")]
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run(command, check=True, capture_output=True)
+    before = (tmp_path / "out" / "scores.csv").read_text(encoding="utf-8").splitlines()
+    (tmp_path / "in" / "a.png").write_bytes(b"")
+    done = subprocess.run(command, env=os.environ | ascii_only, capture_output=True)
+    assert done.returncode == 2
+    after = (tmp_path / "out" / "scores.csv").read_text(encoding="utf-8").splitlines()
+    assert "is empty" in after[1]
+    assert len(before) == 4
+    assert [line.rpartition("/")[2] for line in after[2:]] == [line.rpartition("/")[2] for line in before[2:]]
+
+
+def test_a_table_that_cannot_be_read_is_no_table_of_ours(run, tmp_path):
+    write_images(tmp_path / "in", ["a.png"])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "scores.csv").write_text(",".join(predict.SCORE_COLUMNS) + "\n" + "x" * 200_000 + "\n")
+    code, _, err = run(tmp_path / "in")
+    assert code == 2
+    assert "scores.csv is there and no table of an earlier run" in err
+    assert written(tmp_path) == {"scores.csv"}
 
 
 def test_the_demonstration_model_says_what_it_is(run, tmp_path):
