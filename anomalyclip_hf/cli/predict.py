@@ -62,23 +62,23 @@ def predict(
     if not sources or (problems and on_error is OnError.fail):
         raise typer.Exit(2)
     stems = output_stems(sources)
-    earlier = _make_folder(output_dir)
+    _make_folder(output_dir)
+    earlier = _earlier_rows(output_dir / "scores.csv")
     pipe = _load_pipeline(model, device, dtype, threshold, pixel_threshold)
-    place = {_as_written(source): number for number, source in enumerate([*problems, *sources])}
+    place = {source: number for number, source in enumerate([*problems, *sources])}
     try:
         for row in _with_progress(_score(pipe, sources, stems, output_dir, batch_size, on_error), len(sources)):
             rows.append(row)
     finally:
-        rows.sort(key=lambda row: place[_as_written(row["image"])])
+        rows.sort(key=lambda row: place[row["image"]])
         if len(rows) > len(problems):
-            _write_scores(rows, earlier, place, output_dir / "scores.csv")
+            _write_scores(rows, earlier, list(place), output_dir / "scores.csv")
     print(json.dumps(rows, indent=2)) if as_json else _print_table(rows, output_dir)
     if any(row["error"] for row in rows):
         raise typer.Exit(2)
 
 
-def _make_folder(output_dir: Path) -> list[dict[str, Any]]:
-    """Make the folder; gives the rows of an earlier run's table."""
+def _make_folder(output_dir: Path) -> None:
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=output_dir).close()  # before a model is loaded for nothing
@@ -87,7 +87,9 @@ def _make_folder(output_dir: Path) -> list[dict[str, Any]]:
             f"--output-dir {output_dir} cannot be written to ({error.strerror}); choose another folder."
         ) from error
     remove_leftovers(output_dir)
-    scores = output_dir / "scores.csv"
+
+
+def _earlier_rows(scores: Path) -> list[dict[str, Any]]:
     if not scores.exists():
         return []
     with suppress(csv.Error), scores.open(newline="", encoding="utf-8", errors="replace") as file:
@@ -184,14 +186,13 @@ def _with_progress(rows: Iterator[dict[str, Any]], total: int) -> Iterator[dict[
     )
 
 
-def _write_scores(
-    rows: list[dict[str, Any]], earlier: list[dict[str, Any]], place: dict[str, int], path: Path
-) -> None:
+def _write_scores(rows: list[dict[str, Any]], earlier: list[dict[str, Any]], names: list[str], path: Path) -> None:
     """Write the table; of images that a stopped run has not reached, what an earlier run says of them stays."""
     counted = [
         {**row, "image": _as_written(row["image"]), "regions": None if row["regions"] is None else len(row["regions"])}
         for row in rows
     ]
+    place = {_as_written(name): number for number, name in enumerate(names)}
     missing = place.keys() - {row["image"] for row in counted}
     table = counted + [row for row in earlier if row["image"] in missing]
     with (

@@ -26,8 +26,6 @@ class Precision(StrEnum):
     fp16 = "fp16"
 
 
-FINISHED = "checkpoint-*/trainer_state.json"  # a checkpoint that any Trainer has written to the end, or nearly
-
 BaseModelOption = Annotated[
     str, typer.Option(help="A CLIP: Hub id or folder; without, the demonstration model's.", show_default=False)
 ]
@@ -113,7 +111,8 @@ def _check_request(output_dir: Path, resume: bool, epochs: float) -> None:
 
     if not 0 < epochs < math.inf:
         raise ValueError(f"--epochs is {epochs:g}; expected a number above 0, as 15.")
-    finished = _find_first(output_dir, "config.json", "README.md", "training.json", "*.safetensors", FINISHED)
+    names = ("config.json", "README.md", "training.json", "*.safetensors", "checkpoint-*/trainer_state.json")
+    finished = _find_first(output_dir, *names)  # none of them: its first checkpoint was cut off
     can_resume = finished is None or newest_whole(output_dir) is not None
     found = finished or _find_first(output_dir, "checkpoint-*")
     if found is not None and not (resume and can_resume):
