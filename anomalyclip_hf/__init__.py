@@ -15,7 +15,7 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from .configuration_anomalyclip import AnomalyCLIPConfig
-    from .convert_anomalyclip_original_to_hf import convert_original_checkpoint
+    from .conversion.original import convert_original_checkpoint
     from .data.loading import load_anomaly_dataset
     from .metrics.anomaly_detection import AnomalyDetectionMetric
     from .modeling_anomalyclip import AnomalyCLIPModel
@@ -32,7 +32,7 @@ _MODULE_OF = {
     "AnomalyCLIPTrainer": "training.trainer",
     "AnomalyCLIPTrainingArguments": "training.arguments",
     "AnomalyDetectionMetric": "metrics.anomaly_detection",
-    "convert_original_checkpoint": "convert_anomalyclip_original_to_hf",
+    "convert_original_checkpoint": "conversion.original",
     "load_anomaly_dataset": "data.loading",
 }
 

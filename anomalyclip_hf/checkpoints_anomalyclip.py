@@ -38,7 +38,7 @@ from .limits_anomalyclip import (
     shorten,
     show_name,
 )
-from .weight_files_anomalyclip import StoredTensor, check_finite, check_shapes, look_through, read_index
+from .weight_files_anomalyclip import StoredTensor, check_finite, check_shapes, read_index, validate_weight_file
 
 
 try:
@@ -183,7 +183,7 @@ def check_weights(
         raise ValueError("weights_only is False, with which a weight file can run code; expected True. Leave it out.")
     stored: dict[str, StoredTensor] = {}
     for path in _weight_paths(source, kwargs):
-        stored |= look_through(path)
+        stored |= validate_weight_file(path)
     check_shapes(stored, expected, source)
     # transformers makes up what is missing, however large; what it renames is counted, not compared.
     claimed, needed = (math.prod(t.shape) for t in stored.values()), (t.numel() for t in expected.values())
@@ -336,7 +336,7 @@ def load_prompts_file(model: PreTrainedModel, path: str | os.PathLike) -> None:
         ValueError: If a tensor is missing, left over, of another shape, or not finite.
     """
     expected = prompt_state_dict(model)
-    check_shapes(look_through(path), expected, path)
+    check_shapes(validate_weight_file(path), expected, path)
     with readable_weights(path):
         stored = load_file(path)
     _check_names(expected.keys() - stored.keys(), stored.keys() - expected.keys(), path)

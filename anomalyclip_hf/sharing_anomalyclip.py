@@ -118,7 +118,7 @@ class HubSharing:
         with tempfile.TemporaryDirectory() as temporary, broken_connections(f"the push to {repo_id}"):
             folder = Path(temporary)
             self.save_pretrained(folder, **save_arguments)  # type: ignore[attr-defined]
-            base_model = forget_this_machine(folder)
+            base_model = remove_local_paths(folder)
             prefix = _folder_in_repository(subfolder)
             repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
             if revision is not None and not create_pr:
@@ -177,7 +177,7 @@ def is_on_this_machine(name: str | None) -> bool:
     return name is not None and (os.path.isabs(name) or os.path.isdir(name))
 
 
-def forget_this_machine(folder: Path) -> str | None:
+def remove_local_paths(folder: Path) -> str | None:
     """See that what is about to be shared does not refer to this machine.
 
     Args:

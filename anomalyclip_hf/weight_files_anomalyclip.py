@@ -22,7 +22,7 @@ SAFETENSORS_BYTES |= {"BOOL": 1}
 FLOATING = {"F64", "F32", "F16", "BF16", "Double", "Float", "Half", "BFloat16"}
 
 
-def look_through(path: str | os.PathLike, with_numpy: bool = False) -> dict[str, StoredTensor]:
+def validate_weight_file(path: str | os.PathLike, with_numpy: bool = False) -> dict[str, StoredTensor]:
     """Look through a weight file without reading its tensors.
 
     Args:
@@ -50,7 +50,7 @@ def check_shapes(
     """Refuse tensors that are not of the shape that the configuration asks for.
 
     Args:
-        stored (`Mapping`): Of [`look_through`].
+        stored (`Mapping`): Of [`validate_weight_file`].
         expected (`Mapping[str, torch.Tensor]`): The model's, on the meta device.
         source (`str` or `os.PathLike`): The checkpoint, named in the error.
 
@@ -173,4 +173,4 @@ def _check_claim(name: str, claim: Any) -> tuple[StoredTensor, int, int]:
     return StoredTensor(dtype, tuple(shape)), start, stop
 
 
-__all__ = ["check_finite", "check_shapes", "look_through", "read_index"]
+__all__ = ["check_finite", "check_shapes", "read_index", "validate_weight_file"]

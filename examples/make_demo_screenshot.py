@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from anomalyclip_hf.hub.demo import build_demo
+from anomalyclip_hf.serving.demo import build_demo
 
 
 ROOT = Path(__file__).parents[1]

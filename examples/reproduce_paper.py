@@ -17,13 +17,13 @@ from rich.console import Console
 from rich.table import Table
 
 from anomalyclip_hf.cli.evaluate import ABOVE_BLACK, load_rows, load_scorer
-from anomalyclip_hf.cli.messages import complain
+from anomalyclip_hf.cli.messages import print_error
 from anomalyclip_hf.cli.options import Dtype
 from anomalyclip_hf.data.catalogue import CATALOGUE, PAPER_DATASETS
-from anomalyclip_hf.data.scanning import find_dataset
+from anomalyclip_hf.data.listing import find_dataset
+from anomalyclip_hf.evaluation.evaluating import run, write_results
 from anomalyclip_hf.evaluation.report import TITLES
-from anomalyclip_hf.evaluation.running import run, write_results
-from anomalyclip_hf.processes import process_state
+from anomalyclip_hf.io.processes import process_state
 
 
 FIGURES = ["image_auroc", "image_ap", "pixel_auroc", "pixel_aupro_published"]
@@ -116,7 +116,7 @@ def main() -> None:
     if process_state().is_main_process:
         print_tables(figures)
         if absent := [name for name, folder in folders.items() if folder is None]:
-            complain(f"not found in {args.data_dir}: {', '.join(absent)}")
+            print_error(f"not found in {args.data_dir}: {', '.join(absent)}")
 
 
 if __name__ == "__main__":

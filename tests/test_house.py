@@ -35,15 +35,18 @@ CLOSED_SET = [
 OPEN_SET = [
     "version",
     "assets",
-    "convert_anomalyclip_original_to_hf",
-    "atomic_files",
-    "processes",
-    "templates",
+    "io",
     "data",
     "metrics",
+    "scoring",
     "evaluation",
-    "hub",
+    "calibration",
+    "conversion",
+    "sharing",
     "training",
+    "export",
+    "bulk",
+    "serving",
     "cli",
 ]
 ALLOWED = {"torch", "numpy", "PIL", "transformers", "huggingface_hub"}

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from anomalyclip_hf import AnomalyCLIPModel
-from anomalyclip_hf.weight_files_anomalyclip import SAFETENSORS_BYTES, check_finite, look_through, read_index
+from anomalyclip_hf.weight_files_anomalyclip import SAFETENSORS_BYTES, check_finite, read_index, validate_weight_file
 
 
 class Bomb:
@@ -199,7 +199,7 @@ TWICE = b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8"
 def test_headers_that_lie_are_named_in_one_line(tmp_path, content, words):
     path = tmp_path / "x.safetensors"
     path.write_bytes(content)
-    error = guarded(look_through, path, allowed=(OSError,))  # with little memory and time
+    error = guarded(validate_weight_file, path, allowed=(OSError,))  # with little memory and time
     assert f"{path} is damaged or cut short (" in str(error)
     assert words in str(error)
 
@@ -211,7 +211,7 @@ def test_what_safetensors_writes_is_understood(tmp_path):
     assert dtypes.keys() == SAFETENSORS_BYTES.keys()
     tensors = {f"t.{name}": torch.ones(3, index, dtype=dtypes[name]) for index, name in enumerate(dtypes)}
     save_file({**tensors, "number": torch.tensor(2.0)}, tmp_path / "x.safetensors", metadata={"format": "pt"})
-    found, loaded = look_through(tmp_path / "x.safetensors"), load_file(tmp_path / "x.safetensors")
+    found, loaded = validate_weight_file(tmp_path / "x.safetensors"), load_file(tmp_path / "x.safetensors")
     assert found.keys() == loaded.keys()
     for name, tensor in found.items():
         assert (dtypes[tensor.dtype], tensor.shape) == (loaded[name].dtype, tuple(loaded[name].shape))
@@ -258,15 +258,15 @@ def test_tensors_that_share_one_storage_are_refused_when_copies_would_be_large(t
     shared = torch.zeros(1000)
     torch.save({f"layer.{index}": shared for index in range(50)}, tmp_path / "x.bin")
     with pytest.raises(OSError, match="its tensors claim 200000 bytes"):
-        look_through(tmp_path / "x.bin")
+        validate_weight_file(tmp_path / "x.bin")
     torch.save({"embed": shared, "head": shared}, tmp_path / "tied.bin")
-    assert look_through(tmp_path / "tied.bin")["head"].shape == (1000,)
+    assert validate_weight_file(tmp_path / "tied.bin")["head"].shape == (1000,)
 
 
 def test_expanded_tensors_are_refused(tmp_path):
     torch.save({"x": torch.zeros(1).expand(10**6, 10**6)}, tmp_path / "x.bin")
     with pytest.raises(OSError, match=r"a tensor of shape \(1000000, 1000000\) claims more than its storage of 1"):
-        look_through(tmp_path / "x.bin")
+        validate_weight_file(tmp_path / "x.bin")
 
 
 def test_compressed_archives_are_refused(tmp_path):
@@ -280,7 +280,7 @@ def test_compressed_archives_are_refused(tmp_path):
         for name in good.namelist():
             bad.writestr(name, good.read(name))
     with pytest.raises(OSError, match="in it is compressed or encrypted"):
-        look_through(tmp_path / "y.bin")
+        validate_weight_file(tmp_path / "y.bin")
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -296,7 +296,7 @@ def test_what_torch_writes_is_understood(tmp_path, legacy):
         "settings": {"epoch": 3, "rate": 1e-3, "betas": (0.5, 0.9), "none": None},
     }
     torch.save(content, tmp_path / "x.pth", _use_new_zipfile_serialization=not legacy)
-    found = look_through(tmp_path / "x.pth")
+    found = validate_weight_file(tmp_path / "x.pth")
     loaded = torch.load(tmp_path / "x.pth", weights_only=True)
     assert {name: tensor.shape for name, tensor in found.items()} == {
         name: tuple(value.shape) for name, value in loaded.items() if torch.is_tensor(value)

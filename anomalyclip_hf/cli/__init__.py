@@ -12,7 +12,7 @@ from .datasets import datasets
 from .demo import demo
 from .evaluate import evaluate
 from .hub import hub
-from .messages import complain
+from .messages import print_error
 from .predict import predict
 from .train import train
 
@@ -42,5 +42,5 @@ def main() -> None:
     try:
         app()
     except (OSError, ValueError, ImportError, RuntimeError, ArithmeticError) as error:
-        complain(error)
+        print_error(error)
         sys.exit(2)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..atomic_files import whole_folder
+from ..io.atomic import atomic_folder
 from .messages import quiet_transformers
 
 
@@ -39,11 +39,11 @@ def convert(
     Pickles are read with weights_only=True. OpenAI's own files are TorchScript archives, which are opened when their
     SHA-256 is one that OpenAI publishes.
     """
-    from ..convert_anomalyclip_original_to_hf import convert_original_checkpoint
+    from ..conversion.original import convert_original_checkpoint
     from ..processing_anomalyclip import AnomalyCLIPProcessor
 
     quiet_transformers()
-    with whole_folder(output_dir) as folder:
+    with atomic_folder(output_dir) as folder:
         model = convert_original_checkpoint(
             clip,
             prompts,

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..data.catalogue import CATALOGUE
-from ..data.readers import ANOMALOUS, NORMAL
-from ..data.scanning import find_dataset, scan
-from .messages import complain
+from ..data.layouts import ANOMALOUS, NORMAL
+from ..data.listing import find_dataset, scan
+from .messages import print_error
 from .options import ColumnOption, parse_columns
 
 
@@ -57,7 +57,7 @@ def _describe_found(name: str, data_dir: Path) -> str:
     try:
         scanned = scan(name, folder)
     except (OSError, ValueError) as error:
-        return complain(error)
+        return print_error(error)
     labels = [row.label for row in scanned.rows if row.split == "test"]
     counts = f"{labels.count(NORMAL)} / {labels.count(ANOMALOUS)}"
     return f"{counts} in {scanned.root.relative_to(data_dir)} ({scanned.reader.name})"
@@ -88,7 +88,7 @@ def check(
     report = check_files(scanned, rows)
     _print_counts(report, console)
     for problem in scanned.problems:
-        complain(problem)
+        print_error(problem)
     _print_findings(report, console)
     if scanned.problems or not report.is_clean:
         raise typer.Exit(1)

@@ -24,7 +24,7 @@ def demo(
     Stop it with Ctrl+C. It needs Gradio: `pip install anomalyclip-hf\[demo]`.
     """
     from ..assets import DEFAULT_MODEL_NOTE
-    from ..hub.demo import build_demo
+    from ..serving.demo import build_demo
 
     check_model(model)
     quiet_transformers()

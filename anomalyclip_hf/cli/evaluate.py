@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .messages import complain, quiet_transformers
+from .messages import print_error, quiet_transformers
 from .options import (
     BatchSizeOption,
     ColumnOption,
@@ -104,7 +104,7 @@ def evaluate(
     count_pixels = any(name.startswith("pixel") for name in figures)
     scorer = load_scorer(model, device, dtype, rows, resolution.value, on_error.value, count_pixels)
 
-    from ..evaluation.running import run, write_results
+    from ..evaluation.evaluating import run, write_results
 
     evaluation = run(scorer, output_dir, batch_size, aupro_limit, restart)
     if evaluation is None:
@@ -125,7 +125,7 @@ def load_rows(
     import datasets
 
     from ..data.loading import load_anomaly_dataset
-    from ..processes import process_state
+    from ..io.processes import process_state
 
     datasets.disable_progress_bars()
     state = process_state()
@@ -146,7 +146,7 @@ def _warnings_as_lines(show: bool) -> Iterator[None]:
         yield
     for message in dict.fromkeys(str(warning.message) for warning in caught if warning.category is UserWarning):
         if show:
-            complain(message)
+            print_error(message)
 
 
 def load_scorer(
@@ -157,8 +157,8 @@ def load_scorer(
 
     from ..assets import DEFAULT_MODEL, DEFAULT_MODEL_NOTE
     from ..evaluation.scoring import Scorer
+    from ..io.processes import process_state
     from ..modeling_anomalyclip import AnomalyCLIPModel
-    from ..processes import process_state
     from ..processing_anomalyclip import AnomalyCLIPProcessor
 
     check_model(model)
@@ -191,5 +191,5 @@ def print_results(summary: dict[str, Any], figures: list[str], output_dir: Path)
     for note in result_notes(summary["figures"], figures):
         console.print(note, highlight=False, markup=False)
     for row in summary["skipped"]:
-        complain(f"skipped {row['path']}: {row['error']}")
+        print_error(f"skipped {row['path']}: {row['error']}")
     console.print(f"Percent, of {summary['images']} images. Report: {output_dir / 'report.html'}", highlight=False)

@@ -44,8 +44,8 @@ def push(
     """
     from huggingface_hub import HfApi
 
-    from ..hub.folders import CheckpointFolder
     from ..hub_files_anomalyclip import broken_connections
+    from ..sharing.folders import CheckpointFolder
 
     quiet_transformers()
     places = {"revision": revision, "subfolder": subfolder, "create_pr": create_pr}
@@ -69,7 +69,7 @@ def pull(
 
     Take the folder to a machine without a network, and load it there.
     """
-    from ..hub.folders import pull_checkpoint
+    from ..sharing.folders import pull_checkpoint
 
     quiet_transformers()
     places = {"revision": revision, "subfolder": subfolder}
@@ -88,7 +88,7 @@ def card(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a README.md that is there.")] = False,
 ) -> None:
     """Write the model card of a checkpoint: what it is, its settings, figures, limits, licence, how to cite."""
-    from ..hub.model_card import write_model_card
+    from ..sharing.model_card import write_model_card
 
     quiet_transformers()
     path = folder / "README.md"
@@ -108,7 +108,7 @@ def export_space(
     ] = None,
 ) -> None:
     """Write a Gradio Space with the demo: run it with `python app.py`, push it with `hf upload --repo-type space`."""
-    from ..hub.space import export_space as write_space
+    from ..serving.space import export_space as write_space
 
     write_space(output_dir, model)
     typer.echo(f"Written to {output_dir}; try it with `python {output_dir / 'app.py'}`.")
@@ -117,6 +117,6 @@ def export_space(
 @hub.command()
 def export_handler(folder: FolderArgument) -> None:
     """Put the handler of an Inference Endpoint into a checkpoint's folder, to be pushed with --include-code."""
-    from ..hub.space import write_handler
+    from ..serving.space import write_handler
 
     typer.echo(f"Written to {write_handler(folder)}; now `anomalyclip hub push {folder} OWNER/NAME --include-code`.")

@@ -15,7 +15,7 @@ REMEDIES = {
 }
 
 
-def complain(problem: Exception | str) -> str:
+def print_error(problem: Exception | str) -> str:
     """Say what went wrong in one line on standard error; gives that line without its prefix."""
     text = str(problem)
     if isinstance(problem, OSError) and problem.filename and problem.errno in REMEDIES:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..atomic_files import remove_leftovers, whole_file
+from ..io.atomic import atomic_write, remove_leftovers
 from .files import find_images, output_stems, result_paths
-from .messages import complain, quiet_transformers
+from .messages import print_error, quiet_transformers
 from .options import (
     BatchSizeOption,
     DeviceOption,
@@ -58,7 +58,7 @@ def predict(
     and one scores.csv. An image that cannot be read is named in one line, and the exit code is 2.
     """
     sources, problems = find_images(images)
-    rows = [_failed(name, complain(problem)) for name, problem in problems.items()]
+    rows = [_failed(name, print_error(problem)) for name, problem in problems.items()]
     if not sources or (problems and on_error is OnError.fail):
         raise typer.Exit(2)
     stems = output_stems(sources)
@@ -131,7 +131,7 @@ def _score(
             result_paths(output_dir / stems[source])  # before the work is done
             batch.append((source, _read(source)))
         except (OSError, ValueError) as error:
-            yield _failed(source, complain(error))
+            yield _failed(source, print_error(error))
             if on_error is OnError.fail:
                 break
         if len(batch) == batch_size or sum(picture.width * picture.height for _, picture in batch) > MAX_BATCH_PIXELS:
@@ -164,7 +164,7 @@ def _score_batch(
         with ExitStack() as together:  # an overlay without its map would be taken for a picture of the user's
             for name, path in paths.items():
                 if images[name] is not None:
-                    images[name].save(together.enter_context(whole_file(path)))
+                    images[name].save(together.enter_context(atomic_write(path)))
         yield {
             "image": source,
             "score": round(result["score"], 6),
@@ -196,7 +196,7 @@ def _write_scores(rows: list[dict[str, Any]], earlier: list[dict[str, Any]], nam
     missing = place.keys() - {row["image"] for row in counted}
     table = counted + [row for row in earlier if row["image"] in missing]
     with (
-        whole_file(path) as partial,
+        atomic_write(path) as partial,
         partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
     ):
         writer = csv.DictWriter(file, SCORE_COLUMNS)

@@ -107,13 +107,13 @@ def train(
 
 def _check_request(output_dir: Path, resume: bool, epochs: float) -> None:
     """Keep what an earlier training has written; before processes wait for each other, so that all of them look."""
-    from ..training.checkpoints import newest_whole
+    from ..training.checkpoints import latest_complete_checkpoint
 
     if not 0 < epochs < math.inf:
         raise ValueError(f"--epochs is {epochs:g}; expected a number above 0, as 15.")
     names = ("config.json", "README.md", "training.json", "*.safetensors", "checkpoint-*/trainer_state.json")
     finished = _find_first(output_dir, *names)  # none of them: its first checkpoint was cut off
-    can_resume = finished is None or newest_whole(output_dir) is not None
+    can_resume = finished is None or latest_complete_checkpoint(output_dir) is not None
     found = finished or _find_first(output_dir, "checkpoint-*")
     if found is not None and not (resume and can_resume):
         lack, remedy = ("", ", or go on with --resume") if can_resume else (" and no checkpoint that is whole", "")

@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass
 
-from .readers import (
+from .layouts import (
     GOOD,
     CategoryTree,
     ClassFolders,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ..image_processing_anomalyclip import JPEG_MASK_THRESHOLD, load_image, load_mask
 from .files import is_image_name
-from .readers import ANOMALOUS, Row
-from .scanning import Scan
+from .layouts import ANOMALOUS, Row
+from .listing import Scan
 
 
 @dataclass

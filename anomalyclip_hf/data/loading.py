@@ -14,8 +14,8 @@ import datasets
 from ..image_processing_anomalyclip import JPEG_MASK_THRESHOLD
 from .catalogue import CATALOGUE
 from .features import AnomalyImage, AnomalyMask
-from .readers import GOOD, NORMAL, clean, parse_label
-from .scanning import TABLE_NAMES, Scan, fingerprint, scan
+from .layouts import GOOD, NORMAL, clean, parse_label
+from .listing import TABLE_NAMES, Scan, fingerprint, scan
 
 
 LABEL_NAMES = ("normal", "anomalous")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..atomic_files import whole_file
+from ..io.atomic import atomic_write
 from ..metrics import AnomalyDetectionMetric
 from .scoring import Evaluation, Scorer
 
@@ -58,7 +58,7 @@ class Progress:
         """Write all that this process has done, and delete what it continues."""
         header = {"key": self.key, "replaces": self.replaced, "rows": evaluation.rows}
         arrays: dict[str, Any] = {f"metric.{name}": array for name, array in evaluation.metric.state().items()}
-        with whole_file(self.own) as partial:
+        with atomic_write(self.own) as partial:
             np.savez_compressed(partial, header=np.array(json.dumps(header)), **arrays)
         for name in self.replaced:
             (self.folder / name).unlink(missing_ok=True)

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..atomic_files import whole_file
+from ..io.atomic import atomic_write
+from ..io.templates import render
 from ..metrics.category import FIGURES, Curve
 from ..processing_anomalyclip import draw_overlay, to_pil
-from ..templates import render
 from .scoring import Evaluation, Example, Scorer
 
 
@@ -96,7 +96,7 @@ def write_report(
         plots=draw_curves(curves),
         gallery=draw_gallery(evaluation, scorer),
     )
-    with whole_file(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(page, encoding="utf-8")
 
 

@@ -3,7 +3,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from .counts import PixelCounts, RankedCounts
+from .histogram import PixelCounts, RankedCounts
 from .ranking import aupro, aupro_published, auroc, average_precision, f1_max, score_figures
 
 

@@ -9,7 +9,7 @@ aside.
 
 import numpy as np
 
-from .counts import RankedCounts
+from .histogram import RankedCounts
 from .ranking import f1_max
 
 

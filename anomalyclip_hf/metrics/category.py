@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from .bounds import largest_error
-from .counts import PixelCounts
+from .histogram import PixelCounts
 from .inputs import Example
 from .ranking import (
     aupro,

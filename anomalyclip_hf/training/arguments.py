@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
-from ..processes import has_accelerator
+from ..io.processes import has_accelerator
 
 
 CACHE_DTYPES = ("float16", "bfloat16", "float32")

@@ -7,21 +7,21 @@ from pathlib import Path
 
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from ..atomic_files import whole_file
-from ..weight_files_anomalyclip import look_through
+from ..io.atomic import atomic_write
+from ..weight_files_anomalyclip import validate_weight_file
 
 
 SEAL = "complete.json"
 
 
-def seal(folder: Path) -> None:
+def mark_complete(folder: Path) -> None:
     """Say that a checkpoint is complete: write the digests of all its files."""
     digests = {str(path.relative_to(folder)): _digest(path) for path in _files(folder)}
-    with whole_file(folder / SEAL) as partial:
+    with atomic_write(folder / SEAL) as partial:
         partial.write_text(json.dumps(digests, indent=2, sort_keys=True))
 
 
-def is_whole(folder: Path) -> bool:
+def is_complete(folder: Path) -> bool:
     """Whether a checkpoint was sealed and no file of it has changed since."""
     try:
         digests = json.loads((folder / SEAL).read_text())
@@ -40,10 +40,10 @@ def check_states(folder: Path) -> None:
         OSError: If a file's pickle wants to run anything; says what.
     """
     for path in sorted([*folder.glob("*.pt"), *folder.glob("*.pth"), *folder.glob("optimizer*.bin")]):
-        look_through(path, with_numpy=True)
+        validate_weight_file(path, with_numpy=True)
 
 
-def newest_whole(output_dir: Path) -> Path | None:
+def latest_complete_checkpoint(output_dir: Path) -> Path | None:
     """The checkpoint to go on from, or None.
 
     Args:
@@ -54,7 +54,7 @@ def newest_whole(output_dir: Path) -> Path | None:
     """
     found = [path for path in output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.name.rsplit("-", 1)[1].isdigit()]
     for path in sorted(found, key=lambda path: int(path.name.rsplit("-", 1)[1]), reverse=True):
-        if is_whole(path):
+        if is_complete(path):
             return path
     return None
 

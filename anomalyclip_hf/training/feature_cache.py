@@ -16,9 +16,9 @@ from datasets.arrow_writer import ArrowWriter
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..atomic_files import whole_file
+from ..io.atomic import atomic_write
+from ..io.processes import process_state
 from ..modeling_anomalyclip import AnomalyCLIPModel, encode_image
-from ..processes import process_state
 from .examples import Place, TrainingImages, targets
 
 
@@ -157,7 +157,7 @@ def _check_room(model: AnomalyCLIPModel, images: TrainingImages, folder: Path, d
 
 
 def _write(model: AnomalyCLIPModel, images: TrainingImages, group: range, path: Path, dtype: torch.dtype) -> None:
-    with whole_file(path) as partial:
+    with atomic_write(path) as partial:
         writer = ArrowWriter(features=FEATURES, path=str(partial), writer_batch_size=IMAGES_PER_PASS)
         with writer:
             for start in range(group.start, group.stop, IMAGES_PER_PASS):

@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from transformers import EvalPrediction, Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, rotate_checkpoints
 
-from ..atomic_files import whole_file
 from ..checkpoints_anomalyclip import PROMPTS_FILE, load_prompts_file, save_prompts_file
-from ..hub.model_card import TRAINING_FILE, write_model_card
+from ..io.atomic import atomic_write
 from ..metrics import AnomalyDetectionMetric
 from ..modeling_anomalyclip import AnomalyCLIPModel
 from ..processing_anomalyclip import AnomalyCLIPProcessor, gaussian_smooth
-from ..sharing_anomalyclip import forget_this_machine, is_on_this_machine
+from ..sharing.model_card import TRAINING_FILE, write_model_card
+from ..sharing_anomalyclip import is_on_this_machine, remove_local_paths
 from .arguments import AnomalyCLIPTrainingArguments
-from .checkpoints import check_states, is_whole, newest_whole, seal
+from .checkpoints import check_states, is_complete, latest_complete_checkpoint, mark_complete
 from .examples import EpochOrder, TrainingImages, cache_folder, collate
 from .feature_cache import cache_features
 
@@ -118,8 +118,8 @@ class AnomalyCLIPTrainer(Trainer):
             FloatingPointError: If the loss is no longer finite; the last checkpoint stays.
         """
         if resume_from_checkpoint is True:
-            resume_from_checkpoint = str(newest_whole(Path(self.args.output_dir)) or "") or None
-        elif resume_from_checkpoint and not is_whole(Path(resume_from_checkpoint)):
+            resume_from_checkpoint = str(latest_complete_checkpoint(Path(self.args.output_dir)) or "") or None
+        elif resume_from_checkpoint and not is_complete(Path(resume_from_checkpoint)):
             raise ValueError(f"{resume_from_checkpoint} is damaged or was never finished; name an earlier checkpoint.")
         if resume_from_checkpoint:
             check_states(Path(resume_from_checkpoint))
@@ -188,7 +188,7 @@ class AnomalyCLIPTrainer(Trainer):
             self.processor.save_pretrained(folder)
             model.save_pretrained(folder, prompts_only=self._prompts_only(), include_code=self.args.include_code)
             if self.hub_model_id is not None:
-                forget_this_machine(folder)
+                remove_local_paths(folder)
         torch.save(self.args, folder / "training_args.bin")
 
     def _prompts_only(self) -> bool:
@@ -207,7 +207,7 @@ class AnomalyCLIPTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             run_dir = self._get_output_dir(trial=trial)
-            seal(Path(run_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+            mark_complete(Path(run_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
             best = self.state.best_model_checkpoint
             rotate_checkpoints(run_dir, save_total_limit=limit, best_model_checkpoint=best, use_mtime=True)
 
@@ -252,7 +252,7 @@ class AnomalyCLIPTrainer(Trainer):
             return
         folder = Path(self.args.output_dir)
         if self.train_dataset is not None:
-            with whole_file(folder / TRAINING_FILE) as partial:
+            with atomic_write(folder / TRAINING_FILE) as partial:
                 partial.write_text(json.dumps(self._describe(), indent=2, ensure_ascii=False) + "\n")
         write_model_card(
             folder,

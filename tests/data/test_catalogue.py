@@ -3,8 +3,8 @@ import pytest
 from data.miniatures import MINIATURES
 
 from anomalyclip_hf.data.catalogue import CATALOGUE, PAPER_DATASETS
-from anomalyclip_hf.data.readers import MetaJson
-from anomalyclip_hf.data.scanning import find_dataset
+from anomalyclip_hf.data.layouts import MetaJson
+from anomalyclip_hf.data.listing import find_dataset
 
 
 PAPER = (

@@ -5,7 +5,7 @@ from data.miniatures import MINIATURES, draw, mark
 from PIL import Image
 
 from anomalyclip_hf.data.checking import check
-from anomalyclip_hf.data.scanning import scan
+from anomalyclip_hf.data.listing import scan
 
 
 FINDINGS = ("empty_masks", "unpaired", "other_size", "unreadable", "unused")

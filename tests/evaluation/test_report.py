@@ -6,8 +6,8 @@ import re
 from PIL import Image
 
 from anomalyclip_hf.cli.evaluate import Figure
+from anomalyclip_hf.evaluation.evaluating import run, write_results
 from anomalyclip_hf.evaluation.report import TITLES, draw_gallery, result_notes, result_rows
-from anomalyclip_hf.evaluation.running import run, write_results
 from anomalyclip_hf.metrics.category import FIGURES
 
 

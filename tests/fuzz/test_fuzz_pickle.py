@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anomalyclip_hf import convert_original_checkpoint
-from anomalyclip_hf.weight_files_anomalyclip import look_through
+from anomalyclip_hf.weight_files_anomalyclip import validate_weight_file
 
 
 pytestmark = pytest.mark.filterwarnings("ignore:Detected pickle protocol:UserWarning")  # of torch.load
@@ -83,7 +83,7 @@ def check(path, content: bytes) -> None:
     path.write_bytes(content)
     error = guarded(convert_original_checkpoint, {}, path, allowed=(OSError, ValueError))
     assert isinstance(error, Exception)  # at the latest, that the CLIP is empty
-    found = guarded(look_through, path, allowed=(OSError,))
+    found = guarded(validate_weight_file, path, allowed=(OSError,))
     if not isinstance(found, OSError) and found:
         # As transformers does; without mmap PyTorch also compares checksums of the tensors.
         loaded = torch.load(path, weights_only=True, mmap=content.startswith(b"PK"))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save
 
 from anomalyclip_hf.checkpoints_anomalyclip import load_prompts_file, prompt_state_dict
-from anomalyclip_hf.weight_files_anomalyclip import look_through
+from anomalyclip_hf.weight_files_anomalyclip import validate_weight_file
 from conftest import tiny_model
 
 
@@ -45,7 +45,7 @@ def check(path, content: bytes) -> None:
     before = MODEL.state_dict()["prompt_learner.normal_prompt"].clone()
     if isinstance(guarded(load_prompts_file, MODEL, path, allowed=(OSError, ValueError)), Exception):
         assert torch.equal(MODEL.state_dict()["prompt_learner.normal_prompt"], before)  # not half loaded
-    found = guarded(look_through, path, allowed=(OSError,))
+    found = guarded(validate_weight_file, path, allowed=(OSError,))
     if not isinstance(found, OSError):
         assert {name: tensor.shape for name, tensor in found.items()} == {
             name: tuple(tensor.shape) for name, tensor in load_file(path).items()

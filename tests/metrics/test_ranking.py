@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from slow_metrics import KINDS, data, slow_aupro, slow_aupro_published, slow_figures
 
-from anomalyclip_hf.metrics import counts as counts_module
+from anomalyclip_hf.metrics import histogram as counts_module
 from anomalyclip_hf.metrics import ranking, score_figures
 from anomalyclip_hf.metrics.bounds import (
     aupro_error,
@@ -12,7 +12,7 @@ from anomalyclip_hf.metrics.bounds import (
     f1_max_error,
     largest_error,
 )
-from anomalyclip_hf.metrics.counts import PixelCounts, RankedCounts
+from anomalyclip_hf.metrics.histogram import PixelCounts, RankedCounts
 
 
 def rank(maps, masks) -> RankedCounts:

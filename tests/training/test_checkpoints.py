@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-from anomalyclip_hf.training.checkpoints import is_whole, newest_whole, seal
+from anomalyclip_hf.training.checkpoints import is_complete, latest_complete_checkpoint, mark_complete
 
 
 def make(folder, content="prompts"):
@@ -9,24 +9,24 @@ def make(folder, content="prompts"):
 
 
 def test_the_newest_whole_one_is_found(tmp_path):
-    assert newest_whole(tmp_path) is None
+    assert latest_complete_checkpoint(tmp_path) is None
     for step in (9, 10, 100, 200):
         make(tmp_path / f"checkpoint-{step}")
-    assert newest_whole(tmp_path) is None
+    assert latest_complete_checkpoint(tmp_path) is None
     for step in (9, 10, 100):
-        seal(tmp_path / f"checkpoint-{step}")
-    assert newest_whole(tmp_path) == tmp_path / "checkpoint-100"  # 200 was never finished
+        mark_complete(tmp_path / f"checkpoint-{step}")
+    assert latest_complete_checkpoint(tmp_path) == tmp_path / "checkpoint-100"  # 200 was never finished
     (tmp_path / "checkpoint-100" / "prompts.safetensors").write_text("promptz")
-    assert newest_whole(tmp_path) == tmp_path / "checkpoint-10"
+    assert latest_complete_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
     (tmp_path / "checkpoint-10" / "prompts.safetensors").unlink()
-    assert newest_whole(tmp_path) == tmp_path / "checkpoint-9"
+    assert latest_complete_checkpoint(tmp_path) == tmp_path / "checkpoint-9"
 
 
 def test_a_damaged_seal_is_no_seal(tmp_path):
     folder = make(tmp_path / "checkpoint-1")
-    seal(folder)
-    assert is_whole(folder)
+    mark_complete(folder)
+    assert is_complete(folder)
     (folder / "complete.json").write_text("{")
-    assert not is_whole(folder)
+    assert not is_complete(folder)
     (folder / "complete.json").write_text("[]")
-    assert not is_whole(folder)
+    assert not is_complete(folder)

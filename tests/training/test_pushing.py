@@ -11,7 +11,7 @@ from huggingface_hub import HfApi, ModelCard
 
 from anomalyclip_hf import AnomalyCLIPModel, AnomalyCLIPTrainer, AnomalyCLIPTrainingArguments
 from anomalyclip_hf.cli import main
-from anomalyclip_hf.hub.model_card import TRAINING_FILE
+from anomalyclip_hf.sharing.model_card import TRAINING_FILE
 from conftest import tiny_model
 
 

@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 from transformers import EarlyStoppingCallback
 
 from anomalyclip_hf import AnomalyCLIPModel, AnomalyCLIPTrainer, AnomalyCLIPTrainingArguments
-from anomalyclip_hf.training.checkpoints import seal
+from anomalyclip_hf.training.checkpoints import mark_complete
 from anomalyclip_hf.training.examples import EpochOrder, collate
 from conftest import tiny_model
 
@@ -120,7 +120,7 @@ def test_a_trapped_checkpoint_is_refused_and_does_not_run(make_trainer, tmp_path
     make_trainer().train()
     folder = tmp_path / "out" / "checkpoint-6"
     torch.save({"state": Bomb()}, folder / name)
-    seal(folder)  # as whoever laid the trap would
+    mark_complete(folder)  # as whoever laid the trap would
     with pytest.raises(OSError, match=f"{name} holds more than tensors: its pickle wants to run") as caught:
         make_trainer().train(resume_from_checkpoint=str(folder))
     assert "\n" not in str(caught.value)

@@ -1,0 +1,292 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+"""Counts of pixels by anomaly-map value, in memory that does not grow with the number of images."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+
+PAGE_BITS = 16  # the upper half of a float32: sign, exponent and seven bits of the fraction
+PAGES = 2**PAGE_BITS
+BIN_BUDGET = 2**19  # 32 bytes each: at most 17 MB for one set of counts
+NO_LOWEST, NO_HIGHEST = np.iinfo(np.int32).max, np.iinfo(np.int32).min  # in a bin without pixels
+CHUNK = 2**16  # pixels at a time, so that what is computed on the way stays in the processor's cache
+EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
+
+
+class RankedCounts(NamedTuple):
+    """Counts per bin that holds pixels, the highest values first; every array has shape `(bins,)`.
+
+    Attributes:
+        lowest (`np.ndarray`): Lowest value in the bin, float64.
+        highest (`np.ndarray`): Highest value in the bin, float64; where it equals `lowest`, the bin is one value.
+        positives (`np.ndarray`): Anomalous pixels, int64.
+        negatives (`np.ndarray`): Normal pixels, int64.
+        coverage (`np.ndarray`): Fractions of anomalous regions that lie in the bin, summed over the regions, float64.
+    """
+
+    lowest: np.ndarray
+    highest: np.ndarray
+    positives: np.ndarray
+    negatives: np.ndarray
+    coverage: np.ndarray
+
+
+class PixelCounts:
+    """A histogram of anomaly-map values that needs no range and forgets no pixel.
+
+    Values are told apart by their float32 bits. The upper 16 bits are a *page*; each page that occurs is divided into
+    `2**bin_bits` bins by the bits that follow. `bin_bits` starts at 16, where every float32 has its own bin, and is
+    lowered, merging neighbours, whenever all pages together would need more than `BIN_BUDGET` bins. A bin's relative
+    width is therefore at most `2**-(7 + bin_bits)`. `bin_bits` depends on nothing but which pages occur: the counts
+    are the same in whatever order maps come and however they are divided over processes.
+
+    Each bin holds its number of pixels, of anomalous pixels, its lowest and highest value, and the sum of 1 / area of
+    the region over its anomalous pixels. The sum over all bins from a value up, divided by the number of regions, is
+    the per-region overlap (PRO) at that threshold, so that the PRO curve needs no pass over thresholds and regions.
+
+    Attributes:
+        maps (`int`): Maps counted.
+        regions (`int`): 8-connected anomalous regions counted.
+        bin_bits (`int`): Bits by which a page is divided, 16 down to 3.
+
+    Example:
+    ```python
+    >>> import numpy as np
+    >>> from anomalyclip_hf.metrics import PixelCounts
+
+    >>> counts = PixelCounts()
+    >>> counts.add(np.array([[0.1, 0.9], [0.9, 0.2]]), mask=np.array([[0, 1], [0, 0]]))
+    >>> ranked = counts.ranked()
+    >>> ranked.positives, ranked.negatives
+    (array([1, 0, 0]), array([1, 1, 1]))
+
+    ```
+    """
+
+    def __init__(self) -> None:
+        self.maps = 0
+        self.regions = 0
+        self.bin_bits = PAGE_BITS
+        self._pages = 0
+        self._first_bin = np.full(PAGES, -1, dtype=np.int64)  # of each page, negative pages from the end
+        self._pixels = np.zeros(BIN_BUDGET, dtype=np.int64)
+        self._anomalous = np.zeros(BIN_BUDGET, dtype=np.int64)
+        self._coverage = np.zeros(BIN_BUDGET, dtype=np.float64)
+        self._lowest = np.full(BIN_BUDGET, NO_LOWEST, dtype=np.int32)
+        self._highest = np.full(BIN_BUDGET, NO_HIGHEST, dtype=np.int32)
+
+    def add(self, anomaly_map: Any, mask: Any = None) -> None:
+        """Count the pixels of one map.
+
+        Args:
+            anomaly_map (array of shape `(height, width)`): Any finite values, higher = more anomalous; counted as
+                float32.
+            mask (array of shape `(height, width)`, *optional*): Anomalous where above 0; none: all pixels are normal.
+
+        Raises:
+            ValueError: If the map is empty, not two-dimensional or not finite, or the mask has another size.
+        """
+        values = np.ascontiguousarray(anomaly_map, dtype=np.float32)
+        if values.ndim != 2 or values.size == 0:
+            raise ValueError(f"the anomaly map has shape {values.shape}; expected (height, width), both at least 1.")
+        if not (np.isfinite(values.min()) and np.isfinite(values.max())):
+            raise ValueError("the anomaly map holds NaN or infinite values; check the model that gave it.")
+        if mask is not None and np.shape(mask) != values.shape:
+            raise ValueError(f"the mask has shape {np.shape(mask)}, its map {values.shape}; resize one to the other.")
+
+        keys = ordered_keys(values.ravel())
+        for start in range(0, len(keys), CHUNK):
+            part = keys[start : start + CHUNK]
+            bins = self._bins_of(part)
+            np.add.at(self._pixels, bins, 1)
+            np.minimum.at(self._lowest, bins, part)
+            np.maximum.at(self._highest, bins, part)
+        self.maps += 1
+        if mask is not None:
+            anomalous = np.asarray(mask) > 0
+            shares, regions = region_shares(anomalous)
+            bins = self._bins_of(keys.take(np.flatnonzero(anomalous)))
+            np.add.at(self._anomalous, bins, 1)
+            np.add.at(self._coverage, bins, shares)
+            self.regions += regions
+
+    def merge(self, other: "PixelCounts") -> None:
+        """Take over what `other` has counted, as if its maps had been counted here; `other` stays as it is.
+
+        Args:
+            other ([`PixelCounts`]): From another process or part of the data.
+        """
+        self._add_state(other.state())
+
+    def ranked(self) -> RankedCounts:
+        """The counts of all bins that hold pixels, the highest values first.
+
+        Returns:
+            [`RankedCounts`]
+        """
+        bins = self._occupied()[::-1]
+        positives = self._anomalous.take(bins)
+        return RankedCounts(
+            lowest=key_values(self._lowest.take(bins)),
+            highest=key_values(self._highest.take(bins)),
+            positives=positives,
+            negatives=self._pixels.take(bins) - positives,
+            coverage=self._coverage.take(bins),
+        )
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything counted, without the empty bins; `numpy.savez` keeps it, `allow_pickle=False` reads it back.
+
+        Returns:
+            `dict[str, np.ndarray]`: per bin, in ascending order, `lowest` and `highest` (int32 keys of
+            `ordered_keys`), `pixels`, `anomalous` (int64) and `coverage` (float64); and the scalars `maps`, `regions`.
+        """
+        bins = self._occupied()
+        return {
+            "lowest": self._lowest.take(bins),
+            "highest": self._highest.take(bins),
+            "pixels": self._pixels.take(bins),
+            "anomalous": self._anomalous.take(bins),
+            "coverage": self._coverage.take(bins),
+            "maps": np.array(self.maps),
+            "regions": np.array(self.regions),
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, np.ndarray]) -> "PixelCounts":
+        """Restore counts.
+
+        Args:
+            state (`Mapping[str, np.ndarray]`): Of [`PixelCounts.state`].
+
+        Returns:
+            [`PixelCounts`]
+        """
+        counts = cls()
+        counts._add_state(state)
+        return counts
+
+    def _add_state(self, state: Mapping[str, np.ndarray]) -> None:
+        bins = self._bins_of(state["lowest"])
+        np.add.at(self._pixels, bins, state["pixels"])
+        np.add.at(self._anomalous, bins, state["anomalous"])
+        np.add.at(self._coverage, bins, state["coverage"])
+        np.minimum.at(self._lowest, bins, state["lowest"])
+        np.maximum.at(self._highest, bins, state["highest"])
+        self.maps += int(state["maps"])
+        self.regions += int(state["regions"])
+
+    def _bins_of(self, keys: np.ndarray) -> np.ndarray:
+        """The bin of each key, int64; pages that are new get bins."""
+        pages = (keys >> PAGE_BITS).astype(np.int64)  # NumPy gathers many times faster by int64 than by int32
+        bins = self._first_bin.take(pages)
+        unknown = np.flatnonzero(bins < 0)
+        if len(unknown):
+            self._open(pages.take(unknown))
+            bins = self._first_bin.take(pages)
+        bins += (keys & (PAGES - 1)) >> (PAGE_BITS - self.bin_bits)
+        return bins
+
+    def _open(self, pages: np.ndarray) -> None:
+        """Give bins to pages that have none, coarser ones if they would not fit otherwise."""
+        occurs = np.zeros(PAGES, dtype=bool)
+        occurs[pages] = True
+        new = np.flatnonzero(occurs)
+        while (self._pages + len(new)) << self.bin_bits > BIN_BUDGET:
+            self._halve()
+        self._first_bin[new] = (self._pages + np.arange(len(new))) << self.bin_bits
+        self._pages += len(new)
+
+    def _halve(self) -> None:
+        """Merge every two neighbouring bins of a page."""
+        used = self._pages << self.bin_bits
+        for counts, join, empty in (
+            (self._pixels, np.add, 0),
+            (self._anomalous, np.add, 0),
+            (self._coverage, np.add, 0),
+            (self._lowest, np.minimum, NO_LOWEST),
+            (self._highest, np.maximum, NO_HIGHEST),
+        ):
+            counts[: used // 2] = join(counts[:used:2], counts[1:used:2])
+            counts[used // 2 : used] = empty
+        self._first_bin >>= 1  # -1, for a page without bins, stays -1
+        self.bin_bits -= 1
+
+    def _occupied(self) -> np.ndarray:
+        """Indices of the bins that hold pixels, the lowest values first."""
+        by_page = np.roll(self._first_bin, PAGES // 2)
+        first = by_page[by_page >= 0]
+        bins = (first[:, None] + np.arange(2**self.bin_bits)).ravel()
+        return bins[self._pixels.take(bins) > 0]
+
+
+def ordered_keys(values: np.ndarray) -> np.ndarray:
+    """Integers that are ordered as the values are: the bits of a magnitude, negated for a negative value.
+
+    Args:
+        values (`np.ndarray` of shape `(n,)`): float32, finite and contiguous.
+
+    Returns:
+        `np.ndarray` of shape `(n,)`: int32, the same for 0.0 and -0.0. May share memory with `values`.
+
+    Example:
+    ```python
+    >>> import numpy as np
+    >>> from anomalyclip_hf.metrics.histogram import ordered_keys
+
+    >>> ordered_keys(np.array([-1.0, -0.0, 0.0, 1e-45], dtype=np.float32))
+    array([-1065353216, 0, 0, 1], dtype=int32)
+
+    ```
+    """
+    bits = values.view(np.int32)
+    if bits.min(initial=0) >= 0:
+        return bits
+    sign = bits >> 31  # -1 for a negative value, else 0
+    return ((bits & 0x7FFFFFFF) ^ sign) - sign
+
+
+def key_values(keys: np.ndarray) -> np.ndarray:
+    """The values that `ordered_keys` stands for.
+
+    Args:
+        keys (`np.ndarray` of shape `(n,)`): int32.
+
+    Returns:
+        `np.ndarray` of shape `(n,)`: float64.
+    """
+    return np.copysign(np.abs(keys).view(np.float32), keys).astype(np.float64)
+
+
+def region_shares(mask: np.ndarray) -> tuple[np.ndarray, int]:
+    """What each anomalous pixel is of its 8-connected region: 1 / area.
+
+    Args:
+        mask (`np.ndarray` of shape `(height, width)`): bool, true where anomalous.
+
+    Returns:
+        `tuple[np.ndarray, int]`: shares of shape `(anomalous pixels,)`, float64, row by row; the number of regions.
+
+    Example:
+    ```python
+    >>> import numpy as np
+    >>> from anomalyclip_hf.metrics.histogram import region_shares
+
+    >>> region_shares(np.array([[True, False, True], [True, False, False]]))
+    (array([0.5, 1. , 0.5]), 2)
+
+    ```
+    """
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if len(rows) == 0:
+        return np.empty(0), 0
+    box = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    labelled, regions = ndimage.label(box, structure=EIGHT_NEIGHBOURS)
+    numbers = labelled[box]
+    return 1 / np.bincount(numbers)[numbers], regions
+
+
+__all__ = ["BIN_BUDGET", "PixelCounts", "RankedCounts", "key_values", "ordered_keys", "region_shares"]

@@ -1,0 +1,182 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+"""Deployment files: a Gradio Space with the demo, and the handler of an Inference Endpoint."""
+
+import os
+import re
+import shutil
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+from ..assets import DEFAULT_MODEL, EXAMPLE_IMAGES
+from ..io.atomic import atomic_folder, atomic_write
+from ..sharing.folders import CheckpointFolder
+from ..sharing_anomalyclip import remove_local_paths
+
+
+DISTRIBUTION = "anomalyclip-hf"
+PACKAGE = Path(__file__).parents[1]
+HANDLER_NEEDS = ("numpy", "pillow", "safetensors", "scipy", "tifffile", "torch", "transformers")
+
+APP = '''\
+"""The demo of anomalyclip_hf, as a Gradio Space."""
+
+{imports}from anomalyclip_hf.serving.demo import build_demo
+
+
+MODEL = {model}
+
+demo = build_demo(MODEL)
+
+if __name__ == "__main__":
+    demo.launch()
+'''
+
+ABOUT = """\
+# Zero-shot anomaly detection
+
+Give an image of anything. [AnomalyCLIP](https://arxiv.org/abs/2310.18961) says how likely it is that something is
+wrong with it, and shows where.
+
+{model}
+
+Run it on your own machine: `pip install -r requirements.txt gradio=={gradio} && python app.py`
+
+A private model is fetched with the token in the Space's secret `HF_TOKEN`. Images that visitors give are limited in
+size and deleted after half an hour; no address that a visitor gives is fetched.
+"""
+
+
+def export_space(directory: str | os.PathLike, model: str | os.PathLike | None = None) -> Path:
+    """Write a Gradio Space with the demo: ready to be pushed, or run with `python app.py`.
+
+    The folder holds `app.py`, `requirements.txt`, the card `README.md`, the source of this package with the sample
+    images (so that the Space needs nothing that is on no index), and where a folder was given, the model as `model/`.
+    It is written whole or not at all.
+
+    Args:
+        directory (`str` or `os.PathLike`): New or empty folder.
+        model (`str` or `os.PathLike`, *optional*):
+            Folder, which is copied in; or Hub id, which the Space loads, a private one with the token in its secret
+            `HF_TOKEN`; defaults to the demonstration model, which is in the package.
+
+    Returns:
+        `Path`: the folder.
+
+    Raises:
+        FileExistsError: If `directory` is a file or a folder that is not empty.
+        ValueError: If `model` is neither a folder with a `config.json` nor of the form of a Hub id.
+        ImportError: If Gradio is not installed, whose version the card names.
+
+    Example:
+    ```python
+    >>> import tempfile
+    >>> from anomalyclip_hf.serving.space import export_space
+
+    >>> folder = export_space(tempfile.mkdtemp())
+    >>> sorted(path.name for path in folder.iterdir())
+    ['README.md', 'anomalyclip_hf', 'app.py', 'requirements.txt']
+
+    ```
+    """
+    source = None if model is None else _check_model(model)
+    directory, gradio = Path(directory), _gradio_version()
+    with atomic_folder(directory) as folder:
+        _copy_package(folder / PACKAGE.name, with_model=source is None)
+        imports, place = "", repr(source)
+        if isinstance(source, Path):
+            _copy_model(source, folder / "model")
+            imports, place = "from pathlib import Path\n\n", 'str(Path(__file__).parent / "model")'
+        (folder / "app.py").write_text(APP.format(imports=imports, model=place))
+        (folder / "requirements.txt").write_text("\n".join(_requirements()) + "\n")
+        _write_card(folder / "README.md", source, gradio)
+    return directory
+
+
+def write_handler(directory: str | os.PathLike) -> Path:
+    """Put the handler of an Inference Endpoint into a model repository: `handler.py` and `requirements.txt`.
+
+    The repository must carry the model's code too (`save_pretrained(..., include_code=True)`), unless
+    `anomalyclip_hf` is installed where the endpoint runs.
+
+    Args:
+        directory (`str` or `os.PathLike`): Folder of a model, with its `config.json`.
+
+    Returns:
+        `Path`: of `handler.py`.
+
+    Raises:
+        FileNotFoundError: If `directory` holds no model.
+    """
+    directory = Path(directory)
+    if not (directory / "config.json").is_file():
+        raise FileNotFoundError(f"{directory} holds no config.json; expected the folder of a saved model.")
+    with atomic_write(directory / "requirements.txt") as partial:
+        partial.write_text("\n".join(_requirements(HANDLER_NEEDS)) + "\n")
+    with atomic_write(directory / "handler.py") as partial:
+        shutil.copyfile(PACKAGE / "serving" / "handler.py", partial)
+    return directory / "handler.py"
+
+
+def _check_model(model: str | os.PathLike) -> Path | str:
+    """A folder, or the id of a repository on the Hub."""
+    if (Path(model) / "config.json").is_file():
+        return Path(model)
+    if isinstance(model, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not Path(model).exists():
+        return model
+    raise ValueError(f"{model} is neither a folder with a config.json nor a Hub id, owner/name; check --model.")
+
+
+def _gradio_version() -> str:
+    try:
+        return version("gradio")
+    except PackageNotFoundError as error:
+        raise ImportError("a Space needs Gradio; install it with `pip install anomalyclip-hf[demo]`.") from error
+
+
+def _copy_package(target: Path, with_model: bool) -> None:
+    left_out = ["__pycache__", "*.pyc", ".*", "example_images"] + ([] if with_model else [Path(DEFAULT_MODEL).name])
+    shutil.copytree(PACKAGE, target, ignore=shutil.ignore_patterns(*left_out))
+    if EXAMPLE_IMAGES.is_dir():
+        shutil.copytree(EXAMPLE_IMAGES, target / "assets" / "example_images")
+
+
+def _requirements(names: tuple[str, ...] | None = None) -> list[str]:
+    """What the package needs at run time, by its own metadata; Spaces install Gradio as the card says."""
+    lines = [line for line in requires(DISTRIBUTION) or () if ";" not in line]
+    return sorted(line for line in lines if names is None or re.split(r"[^\w.-]", line)[0].lower() in names)
+
+
+def _copy_model(source: Path, target: Path) -> None:
+    """Copy what belongs to the checkpoint, without states of a training and paths of this machine."""
+    files = CheckpointFolder(source).files
+    target.mkdir()
+    for path in files:
+        shutil.copyfile(path, target / path.name)
+    remove_local_paths(target)
+
+
+def _write_card(path: Path, source: Path | str | None, gradio: str) -> None:
+    from huggingface_hub import SpaceCard, SpaceCardData
+
+    data = SpaceCardData(
+        title="Zero-shot anomaly detection",
+        sdk="gradio",
+        sdk_version=gradio,
+        python_version="3.11",
+        app_file="app.py",
+        license="apache-2.0",
+        models=[source] if isinstance(source, str) else None,
+        emoji="🔍",
+        colorFrom="blue",
+        colorTo="red",
+        pinned=False,
+        short_description="Find what is wrong in an image of anything",
+    )
+    if isinstance(source, Path):
+        about = "The model is in the folder `model`."
+    elif source is None:
+        about = "The model is the package's small demonstration model: it shows how this works, not how well."
+    else:
+        about = f"The model is [{source}](https://huggingface.co/{source})."
+    card = SpaceCard(f"---\n{data.to_yaml()}\n---\n\n{ABOUT.format(model=about, gradio=gradio)}")
+    card.save(path)
