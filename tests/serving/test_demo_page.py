@@ -377,7 +377,7 @@ def test_addresses_are_offered_only_where_switched_on(monkeypatch):
 
 
 def test_without_gradio_one_line_says_what_to_do():
-    program = "import sys; sys.modules['gradio'] = None\nfrom anomalyclip_hf.serving.demo import build_demo\nbuild_demo()"  # noqa: E501
+    program = (
         "import sys; sys.modules['gradio'] = None\nfrom anomalyclip_hf.serving.demo import build_demo\nbuild_demo()"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
