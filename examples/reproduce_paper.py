@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from anomalyclip_hf.cli.evaluate import ABOVE_BLACK, load_rows, load_scorer
+from anomalyclip_hf.cli.evaluate import load_rows, load_scorer
 from anomalyclip_hf.cli.messages import print_error
 from anomalyclip_hf.cli.options import Dtype
 from anomalyclip_hf.data.catalogue import CATALOGUE, PAPER_DATASETS
@@ -58,7 +58,7 @@ def evaluate_one(name: str, folder: Path, args: argparse.Namespace) -> dict[str,
         if summary["model"] != args.model:
             raise ValueError(f"{results} is of {summary['model']}, not of {args.model}; choose another --output-dir.")
         return summary["figures"]
-    rows = load_rows(name, str(folder), "test", None, {"jpeg_mask_threshold": ABOVE_BLACK})
+    rows = load_rows(name, str(folder), "test", None, {"mask_rule": "nonzero"})
     # Where no image has a mask, maps need no counting.
     count_pixels = CATALOGUE[name].has_masks
     scorer = load_scorer(args.model, args.device, Dtype(args.dtype), rows, "model", "skip", count_pixels)

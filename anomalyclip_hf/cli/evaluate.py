@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
     from ..evaluation.scoring import Scorer
 
-ABOVE_BLACK = 0  # of a JPEG mask, as in the paper's code
-
 
 class Resolution(StrEnum):
     """Where maps and masks meet."""
@@ -99,7 +97,7 @@ def evaluate(
     and give the figures of one, under `accelerate launch -m anomalyclip_hf.cli evaluate …` or `torchrun`.
     """
     figures = [Figure(name).value for name in metrics or Figure]
-    options = {"columns": parse_columns(column)} | ({"jpeg_mask_threshold": ABOVE_BLACK} if paper_masks else {})
+    options = {"columns": parse_columns(column)} | ({"mask_rule": "nonzero"} if paper_masks else {})
     rows = load_rows(dataset, data_dir, split, category, options)
     count_pixels = any(name.startswith("pixel") for name in figures)
     scorer = load_scorer(model, device, dtype, rows, resolution.value, on_error.value, count_pixels)

@@ -34,11 +34,16 @@ class AnomalyMask(datasets.Image):
     """A mask by reference that decodes to mode L with 0 where normal and 255 where anomalous.
 
     Args:
-        jpeg_threshold (`int`): Value above which a pixel of a JPEG counts; of all other formats each but 0 does.
+        mask_rule (`str`): `"auto"` or `"nonzero"`, see [`SampleReader`].
     """
 
-    jpeg_threshold: int = JPEG_MASK_THRESHOLD
+    mask_rule: str = field(default="auto", compare=False)  # or datasets with different rules could not be joined
     _type: str = field(default="AnomalyMask", init=False, repr=False)
+
+    @property
+    def jpeg_threshold(self) -> int:
+        """Value above which a pixel of a JPEG is anomalous."""
+        return JPEG_MASK_THRESHOLD if self.mask_rule == "auto" else 0
 
     def decode_example(self, value: Any, token_per_repo_id: dict | None = None) -> Image.Image:
         """Decode `{"bytes", "path"}`, and warn when no pixel is anomalous."""

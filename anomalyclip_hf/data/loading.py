@@ -11,7 +11,6 @@ from typing import Any
 
 import datasets
 
-from ..image_processing_anomalyclip import JPEG_MASK_THRESHOLD
 from .catalogue import CATALOGUE
 from .features import AnomalyImage, AnomalyMask
 from .layouts import GOOD, NORMAL, clean, parse_label
@@ -32,7 +31,7 @@ def load_anomaly_dataset(
     streaming: bool = False,
     *,
     columns: Mapping[str, str] | None = None,
-    jpeg_mask_threshold: int = JPEG_MASK_THRESHOLD,
+    mask_rule: str = "auto",
     cache_dir: str | os.PathLike | None = None,
     **hub_options: Any,
 ) -> datasets.Dataset | datasets.IterableDataset:
@@ -50,8 +49,9 @@ def load_anomaly_dataset(
         streaming (`bool`, *optional*, defaults to `False`): Give an `IterableDataset` and write no cache.
         columns (`Mapping[str, str]`, *optional*):
             Of tables and stored data sets: our name (`image`, `mask`, `label`, `category`, …) to theirs.
-        jpeg_mask_threshold (`int`, *optional*, defaults to 127):
-            Value from 0 to 254 above which a pixel of a JPEG mask is anomalous. The paper's authors use 0.
+        mask_rule (`str`, *optional*, defaults to `"auto"`):
+            `"auto"`: JPEG masks are anomalous above 127 of 255, others where not 0. `"nonzero"`: all masks are
+            anomalous where not 0, as in the paper's code.
         cache_dir (`str` or `os.PathLike`, *optional*): Instead of the cache of `datasets`.
         **hub_options: For `hub`: `revision`, `token` and what else [`~datasets.load_dataset`] takes.
 
@@ -84,7 +84,7 @@ def load_anomaly_dataset(
     if name in STORED:
         hub_options["cache_dir"] = None if cache_dir is None else str(cache_dir)
         stored = _load_stored(name, str(data_dir), split, streaming, hub_options)
-        rows = _standardise(stored, str(data_dir), split, dict(columns or {}), jpeg_mask_threshold)
+        rows = _standardise(stored, str(data_dir), split, dict(columns or {}), mask_rule)
         return rows if category is None else _choose_category(rows, category, str(data_dir))
     if hub_options:
         raise ValueError(f"unknown options {', '.join(hub_options)}; only hub takes more.")
@@ -99,7 +99,7 @@ def load_anomaly_dataset(
         config_name=name,
         data_dir=str(scanned.root.resolve()),
         files=fingerprint(scanned.rows),
-        jpeg_mask_threshold=jpeg_mask_threshold,
+        mask_rule=mask_rule,
         cache_dir=None if cache_dir is None else str(cache_dir),
     )
     if streaming:
@@ -113,7 +113,7 @@ class AnomalyDatasetConfig(datasets.BuilderConfig):
     """What a cached table depends on, besides its folder."""
 
     files: str = ""
-    jpeg_mask_threshold: int = JPEG_MASK_THRESHOLD
+    mask_rule: str = "auto"
 
 
 class AnomalyDataset(datasets.GeneratorBasedBuilder):
@@ -132,7 +132,7 @@ class AnomalyDataset(datasets.GeneratorBasedBuilder):
             description=f"{entry.title}, read as {self.scanned.reader.name}",
             homepage=entry.page,
             license=entry.licence,
-            features=features(self.config.jpeg_mask_threshold),
+            features=features(self.config.mask_rule),
         )
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
@@ -156,12 +156,12 @@ class AnomalyDataset(datasets.GeneratorBasedBuilder):
         yield from enumerate(records)  # not by path: a table may name an image twice
 
 
-def features(jpeg_mask_threshold: int = JPEG_MASK_THRESHOLD) -> datasets.Features:
+def features(mask_rule: str = "auto") -> datasets.Features:
     """The columns that every data set has."""
     return datasets.Features(
         {
             "image": AnomalyImage(),
-            "mask": AnomalyMask(jpeg_threshold=jpeg_mask_threshold),
+            "mask": AnomalyMask(mask_rule=mask_rule),
             "label": datasets.ClassLabel(names=list(LABEL_NAMES)),
             "category": datasets.Value("string"),
             "defect_type": datasets.Value("string"),
@@ -184,7 +184,7 @@ def _standardise(
     source: str,
     split: str,
     columns: dict[str, str],
-    jpeg_mask_threshold: int,
+    mask_rule: str,
 ) -> datasets.Dataset | datasets.IterableDataset:
     """Bring a data set of the Hub or of Parquet files to our columns."""
     if unknown := [ours for ours in columns if ours not in COLUMNS]:
@@ -214,7 +214,7 @@ def _standardise(
             "path": given["path"] or (given["image"] or {}).get("path") or f"{split}/{number}",
         }
 
-    our_features = features(jpeg_mask_threshold)
+    our_features = features(mask_rule)
     if isinstance(stored, datasets.Dataset):
         return stored.map(standardise, with_indices=True, remove_columns=found, features=our_features)
     # With features= a stream takes what `standardise` gives for decoded images.

@@ -52,12 +52,12 @@ def test_masks_become_0_and_255(tmp_path, source, ending, kind):
     np.testing.assert_array_equal(np.asarray(mask), squares(5) * np.uint8(255))
 
 
-@pytest.mark.parametrize("threshold", [0, 55, 127, 200, 254])
-def test_the_threshold_is_for_jpegs_only(tmp_path, threshold):
+@pytest.mark.parametrize(("rule", "threshold"), [("auto", 127), ("nonzero", 0)])
+def test_the_rule_of_jpegs(tmp_path, rule, threshold):
     levels = np.repeat(np.uint8([0, 56, 128, 201, 255, 255]), 8)[None].repeat(8, 0)
     for ending in ("jpg", "png"):
         Image.fromarray(levels).save(tmp_path / f"m.{ending}", **({"quality": 100} if ending == "jpg" else {}))
-    feature = AnomalyMask(jpeg_threshold=threshold)
+    feature = AnomalyMask(mask_rule=rule)
     jpeg, png = (np.asarray(feature.decode_example(as_path(tmp_path / f"m.{end}"))) for end in ("jpg", "png"))
     np.testing.assert_array_equal(jpeg > 0, levels > threshold)
     np.testing.assert_array_equal(png > 0, levels > 0)
@@ -92,13 +92,13 @@ def test_damaged_files_are_named(tmp_path, feature, source, name):
 def test_they_survive_a_table_on_disk(tmp_path):
     draw(tmp_path / "a.png", 5)
     mark(tmp_path / "m.jpg", 5, "jpeg")
-    ours = datasets.Features({"image": AnomalyImage(), "mask": AnomalyMask(jpeg_threshold=60)})
+    ours = datasets.Features({"image": AnomalyImage(), "mask": AnomalyMask(mask_rule="nonzero")})
     rows = {"image": [str(tmp_path / "a.png")] * 2, "mask": [str(tmp_path / "m.jpg"), None]}
     datasets.Dataset.from_dict(rows, features=ours).save_to_disk(tmp_path / "table")
     program = f"""
 import anomalyclip_hf.data.features, datasets
 table = datasets.load_from_disk({str(tmp_path / "table")!r})
-print(table.features["mask"].jpeg_threshold, table[0]["image"].mode, table[0]["mask"].getextrema(), table[1]["mask"])
+print(table.features["mask"].mask_rule, table[0]["image"].mode, table[0]["mask"].getextrema(), table[1]["mask"])
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.split("\n")[0] == "60 RGB (0, 255) None"
+    assert done.stdout.split("\n")[0] == "nonzero RGB (0, 255) None"

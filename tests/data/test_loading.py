@@ -66,7 +66,7 @@ def test_every_layout_is_decoded(tmp_path, load, miniature):
 )
 def test_jpeg_masks_as_the_paper_takes_them(tmp_path, load, name):
     miniature = MINIATURES[name]
-    dataset = load(miniature.dataset, miniature.build(tmp_path / "own"), jpeg_mask_threshold=0)
+    dataset = load(miniature.dataset, miniature.build(tmp_path / "own"), mask_rule="nonzero")
     masks = dict(zip(dataset["path"], dataset["mask"], strict=True))
     for row in miniature.expected():
         if row.split == "train" or row.mask is None:
@@ -76,14 +76,13 @@ def test_jpeg_masks_as_the_paper_takes_them(tmp_path, load, name):
         assert anomalous[~squares(row.number)].any() == (row.mask_kind == "jpeg")
 
 
-def test_the_threshold_is_part_of_the_cache(tmp_path, load):
+def test_the_mask_rule_is_part_of_the_cache(tmp_path, load):
     folder = MINIATURES["kvasir-original"].build(tmp_path / "own")
     shares = [
-        np.mean(np.asarray(load("kvasir", folder, jpeg_mask_threshold=threshold)[0]["mask"]) > 0)
-        for threshold in (0, 127, 240, 0)
+        np.mean(np.asarray(load("kvasir", folder, mask_rule=rule)[0]["mask"]) > 0)
+        for rule in ("nonzero", "auto", "nonzero")
     ]
-    assert shares[0] > shares[1] > shares[2] > 0
-    assert shares[3] == shares[0]
+    assert shares[0] == shares[2] > shares[1] > 0
 
 
 def test_columns_and_their_types(own, load):
@@ -299,7 +298,7 @@ class TestParquet:
         assert_mask(rows[1]["mask"], 2)
 
     def test_the_paper_s_threshold(self, tmp_path, stored, load):
-        mask = load("parquet", stored(tmp_path / "shop.parquet"), jpeg_mask_threshold=0)[1]["mask"]
+        mask = load("parquet", stored(tmp_path / "shop.parquet"), mask_rule="nonzero")[1]["mask"]
         assert np.asarray(mask)[~squares(2)].any()
 
     def test_columns_of_any_name(self, tmp_path, stored, load):

@@ -1,0 +1,261 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+"""The one reader of an image with its ground truth, for training, evaluation, prediction and the feature cache."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from datasets.utils.file_utils import is_local_path
+from PIL import Image
+from torch import Tensor
+
+from ..image_processing_anomalyclip import JPEG_MASK_THRESHOLD, load_image, load_mask, masks_to_tensor
+from .layouts import ANOMALOUS, NORMAL, clean, parse_label
+
+
+MASK_RULES = ("auto", "nonzero")
+
+
+@dataclass
+class Sample:
+    """One image with its ground truth, opened.
+
+    Args:
+        index (`int`): Place in the dataset.
+        source (`str`): What results and errors call the image: its path below the dataset's root, or `"image 3"`.
+        image (`PIL.Image.Image`): Upright RGB.
+        label (`int`, *optional*): 0 normal, 1 anomalous, `None` unknown.
+        mask (`torch.Tensor`, *optional*):
+            `(height, width)` uint8 of 0 and 1, at the image's size. `None` if there is no ground truth for pixels.
+        category (`str`, *optional*): Such as `bottle`.
+        defect_type (`str`, *optional*): Such as `scratch`; `good` for normal images.
+        note (`str`, *optional*): What is odd about the ground truth, in one line, such as an empty mask.
+    """
+
+    index: int
+    source: str
+    image: Image.Image
+    label: int | None = None
+    mask: Tensor | None = None
+    category: str | None = None
+    defect_type: str | None = None
+    note: str | None = None
+
+    def mask_at(self, size: tuple[int, int]) -> Tensor | None:
+        """Resize the mask by the rule of [`masks_to_tensor`], and set `note` if nothing of it is left.
+
+        Args:
+            size (`tuple[int, int]`): Height and width, in pixels.
+
+        Returns:
+            `torch.Tensor` of shape `(height, width)`, uint8 of 0 and 1; `None` without ground truth for pixels.
+        """
+        if self.mask is None:
+            return None
+        resized = masks_to_tensor([self.mask], size)[0].to(torch.uint8)
+        if self.mask.any() and not resized.any():
+            self.note = (
+                f"the mask of {self.source} vanishes when resized from {_text(self.mask.shape)} to {_text(size)} "
+                "px; evaluate with --resolution original."
+            )
+        return resized
+
+
+class SampleReader:
+    """Read images with their ground truth from a dataset, one by one, whatever types its columns have.
+
+    A normal image has a mask of zeros. An anomalous image without a mask, or with an empty one, has no ground truth
+    for pixels. A mask of another size is resized to its image where the aspect ratio agrees to within a pixel.
+
+    Args:
+        dataset:
+            A [`~datasets.Dataset`] (or any sequence of dicts) with the column `image` and possibly `mask`, `label`,
+            `category`, `defect_type` and `path`; or a list of images as [`load_image`] accepts them, without labels.
+        mask_rule (`str`, *optional*):
+            `"auto"`: lossy masks are anomalous above 127 of 255, others where not 0. `"nonzero"`: all masks are
+            anomalous where not 0, as in the paper's code. Defaults to the rule of the dataset's `mask` column, or
+            `"auto"`.
+
+    Raises:
+        ValueError: If the dataset is streamed, has several splits or has no `image` column, or the rule is unknown.
+
+    Example:
+    ```python
+    >>> import numpy as np
+    >>> from anomalyclip_hf.data.samples import SampleReader
+
+    >>> image, mask = np.zeros((4, 6), np.uint8), np.eye(4, 6)
+    >>> reader = SampleReader([{"image": image, "label": "good"}, {"image": image, "label": 1, "mask": mask}])
+    >>> [(sample.source, sample.label, int(sample.mask.sum())) for sample in map(reader.read, range(len(reader)))]
+    [('image 0', 0, 0), ('image 1', 1, 4)]
+
+    ```
+    """
+
+    def __init__(self, dataset: Any, *, mask_rule: str | None = None):
+        if isinstance(dataset, (dict, datasets.IterableDataset)) or not hasattr(dataset, "__len__"):
+            raise ValueError(
+                f"got {type(dataset).__name__}; expected a dataset with a length. Choose a split, and load it without "
+                "streaming=True."
+            )
+        self._features: dict[str, Any] = {}
+        rule = None
+        if isinstance(dataset, datasets.Dataset):
+            if "image" not in dataset.column_names:
+                raise ValueError(
+                    f"the dataset has the columns {', '.join(dataset.column_names)}; expected one called image. Use "
+                    "dataset.rename_column."
+                )
+            rule = getattr(dataset.features.get("mask"), "mask_rule", None)
+            dataset, self._features = _undecoded(dataset), dict(dataset.features)
+        self.mask_rule = mask_rule or rule or "auto"
+        if self.mask_rule not in MASK_RULES:
+            raise ValueError(f"mask_rule is {self.mask_rule!r}; expected one of {', '.join(MASK_RULES)}.")
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def read(self, index: int) -> Sample:
+        """Open an image and its mask.
+
+        Args:
+            index (`int`): Place in the dataset.
+
+        Returns:
+            [`Sample`]
+
+        Raises:
+            FileNotFoundError: If one of the files does not exist.
+            ValueError: If one cannot be read, the label is unknown, or the mask does not fit the image.
+        """
+        row, name = self._row(index), self.name(index)
+        image = load_image(_source(row["image"]), None if _path_of(row["image"]) else name)
+        label = self._label(row, index)
+        mask, note = self._read_mask(row.get("mask"), label, image, name)
+        return Sample(
+            index, name, image, label, mask, self._word(row, "category"), self._word(row, "defect_type"), note
+        )
+
+    def name(self, index: int) -> str:
+        """Return what results and errors call an image, without opening it."""
+        row = self._row(index)
+        return str(row.get("path") or _path_of(row["image"]) or f"image {index}")
+
+    def digest(self, index: int) -> str:
+        """Return the SHA-256 of all that a sample depends on: the bytes of both files, the label and the mask rule."""
+        row = self._row(index)
+        digest = hashlib.sha256(repr((self._label(row, index), self.mask_rule)).encode())
+        for source in (row["image"], row.get("mask")):
+            content = _content(source)
+            digest.update(f"{len(content)} ".encode())
+            digest.update(content)
+        return digest.hexdigest()
+
+    @property
+    def labels(self) -> list[int | None]:
+        """The label of each image, without opening any."""
+        return [self._label(row, index) for index, row in enumerate(self._rows())]
+
+    @property
+    def categories(self) -> list[str | None]:
+        """The category of each image, without opening any."""
+        return [self._word(row, "category") for row in self._rows()]
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether any image has a mask."""
+        return any(row.get("mask") is not None for row in self._rows("mask"))
+
+    def _rows(self, *more: str) -> Any:
+        """All rows, of a `datasets.Dataset` without the images."""
+        if not isinstance(self._dataset, datasets.Dataset):
+            return (self._row(index) for index in range(len(self)))
+        names = [name for name in ("label", "category", *more) if name in self._features]
+        return self._dataset.select_columns(names) if names else ({} for _ in range(len(self)))
+
+    def _row(self, index: int) -> dict[str, Any]:
+        row = self._dataset[index]
+        return row if isinstance(row, dict) and "image" in row else {"image": row}
+
+    def _word(self, row: dict[str, Any], column: str) -> str | None:
+        """Return what a column says: the name of a class instead of its number."""
+        value, feature = row.get(column), self._features.get(column)
+        if isinstance(feature, datasets.ClassLabel) and value is not None:
+            value = feature.names[value] if value >= 0 else None
+        return clean(value)
+
+    def _label(self, row: dict[str, Any], index: int) -> int | None:
+        return parse_label(self._word(row, "label"), f"image {index}")
+
+    def _read_mask(
+        self, source: Any, label: int | None, image: Image.Image, name: str
+    ) -> tuple[Tensor | None, str | None]:
+        size = (image.height, image.width)
+        if label == NORMAL:
+            return torch.zeros(size, dtype=torch.uint8), None
+        if source is None:
+            return None, f"{name} is anomalous and has no mask." if label == ANOMALOUS else None
+        mask = self._load_mask(_source(source))
+        if label == ANOMALOUS and not mask.any():
+            return None, f"the mask of {name} is empty, though the image is anomalous."
+        if tuple(mask.shape) != size:
+            if abs(mask.shape[1] * size[0] - mask.shape[0] * size[1]) > max(*size, *mask.shape):
+                raise ValueError(
+                    f"{name} is {_text(size)} px and its mask {_text(mask.shape)} px; expected one aspect ratio. "
+                    "Correct or remove the mask."
+                )
+            mask = masks_to_tensor([mask], size)[0]
+        return mask.to(torch.uint8), None
+
+    def _load_mask(self, source: Any) -> Tensor:
+        if isinstance(source, (np.ndarray, Tensor)):
+            return torch.as_tensor(np.squeeze(np.asarray(source)) != 0)
+        return torch.from_numpy(load_mask(source, JPEG_MASK_THRESHOLD if self.mask_rule == "auto" else 0))
+
+
+def _undecoded(dataset: datasets.Dataset) -> datasets.Dataset:
+    """Leave images and masks undecoded, so that this package opens them, and drop formats and transforms."""
+    dataset = dataset.with_format(None)
+    for name in ("image", "mask"):
+        if isinstance(dataset.features.get(name), datasets.Image):
+            dataset = dataset.cast_column(name, datasets.Image(decode=False))
+    return dataset
+
+
+def _source(value: Any) -> Any:
+    """Turn what a column holds into what [`load_image`] accepts."""
+    if isinstance(value, (list, tuple)):
+        return np.asarray(value)
+    if isinstance(value, dict) and value.get("bytes") is None and not is_local_path(value.get("path") or ""):
+        return datasets.Image().decode_example(value)
+    return value
+
+
+def _path_of(value: Any) -> str | None:
+    value = value.get("path") if isinstance(value, dict) else value
+    return os.fspath(value) if isinstance(value, (str, os.PathLike)) else getattr(value, "filename", None) or None
+
+
+def _content(value: Any) -> bytes:
+    value = _source(value)
+    if isinstance(value, dict):
+        value = value["bytes"] if value.get("bytes") is not None else value["path"]
+    if isinstance(value, (str, os.PathLike)) and is_local_path(str(value)):
+        with open(value, "rb") as file:
+            return file.read()
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    if isinstance(value, (str, type(None))):
+        return repr(value).encode()
+    pixels = np.asarray(value.detach().cpu().float() if isinstance(value, Tensor) else value)
+    return f"{getattr(value, 'mode', '')} {pixels.dtype} {pixels.shape} ".encode() + pixels.tobytes()
+
+
+def _text(size: Sequence[int]) -> str:
+    return f"{size[1]}x{size[0]}"
