@@ -1,7 +1,9 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """Fixtures for the tests and for the examples in docstrings and documentation."""
 
+import atexit
 import os
+import shutil
 import socket
 import tempfile
 
@@ -11,6 +13,7 @@ HUB_PORT = socket.socket()
 HUB_PORT.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 HUB_PORT.bind(("127.0.0.1", 0))
 OWN_HOME = tempfile.mkdtemp(prefix="anomalyclip-tests-")  # nobody's caches grow, nobody's token is read
+atexit.register(shutil.rmtree, OWN_HOME, ignore_errors=True)
 # huggingface_hub reads these when it is imported. No test may reach a network: without the fixture `hub` it is
 # offline, with it the only Hub is ours.
 os.environ |= {
@@ -27,6 +30,7 @@ os.environ |= {
 for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_CACHE", "HF_MODULES_CACHE"):
     os.environ.pop(name, None)
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models of the tests are too small to gain from more threads
 
 import json
 import string

@@ -113,6 +113,13 @@ def test_ci_runs_the_commands_of_the_readme():
     assert commands[0].split(" && ")[-1] in ci
 
 
+def test_everything_public_is_in_the_reference():
+    pages = (PACKAGE.parent / "docs" / "reference").glob("*.md")
+    shown = set(re.findall(r"^::: anomalyclip_hf\.(\w+)$", "\n".join(page.read_text() for page in pages), re.M))
+    missing = set(anomalyclip_hf.__all__) - shown - {"__version__"}
+    assert not missing, f"add `::: anomalyclip_hf.NAME` to a page of docs/reference for {sorted(missing)}"
+
+
 def test_everything_public_is_there():
     for name in anomalyclip_hf.__all__:
         assert getattr(anomalyclip_hf, name).__doc__ or name in ("DEFAULT_MODEL", "__version__")

@@ -1,8 +1,9 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """Put images above the overlays that `anomalyclip predict` wrote for them, as the README shows.
 
-anomalyclip predict ../images --output-dir heatmaps
-python make_figure.py --images ../images --masks ../masks --heatmaps heatmaps --output samples.png
+anomalyclip predict ../../examples/images --output-dir heatmaps
+python make_figure.py --images ../../examples/images --masks ../../examples/masks \
+        --heatmaps heatmaps --output ../../docs/images/samples.png
 """
 
 import argparse

@@ -1,7 +1,7 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """Draw the sample images of `examples/images`, from families that the default model is not trained on.
 
-python make_images.py --images ../images --masks ../masks
+python make_images.py --images ../../examples/images --masks ../../examples/masks
 """
 
 import argparse

@@ -1,7 +1,7 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Draw `docs/images/demo.png` and `demo_phone.png`: the demo as it is, with one of the sample images.
+"""Take the screenshots `docs/images/demo.png` and `demo_phone.png` of the demo with a sample image.
 
-python examples/make_demo_screenshot.py
+python tools/make_demo_screenshot.py
 """
 
 import shutil
