@@ -57,7 +57,7 @@ def evaluate_one(name: str, folder: Path, args: argparse.Namespace) -> dict[str,
         summary = json.loads(results.read_text())
         if summary["model"] != args.model:
             raise ValueError(f"{results} is of {summary['model']}, not of {args.model}; choose another --output-dir.")
-        return summary["figures"]
+        return summary["metrics"]
     rows = load_rows(name, str(folder), "test", None, {"mask_rule": "nonzero"})
     # Where no image has a mask, maps need no counting.
     count_pixels = CATALOGUE[name].has_masks
@@ -68,7 +68,7 @@ def evaluate_one(name: str, folder: Path, args: argparse.Namespace) -> dict[str,
     dataset = {"name": name, "split": "test", "description": rows.info.description}
     settings = {"resolution": "model", "paper_masks": True, "aupro_limit": 0.3, "dtype": args.dtype}
     described = {"model": args.model, "dataset": dataset, "settings": settings}
-    return write_results(output_dir, evaluation, scorer, FIGURES, **described)["figures"]
+    return write_results(output_dir, evaluation, scorer, FIGURES, **described)["metrics"]
 
 
 def print_tables(figures: dict[str, dict[str, Any]]) -> None:

@@ -40,7 +40,7 @@ class Resolution(StrEnum):
     original = "original"
 
 
-class Figure(StrEnum):
+class Metric(StrEnum):
     """A column of the table."""
 
     image_auroc = "image_auroc"
@@ -64,7 +64,7 @@ OutputDirOption = Annotated[
     Path, typer.Option(help="Where results.json, scores.parquet and report.html go.", show_default=False)
 ]
 MetricsOption = Annotated[
-    list[Figure] | None, typer.Option(help="A column of the table; repeat for more; default: all.")
+    list[Metric] | None, typer.Option(help="A column of the table; repeat for more; default: all.")
 ]
 ResolutionOption = Annotated[
     Resolution, typer.Option(help="Compare at the model's size, as the paper does, or the image's.")
@@ -96,10 +96,10 @@ def evaluate(
     A run that was stopped goes on where it was when the same command is given again. Several processes share the work
     and give the figures of one, under `accelerate launch -m anomalyclip_hf.cli evaluate …` or `torchrun`.
     """
-    figures = [Figure(name).value for name in metrics or Figure]
+    names = [Metric(name).value for name in metrics or Metric]
     options = {"columns": parse_columns(column)} | ({"mask_rule": "nonzero"} if paper_masks else {})
     rows = load_rows(dataset, data_dir, split, category, options)
-    count_pixels = any(name.startswith("pixel") for name in figures)
+    count_pixels = any(name.startswith("pixel") for name in names)
     scorer = load_scorer(model, device, dtype, rows, resolution.value, on_error.value, count_pixels)
 
     from ..evaluation.evaluating import run, write_results
@@ -110,8 +110,8 @@ def evaluate(
     settings = {"resolution": resolution, "paper_masks": paper_masks, "aupro_limit": aupro_limit, "dtype": dtype}
     source = {"name": dataset, "split": split, "description": rows.info.description or data_dir}
     described: dict[str, Any] = {"model": model or "demonstration model", "dataset": source, "settings": settings}
-    summary = write_results(output_dir, evaluation, scorer, figures, **described)
-    print_results(summary, figures, output_dir)
+    summary = write_results(output_dir, evaluation, scorer, names, **described)
+    print_results(summary, names, output_dir)
     if summary["skipped"]:
         raise typer.Exit(2)
 
@@ -171,7 +171,7 @@ def load_scorer(
     return Scorer(loaded, processor, rows, resolution, on_error, count_pixels)
 
 
-def print_results(summary: dict[str, Any], figures: list[str], output_dir: Path) -> None:
+def print_results(summary: dict[str, Any], names: list[str], output_dir: Path) -> None:
     """Print the table of the paper, what is missing in it and why, and where the files are."""
     from rich.console import Console
     from rich.table import Table
@@ -180,13 +180,13 @@ def print_results(summary: dict[str, Any], figures: list[str], output_dir: Path)
 
     table = Table()
     table.add_column("category", no_wrap=True)
-    for name in figures:
+    for name in names:
         table.add_column(TITLES[name], justify="right")
-    for name, cells in result_rows(summary["figures"], figures):
+    for name, cells in result_rows(summary["metrics"], names):
         table.add_row(name, *cells)
     console = Console()
     console.print(table)
-    for note in result_notes(summary["figures"], figures):
+    for note in result_notes(summary["metrics"], names):
         console.print(note, highlight=False, markup=False)
     for row in summary["skipped"]:
         print_error(f"skipped {row['path']}: {row['error']}")

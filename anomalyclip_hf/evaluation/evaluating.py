@@ -93,7 +93,7 @@ def _score(
 
 
 def write_results(
-    output_dir: Path, evaluation: Evaluation, scorer: Scorer, figures: list[str], **description: Any
+    output_dir: Path, evaluation: Evaluation, scorer: Scorer, metrics: list[str], **description: Any
 ) -> dict[str, Any]:
     """Write `results.json`, `scores.parquet` and `report.html`, then delete the progress.
 
@@ -101,7 +101,7 @@ def write_results(
         output_dir (`Path`): Where.
         evaluation ([`Evaluation`]): Of all images.
         scorer ([`Scorer`]): That gave it.
-        figures (`list[str]`): Columns of the report's table; the json has all.
+        metrics (`list[str]`): Columns of the report's table; the json has all.
         **description: Entries of `results.json` that say what was evaluated: `model`, `dataset`, `settings`.
 
     Returns:
@@ -113,13 +113,13 @@ def write_results(
         **description,
         "images": len(evaluation.rows) - len(skipped),
         "skipped": skipped,
-        "figures": evaluation.metric.compute(),
+        "metrics": evaluation.metric.compute(),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
     }
     output_dir.mkdir(parents=True, exist_ok=True)
     with atomic_write(output_dir / "scores.parquet") as partial:
         Dataset.from_list(evaluation.rows).remove_columns("index").to_parquet(partial)
-    write_report(output_dir / "report.html", summary, figures, curves, evaluation, scorer)
+    write_report(output_dir / "report.html", summary, metrics, curves, evaluation, scorer)
     with atomic_write(output_dir / "results.json") as partial:
         partial.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     Progress(output_dir / "progress", "").clear()

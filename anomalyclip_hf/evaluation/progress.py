@@ -88,7 +88,7 @@ class Progress:
 
 
 def evaluation_key(scorer: Scorer, settings: dict[str, Any]) -> str:
-    """A digest of everything that the figures depend on.
+    """A digest of everything that the metrics depend on.
 
     Args:
         scorer ([`Scorer`]): Every weight and setting of its model and processor; and of the data set paths, labels and

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ..io.atomic import atomic_write
 from ..io.templates import render
-from ..metrics.category import FIGURES, Curve
+from ..metrics.category import METRICS, Curve
 from ..processing_anomalyclip import draw_overlay, to_pil
 from .scoring import Evaluation, Example, Scorer
 
@@ -40,29 +40,29 @@ GALLERY_HEIGHT = 180  # px
 MEAN = "Mean"
 
 
-def result_rows(result: Mapping[str, Any], figures: list[str]) -> list[tuple[str, list[str]]]:
+def result_rows(result: Mapping[str, Any], metrics: list[str]) -> list[tuple[str, list[str]]]:
     """The table as the paper prints it: percent with one digit, a row a category, the mean last.
 
     Args:
         result (`Mapping`): Of [`AnomalyDetectionMetric.compute`].
-        figures (`list[str]`): Names of the columns, of `TITLES`.
+        metrics (`list[str]`): Names of the columns, of `TITLES`.
 
     Returns:
         `list[tuple[str, list[str]]]`: name and cells; a dash where a figure is undefined.
     """
 
     def cells(values: Mapping[str, float | None]) -> list[str]:
-        return ["–" if (value := values[name]) is None else f"{100 * value:.1f}" for name in figures]
+        return ["–" if (value := values[name]) is None else f"{100 * value:.1f}" for name in metrics]
 
     rows = [(category, cells(values)) for category, values in result["per_category"].items()]
     return [*rows, (MEAN, cells(result))]
 
 
-def result_notes(result: Mapping[str, Any], figures: list[str]) -> list[str]:
+def result_notes(result: Mapping[str, Any], metrics: list[str]) -> list[str]:
     """Why figures are missing or say nothing, each reason in one line."""
     places: dict[tuple[str, str], list[str]] = {}
     for name, notes in result["notes"].items():
-        if name in figures or name not in FIGURES:
+        if name in metrics or name not in METRICS:
             for category, note in notes.items():
                 places.setdefault((category, note), []).append(TITLES.get(name, name))
     return [f"{category}: {note} ({', '.join(names)})" for (category, note), names in places.items()]
@@ -71,7 +71,7 @@ def result_notes(result: Mapping[str, Any], figures: list[str]) -> list[str]:
 def write_report(
     path: Path,
     summary: Mapping[str, Any],
-    figures: list[str],
+    metrics: list[str],
     curves: Mapping[str, Mapping[str, Curve]],
     evaluation: Evaluation,
     scorer: Scorer,
@@ -81,7 +81,7 @@ def write_report(
     Args:
         path (`Path`): Where.
         summary (`Mapping`): What `results.json` holds.
-        figures (`list[str]`): Columns of the table.
+        metrics (`list[str]`): Columns of the table.
         curves (`Mapping`): Of [`AnomalyDetectionMetric.curves`].
         evaluation ([`Evaluation`]): All that was scored.
         scorer ([`Scorer`]): To score the worst images once more, since maps are not kept.
@@ -90,9 +90,9 @@ def write_report(
         Path(__file__).with_name("report.html"),
         autoescape=True,
         summary=summary,
-        titles=[TITLES[name] for name in figures],
-        rows=result_rows(summary["figures"], figures),
-        notes=result_notes(summary["figures"], figures),
+        titles=[TITLES[name] for name in metrics],
+        rows=result_rows(summary["metrics"], metrics),
+        notes=result_notes(summary["metrics"], metrics),
         plots=draw_curves(curves),
         gallery=draw_gallery(evaluation, scorer),
     )

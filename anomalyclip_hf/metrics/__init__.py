@@ -1,10 +1,10 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Figures of anomaly detection: pixel counts in bounded memory, ranking figures, and the `evaluate` metric on top."""
+"""Metrics of anomaly detection: pixel counts in bounded memory, ranking metrics, and the `evaluate` metric."""
 
 from typing import TYPE_CHECKING, Any
 
 from .histogram import PixelCounts, RankedCounts
-from .ranking import aupro, aupro_published, auroc, average_precision, f1_max, score_figures
+from .ranking import aupro, aupro_published, auroc, average_precision, compute_score_metrics, f1_max
 
 
 if TYPE_CHECKING:
@@ -27,6 +27,6 @@ __all__ = [
     "aupro_published",
     "auroc",
     "average_precision",
+    "compute_score_metrics",
     "f1_max",
-    "score_figures",
 ]

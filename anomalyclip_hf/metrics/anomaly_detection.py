@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""The figures of anomaly detection as a metric of Hugging Face `evaluate`, counted while images stream by."""
+"""Metrics of anomaly detection as an `evaluate.Metric` that counts images as they come and keeps no maps."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -9,16 +9,16 @@ import evaluate
 import numpy as np
 from datasets import Features, List, Value
 
-from .category import FIGURES, CategoryCounts, Curve
+from .category import IMAGE_METRICS, METRICS, CategoryCounts, Curve, Metrics
 from .inputs import read_batch
+from .intervals import percentile_interval
 
 
 ALL_IMAGES = "all images"
 
 DESCRIPTION = """\
-Ranking figures of anomaly detection: AUROC, average precision and best F1 of images and of pixels, and the area under
-the per-region overlap curve (AUPRO), as means over categories. Pixels are counted as they come: memory does not grow
-with the number of images.
+Ranking metrics of anomaly detection: AUROC, average precision and best F1 of images and of pixels, and the area under
+the per-region overlap curve (AUPRO), as means over categories. Memory does not grow with the number of images.
 """
 
 CITATION = """\
@@ -33,16 +33,14 @@ CITATION = """\
 
 
 class AnomalyDetectionMetric(evaluate.Metric):
-    """Image-level and pixel-level figures of anomaly detection.
+    """Compute image and pixel metrics of anomaly detection.
 
-    Image-level figures are exact. Pixel-level figures come from counts per bin of map values (see [`PixelCounts`]):
-    values that differ by less than a relative `2**-(7 + bin_bits)` may share a bin, some 1e-5 to 1e-4 for maps of a
-    model, and `pixel_error_bound` says, from the counts themselves, how far AUROC, average precision, F1-max and AUPRO
-    can be from those of the single pixels. Their memory, at most 17 MB for each category, does not grow with the
-    number of images. No file is written and no network used.
+    Image metrics are exact. Pixel metrics are computed from counts per bin of map values (see [`PixelCounts`]), where
+    values that differ by a relative 1e-5 to 1e-4 may share a bin. `pixel_error_bound` is computed from the counts and
+    bounds the difference to the AUROC, average precision, F1-max and AUPRO of single pixels. The counts take at most
+    17 MB per category, whatever the number of images. Nothing is written to disk or sent over a network.
 
-    In several processes, count in each, gather the metrics (they pickle, in the size of their counts) and [`merge`]
-    them in one.
+    With several processes, count in each process, gather the metrics (they can be pickled) and [`merge`] them.
 
     Args:
         aupro_limit (`float`, *optional*, defaults to 0.3): False-positive rate in (0, 1] up to which AUPRO integrates.
@@ -71,7 +69,7 @@ class AnomalyDetectionMetric(evaluate.Metric):
             raise ValueError(f"aupro_limit is {aupro_limit}; expected a false-positive rate above 0, up to 1.")
         super().__init__()
         self.aupro_limit = float(aupro_limit)
-        self._categories: dict[str | None, CategoryCounts] = {}  # one, under None, if images come without categories
+        self._categories: dict[str | None, CategoryCounts] = {}  # without categories, a single one under None
 
     def add_batch(
         self,
@@ -82,22 +80,23 @@ class AnomalyDetectionMetric(evaluate.Metric):
         masks: Any = None,
         categories: Any = None,
     ) -> None:
-        """Count a batch of images; tensors of any type and device, arrays and lists will do.
+        """Count a batch of images. All arguments may be tensors of any dtype and device, arrays or lists.
 
         Args:
-            image_scores (of shape `(batch_size,)`): Finite, higher = more anomalous.
-            labels (of shape `(batch_size,)`): 0 normal, 1 anomalous.
+            image_scores (of shape `(batch_size,)`): Finite numbers, higher = more anomalous.
+            labels (of shape `(batch_size,)`): 0 for normal, 1 for anomalous.
             anomaly_maps (of shape `(batch_size, height, width)` or list of `(height, width)`, *optional*):
-                Finite, higher = more anomalous; counted as float32.
-            masks (of the shapes of `anomaly_maps`, *optional*): Anomalous where above 0. In a list, `None` for a
-                normal image says that all its pixels are normal; an anomalous image with `None` is left out of the
-                pixel figures, and a note says so.
-            categories (list of `str`, *optional*): Figures are computed in each and averaged. Either all batches have
-                them or none.
+                Finite numbers, higher = more anomalous; counted as float32.
+            masks (of the same shape as `anomaly_maps`, *optional*): Anomalous where above 0. In a list, the mask of a
+                normal image may be `None`. An anomalous image whose mask is `None`, or has no anomalous pixel, is left
+                out of the pixel metrics, and a note reports it.
+            categories (list of `str`, *optional*): Metrics are computed for each category and averaged. Give them for
+                all batches or for none.
 
         Raises:
-            ValueError: If lengths or sizes differ, a score or map is not finite, a label is neither 0 nor 1, or a
-                normal image's mask is not empty. The message names the image; nothing of the batch is counted.
+            ValueError: If lengths or sizes differ, a score or map is not finite, a label is neither 0 nor 1, or the
+                mask of a normal image has anomalous pixels. The message names the image. No image of the batch is
+                counted then.
         """
         examples = read_batch(image_scores, labels, anomaly_maps, masks, categories)
         if examples:
@@ -117,14 +116,14 @@ class AnomalyDetectionMetric(evaluate.Metric):
         """Count one image.
 
         Args:
-            image_score (`float`): As in [`add_batch`], and so are the others.
-            label (`int`): 0 normal, 1 anomalous.
+            image_score (`float`): Finite, higher = more anomalous.
+            label (`int`): 0 for normal, 1 for anomalous.
             anomaly_map (of shape `(height, width)`, *optional*): Higher = more anomalous.
             mask (of shape `(height, width)`, *optional*): Anomalous where above 0.
-            category (`str`, *optional*): Its category.
+            category (`str`, *optional*): Category of the image.
 
         Raises:
-            ValueError: As [`add_batch`].
+            ValueError: As for [`add_batch`].
         """
         self.add_batch(
             image_scores=[image_score],
@@ -143,30 +142,31 @@ class AnomalyDetectionMetric(evaluate.Metric):
         masks: Any = None,
         categories: Any = None,
     ) -> dict[str, Any]:
-        """Compute all figures, then forget what was counted, so that the next evaluation starts afresh.
+        """Compute all metrics and reset the counts, so that the next evaluation starts with none.
 
         Args:
-            image_scores (*optional*): With the other arguments one more batch, as for [`add_batch`].
-            labels (*optional*): Likewise.
-            anomaly_maps (*optional*): Likewise.
-            masks (*optional*): Likewise.
-            categories (*optional*): Likewise.
+            image_scores (*optional*): One more batch to count first, as for [`add_batch`].
+            labels (*optional*): Labels of that batch.
+            anomaly_maps (*optional*): Anomaly maps of that batch.
+            masks (*optional*): Masks of that batch.
+            categories (*optional*): Categories of that batch.
 
         Returns:
-            `dict`, ready for JSON:
+            `dict` that can be written as JSON:
 
             - `image_auroc`, `image_ap`, `image_f1_max`, `pixel_auroc`, `pixel_ap`, `pixel_f1_max`, `pixel_aupro` and
-              `pixel_aupro_published` (`float` or `None`): in [0, 1], means over the categories in which the figure is
-              defined; `None` where it is defined in none. `pixel_aupro_published` is the authors' variant (see
-              `ranking.aupro_published`).
-            - `pixel_error_bound` (`float` or `None`): how far the pixel figures, except the published variant, are
-              from exact at most; the largest of all categories.
-            - `per_category` (`dict`): the same figures of each category; empty without categories.
-            - `notes` (`dict`): by figure and category (or `"all images"`), why a figure is undefined and left out of
-              the mean, or says nothing since all scores are equal; under `masks`, what was amiss with masks.
+              `pixel_aupro_published` (`float` or `None`): values in [0, 1]; the mean over the categories in which the
+              metric is defined, `None` if it is defined in none. `pixel_aupro_published` is the variant of the
+              published code (see `ranking.aupro_published`).
+            - `pixel_error_bound` (`float` or `None`): largest possible error of the pixel metrics, except the
+              published variant, over all categories.
+            - `per_category` (`dict`): the same metrics for each category; empty without categories.
+            - `notes` (`dict`): by metric and category (or `"all images"`), why a metric is undefined and left out of
+              the mean, or meaningless because all scores are equal. Under `masks`: how many anomalous images have no
+              ground truth for pixels.
 
         Raises:
-            ValueError: If nothing was counted, or as [`add_batch`].
+            ValueError: If nothing was counted, or as for [`add_batch`].
         """
         batch = (image_scores, labels, anomaly_maps, masks, categories)
         if any(column is not None for column in batch):
@@ -174,36 +174,81 @@ class AnomalyDetectionMetric(evaluate.Metric):
                 image_scores=image_scores, labels=labels, anomaly_maps=anomaly_maps, masks=masks, categories=categories
             )
         if not self._categories:
-            raise ValueError("nothing was counted; call add_batch first, or give compute a batch.")
-        per_category: dict[str, dict[str, float | None]] = {}
+            raise ValueError("no images were counted; call add_batch first, or pass a batch to compute.")
+        per_category: dict[str, Metrics] = {}
         notes: dict[str, dict[str, str]] = {}
         for category, name in self._names():
-            per_category[name], category_notes = self._categories[category].figures(self.aupro_limit)
-            for figure, note in category_notes.items():
-                notes.setdefault(figure, {})[name] = note
-        result: dict[str, Any] = {figure: _over_categories(np.mean, per_category, figure) for figure in FIGURES}
+            per_category[name], category_notes = self._categories[category].compute(self.aupro_limit)
+            for metric, note in category_notes.items():
+                notes.setdefault(metric, {})[name] = note
+        result: dict[str, Any] = {metric: _over_categories(np.mean, per_category, metric) for metric in METRICS}
         result["pixel_error_bound"] = _over_categories(max, per_category, "pixel_error_bound")
         result["per_category"] = {} if None in self._categories else per_category
         self._categories = {}
         return result | {"notes": notes}
 
     def curves(self) -> dict[str, dict[str, Curve]]:
-        """Points of the ROC, precision-recall and PRO curves to plot; call it before `compute`, which forgets.
+        """Return points of the ROC, precision-recall and PRO curves to plot. Call it before `compute`.
 
         Returns:
-            `dict`: by category (or `"all images"`) and name (`image_roc`, `image_pr`, `pixel_roc`, `pixel_pr`,
-            `pixel_pro`) two arrays of at most about a thousand points, x and y; undefined curves are absent.
+            `dict`: by category (or `"all images"`) and curve (`image_roc`, `image_pr`, `pixel_roc`, `pixel_pr`,
+            `pixel_pro`) two arrays, x and y, of at most about a thousand points. Undefined curves are left out.
         """
         return {name: self._categories[category].curves() for category, name in self._names()}
 
-    def merge(self, other: "AnomalyDetectionMetric") -> None:
-        """Take over what another metric has counted; the result is that of one metric for all; `other` stays.
+    def thresholds(self) -> dict[str, Metrics]:
+        """Return the thresholds of the best F1. Call it before `compute`.
+
+        Returns:
+            `dict`: by category, and for `"all images"` together, the threshold of image scores (`image`) and of map
+            values (`pixel`). A score or value equal to the threshold counts as anomalous. `None` where undefined.
+        """
+        everything = CategoryCounts()
+        for counts in self._categories.values():
+            everything.merge(counts)
+        found = {name: self._categories[category].thresholds() for category, name in self._names()}
+        return found | {ALL_IMAGES: everything.thresholds()}
+
+    def confidence_intervals(self, resamples: int = 1000, level: float = 0.95, seed: int = 0) -> dict[str, Any]:
+        """Estimate confidence intervals of the image metrics by bootstrap. Call it before `compute`.
+
+        In each resample, as many normal and as many anomalous images as there are in a category are drawn from it with
+        replacement, and the metrics are computed anew. The interval of the mean is that of the means of the resamples.
 
         Args:
-            other ([`AnomalyDetectionMetric`]): From another process, or of another part of the data.
+            resamples (`int`, *optional*, defaults to 1000): Number of resamples.
+            level (`float`, *optional*, defaults to 0.95): Share of the resamples inside the interval, in (0, 1).
+            seed (`int`, *optional*, defaults to 0): Seed of the random numbers.
+
+        Returns:
+            `dict`: `image_auroc`, `image_ap` and `image_f1_max`, each `(low, high)` or `None` where undefined; and
+            `per_category` with the same for each category.
+        """
+        samples = {
+            name: self._categories[category].resample(resamples, seed + place)
+            for place, (category, name) in enumerate(self._names())
+        }
+        per_category = {
+            name: {metric: percentile_interval(values[metric], level) if values else None for metric in IMAGE_METRICS}
+            for name, values in samples.items()
+        }
+        defined = [values for values in samples.values() if values]
+        means = {
+            metric: percentile_interval(np.mean([values[metric] for values in defined], axis=0), level)
+            if defined
+            else None
+            for metric in IMAGE_METRICS
+        }
+        return {**means, "per_category": {} if None in self._categories else per_category}
+
+    def merge(self, other: "AnomalyDetectionMetric") -> None:
+        """Add the counts of another metric, which stays as it is.
+
+        Args:
+            other ([`AnomalyDetectionMetric`]): Metric of another process or part of the data.
 
         Raises:
-            ValueError: If one has categories and the other has not, or their `aupro_limit` differ.
+            ValueError: If only one of the two has categories, or their `aupro_limit` differ.
         """
         if other.aupro_limit != self.aupro_limit:
             raise ValueError(
@@ -214,10 +259,10 @@ class AnomalyDetectionMetric(evaluate.Metric):
             self._categories.setdefault(category, CategoryCounts()).merge(counts)
 
     def state(self) -> dict[str, np.ndarray]:
-        """Everything counted, as arrays: `numpy.savez` keeps them, `allow_pickle=False` reads them back.
+        """Return all counts as arrays that `numpy.savez` can store and `numpy.load` can read without pickle.
 
         Returns:
-            `dict[str, np.ndarray]`
+            `dict[str, np.ndarray]`: pass it to [`AnomalyDetectionMetric.from_state`].
         """
         names = [name for _, name in self._names()]
         state = {
@@ -235,10 +280,11 @@ class AnomalyDetectionMetric(evaluate.Metric):
         """Restore a metric.
 
         Args:
-            state (`Mapping[str, np.ndarray]`): Of [`AnomalyDetectionMetric.state`], or the file `numpy.load` opened.
+            state (`Mapping[str, np.ndarray]`): As returned by [`AnomalyDetectionMetric.state`], or the file opened by
+                `numpy.load`.
 
         Returns:
-            [`AnomalyDetectionMetric`]
+            [`AnomalyDetectionMetric`]: with the same counts.
         """
         metric = cls(float(state["aupro_limit"]))
         for index, name in enumerate(state["categories"].tolist()):
@@ -271,11 +317,11 @@ class AnomalyDetectionMetric(evaluate.Metric):
         )
 
     def _build_data_dir(self) -> str:
-        # evaluate would make a folder here for the batches that it stores; nothing is stored.
+        # evaluate would create this folder to store batches; nothing is stored here.
         return os.path.join(self._data_dir_root, self.name, self.config_name)
 
     def _names(self) -> list[tuple[str | None, str]]:
-        """Every category as it is kept and as it is called, in alphabetical order."""
+        """Return pairs of key and name of all categories, in alphabetical order."""
         return sorted(
             ((key, ALL_IMAGES if key is None else key) for key in self._categories), key=lambda pair: pair[1]
         )
@@ -286,8 +332,8 @@ class AnomalyDetectionMetric(evaluate.Metric):
 
 
 def _over_categories(
-    join: Callable[[list[float]], float], per_category: dict[str, dict[str, float | None]], figure: str
+    join: Callable[[list[float]], float], per_category: dict[str, Metrics], metric: str
 ) -> float | None:
-    """Mean or maximum over the categories that define a figure."""
-    values = [value for figures in per_category.values() if (value := figures[figure]) is not None]
+    """Compute the mean or maximum over the categories in which a metric is defined."""
+    values = [value for metrics in per_category.values() if (value := metrics[metric]) is not None]
     return float(join(values)) if values else None

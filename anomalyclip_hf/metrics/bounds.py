@@ -1,10 +1,10 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""How far figures computed from bins can be from those of the single values: pure functions.
+"""Bounds on the error of metrics that are computed from bins instead of single values: pure functions.
 
-Counts per bin are exact; all that is unknown is the order of different values inside one bin. Each function takes
-`mixed` (`np.ndarray` of shape `(bins,)`, bool), true where a bin holds different values, beside the counts of the
-figure of the same name in `ranking`, for which there are positives and negatives. Rounding, of about 1e-12, is left
-aside.
+Counts per bin are exact. Only the order of different values inside one bin is unknown. Each function takes the counts
+that the metric of the same name in `ranking` takes, with at least one positive and one negative, and `mixed`
+(`np.ndarray` of shape `(bins,)`, bool), true where a bin holds different values. Rounding errors of about 1e-12 are
+ignored.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ def largest_error(counts: RankedCounts, limit: float = 0.3) -> float:
 
     Args:
         counts ([`RankedCounts`]): With anomalous and normal pixels among them.
-        limit (`float`, *optional*, defaults to 0.3): Of AUPRO.
+        limit (`float`, *optional*, defaults to 0.3): False-positive rate in (0, 1] up to which AUPRO integrates.
 
     Returns:
         `float`: the largest of the four bounds; 0 if no bin holds different values.
@@ -47,23 +47,23 @@ def largest_error(counts: RankedCounts, limit: float = 0.3) -> float:
 
 
 def auroc_error(positives: np.ndarray, negatives: np.ndarray, mixed: np.ndarray) -> float:
-    """Half of all pairs of a positive and a negative that share a mixed bin; see the module for the arguments."""
+    """Return half the share of pairs (positive, negative) that lie in the same mixed bin."""
     here = _shared(positives, negatives, mixed)
     pairs = positives[here].astype(np.float64) * negatives[here]
     return float(pairs.sum() / (2 * float(positives.sum()) * float(negatives.sum())))
 
 
 def average_precision_error(positives: np.ndarray, negatives: np.ndarray, mixed: np.ndarray) -> float:
-    """Distance to the farther end of what precisions the positives of a mixed bin can have; see the module.
+    """Return the distance to the highest or lowest average precision that the order inside mixed bins allows.
 
-    The highest any of them can have is that with all positives of the bin and none of its negatives. The lowest sum
-    is that with all negatives first, where the precision is a concave function of the positives found, so that its
-    mean is at least the mean of its first and last value.
+    The precision at a positive is highest if all positives of its bin come before the negatives. The sum of the
+    precisions is lowest if all negatives come first. The precision is then a concave function of the number of
+    positives found, so its mean is at least the mean of its first and last value.
     """
-    here = np.flatnonzero(mixed & (positives > 0))  # without negatives too: the order decides the first precisions
+    here = np.flatnonzero(mixed & (positives > 0))  # also bins without negatives: the first precisions depend on order
     found, passed = np.cumsum(positives)[here], np.cumsum(negatives)[here]
     count, inner = positives[here], negatives[here]
-    last = found / (found + passed)  # what average_precision takes for all positives of the bin
+    last = found / (found + passed)  # average_precision uses this value for all positives of the bin
     first = (found - count + 1) / (found - count + 1 + passed)
     best = found / (found + passed - inner)
     loss, gain = (count * (last - first) / 2).sum(), (count * (best - last)).sum()
@@ -71,7 +71,7 @@ def average_precision_error(positives: np.ndarray, negatives: np.ndarray, mixed:
 
 
 def f1_max_error(positives: np.ndarray, negatives: np.ndarray, mixed: np.ndarray) -> float:
-    """Gain from a threshold inside a mixed bin that parted its positives from its negatives; see the module."""
+    """Return what F1 could gain from a threshold that separates positives and negatives inside a mixed bin."""
     value = f1_max(positives, negatives) or 0.0
     here = _shared(positives, negatives, mixed)
     found, passed = np.cumsum(positives)[here], np.cumsum(negatives)[here]
@@ -80,10 +80,10 @@ def f1_max_error(positives: np.ndarray, negatives: np.ndarray, mixed: np.ndarray
 
 
 def aupro_error(coverage: np.ndarray, negatives: np.ndarray, mixed: np.ndarray, limit: float) -> float:
-    """Area the curve can gain or lose inside mixed bins up to the limit; see the module for the arguments.
+    """Return the area that the curve can gain or lose inside mixed bins, up to the limit and divided by it.
 
-    In a bin the curve runs from one corner of a rectangle to the opposite one: at most half the rectangle lies between
-    it and the diagonal, and at most all of it where the limit cuts the rectangle.
+    Inside a bin the curve runs from one corner of a rectangle to the opposite corner. At most half of the rectangle
+    lies between the curve and the diagonal. Where the limit cuts the rectangle, at most all of it does.
     """
     here = _shared(coverage, negatives, mixed)
     total = negatives.sum()
@@ -93,5 +93,5 @@ def aupro_error(coverage: np.ndarray, negatives: np.ndarray, mixed: np.ndarray, 
 
 
 def _shared(positives: np.ndarray, negatives: np.ndarray, mixed: np.ndarray) -> np.ndarray:
-    """Indices of the mixed bins with both kinds; in any other, no curve can bend and no threshold can part them."""
+    """Return the indices of the mixed bins that hold both positives and negatives; others cause no error."""
     return np.flatnonzero(mixed & (positives > 0) & (negatives > 0))

@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""What is counted of one category, and the figures it gives, each with the reason where it is undefined."""
+"""Counts of the images of one category, and the metrics computed from them."""
 
 from collections.abc import Mapping
 
@@ -8,39 +8,39 @@ import numpy as np
 from .bounds import largest_error
 from .histogram import PixelCounts
 from .inputs import Example
+from .intervals import resample_metrics
 from .ranking import (
     aupro,
     aupro_published,
     auroc,
     average_precision,
     f1_max,
+    f1_threshold,
     precision_recall_curve,
     rank_scores,
     roc_curve,
 )
 
 
-IMAGE_FIGURES = ("image_auroc", "image_ap", "image_f1_max")
-PIXEL_FIGURES = ("pixel_auroc", "pixel_ap", "pixel_f1_max", "pixel_aupro", "pixel_aupro_published")
-FIGURES = (*IMAGE_FIGURES, *PIXEL_FIGURES)
-EMPTY_MASKS = "anomalous images with an empty mask: {}, their pixels counted as normal"
-MISSING_MASKS = "anomalous images without a mask: {}, left out of the pixel figures"
+IMAGE_METRICS = ("image_auroc", "image_ap", "image_f1_max")
+PIXEL_METRICS = ("pixel_auroc", "pixel_ap", "pixel_f1_max", "pixel_aupro", "pixel_aupro_published")
+METRICS = (*IMAGE_METRICS, *PIXEL_METRICS)
+UNMASKED = "{} anomalous images have no mask, or one without anomalous pixels; the pixel metrics leave them out"
 TOO_FEW_POINTS = "fewer than two different false-positive rates below 0.3 at the 200 thresholds"
 
-Figures = dict[str, float | None]
+Metrics = dict[str, float | None]
 Notes = dict[str, str]
 Curve = tuple[np.ndarray, np.ndarray]
 
 
 class CategoryCounts:
-    """The scores and labels of the images of one category, and the counts of their pixels."""
+    """Scores and labels of the images of one category, and the counts of their pixels."""
 
     def __init__(self) -> None:
         self.scores: list[float] = []
         self.labels: list[bool] = []
-        self.pixels: PixelCounts | None = None  # made with the first map
-        self.empty_masks = 0
-        self.missing_masks = 0
+        self.pixels: PixelCounts | None = None  # made with the first anomaly map
+        self.unmasked = 0  # anomalous images that do not say where the anomaly is
 
     def add(self, example: Example) -> None:
         """Count one image that `read_batch` has checked."""
@@ -48,50 +48,46 @@ class CategoryCounts:
         self.labels.append(example.label)
         if example.anomaly_map is None:
             return
-        if example.label and example.mask is None:
-            self.missing_masks += 1
+        if example.label and (example.mask is None or not example.mask.any()):
+            self.unmasked += 1
             return
         self.pixels = self.pixels or PixelCounts()
         self.pixels.add(example.anomaly_map, example.mask)
-        self.empty_masks += example.label and not np.any(example.mask)
 
     def merge(self, other: "CategoryCounts") -> None:
-        """Take over what `other` has counted."""
+        """Add the counts of `other`."""
         self.scores += other.scores
         self.labels += other.labels
-        self.empty_masks += other.empty_masks
-        self.missing_masks += other.missing_masks
+        self.unmasked += other.unmasked
         if other.pixels is not None:
             self.pixels = self.pixels or PixelCounts()
             self.pixels.merge(other.pixels)
 
-    def figures(self, limit: float) -> tuple[Figures, Notes]:
-        """Compute all figures.
+    def compute(self, limit: float) -> tuple[Metrics, Notes]:
+        """Compute all metrics.
 
         Args:
-            limit (`float`): Of AUPRO.
+            limit (`float`): False-positive rate in (0, 1] up to which AUPRO integrates.
 
         Returns:
-            `tuple[dict, dict]`: the figures by name with `pixel_error_bound`, and notes by name of the figure;
-            a note on the masks is called `masks`.
+            `tuple[dict, dict]`: the metrics by name, with `pixel_error_bound`; and notes by name of the metric. The
+            note about masks is called `masks`.
         """
-        image_values, image_notes = self._image_figures()
-        pixel_values, pixel_notes = self._pixel_figures(limit)
-        counts = ((EMPTY_MASKS, self.empty_masks), (MISSING_MASKS, self.missing_masks))
-        masks = "; ".join(text.format(number) for text, number in counts if number)
-        notes = image_notes | pixel_notes | ({"masks": masks} if masks else {})
-        return image_values | pixel_values, notes
+        image_values, image_notes = self._image_metrics()
+        pixel_values, pixel_notes = self._pixel_metrics(limit)
+        masks = {"masks": UNMASKED.format(self.unmasked)} if self.unmasked else {}
+        return image_values | pixel_values, image_notes | pixel_notes | masks
 
-    def _image_figures(self) -> tuple[Figures, Notes]:
-        counts = rank_scores(np.array(self.scores), np.array(self.labels))
-        note = _note(*counts, equal=len(counts[0]) == 1, things="images")
-        values = (auroc(*counts), average_precision(*counts), f1_max(*counts))
-        return dict(zip(IMAGE_FIGURES, values, strict=True)), dict.fromkeys(IMAGE_FIGURES, note) if note else {}
+    def _image_metrics(self) -> tuple[Metrics, Notes]:
+        scores, positives, negatives = self._ranked_scores()
+        note = _note(positives, negatives, equal=len(scores) == 1, things="images")
+        values = (auroc(positives, negatives), average_precision(positives, negatives), f1_max(positives, negatives))
+        return dict(zip(IMAGE_METRICS, values, strict=True)), dict.fromkeys(IMAGE_METRICS, note) if note else {}
 
-    def _pixel_figures(self, limit: float) -> tuple[Figures, Notes]:
+    def _pixel_metrics(self, limit: float) -> tuple[Metrics, Notes]:
         if self.pixels is None:
-            reason = "no masks of anomalous images" if self.missing_masks else "no anomaly maps"
-            return dict.fromkeys((*PIXEL_FIGURES, "pixel_error_bound")), dict.fromkeys(PIXEL_FIGURES, reason)
+            reason = "no masks of anomalous images" if self.unmasked else "no anomaly maps"
+            return dict.fromkeys((*PIXEL_METRICS, "pixel_error_bound")), dict.fromkeys(PIXEL_METRICS, reason)
         ranked = self.pixels.ranked()
         lowest, highest, positives, negatives, coverage = ranked
         note = _note(positives, negatives, equal=lowest[-1] == highest[0], things="pixels")
@@ -102,22 +98,22 @@ class CategoryCounts:
             aupro(coverage, negatives, limit),
             aupro_published(lowest, highest, coverage, negatives),
         )
-        figures = dict(zip(PIXEL_FIGURES, values, strict=True))
-        notes = dict.fromkeys(PIXEL_FIGURES, note) if note else {}
+        metrics = dict(zip(PIXEL_METRICS, values, strict=True))
+        notes = dict.fromkeys(PIXEL_METRICS, note) if note else {}
         if values[-1] is None and not note:
             notes["pixel_aupro_published"] = TOO_FEW_POINTS
-        figures["pixel_error_bound"] = None if values[0] is None else largest_error(ranked, limit)
-        return figures, notes
+        metrics["pixel_error_bound"] = None if values[0] is None else largest_error(ranked, limit)
+        return metrics, notes
 
     def curves(self) -> dict[str, Curve]:
-        """Points to plot, of those curves that are defined.
+        """Return the points to plot of all curves that are defined.
 
         Returns:
             `dict[str, tuple[np.ndarray, np.ndarray]]`: x and y of `image_roc`, `image_pr`, `pixel_roc`, `pixel_pr`
-            and `pixel_pro`, as `ranking.roc_curve` and `ranking.precision_recall_curve` give them.
+            and `pixel_pro`, as returned by `ranking.roc_curve` and `ranking.precision_recall_curve`.
         """
         curves = {}
-        images = rank_scores(np.array(self.scores), np.array(self.labels))
+        _, *images = self._ranked_scores()
         if images[0].any() and images[1].any():
             curves["image_roc"], curves["image_pr"] = roc_curve(*images), precision_recall_curve(*images)
         ranked = None if self.pixels is None else self.pixels.ranked()
@@ -127,32 +123,48 @@ class CategoryCounts:
             curves["pixel_pro"] = roc_curve(ranked.coverage, ranked.negatives)
         return curves
 
+    def thresholds(self) -> Metrics:
+        """Return the thresholds of the best F1: `image` for scores and `pixel` for map values, or `None`."""
+        pixel = None
+        if self.pixels is not None:
+            ranked = self.pixels.ranked()
+            pixel = f1_threshold(ranked.lowest, ranked.positives, ranked.negatives)
+        return {"image": f1_threshold(*self._ranked_scores()), "pixel": pixel}
+
+    def resample(self, resamples: int, seed: int) -> dict[str, np.ndarray]:
+        """Compute the image metrics of resampled images, by name; empty without images of both kinds."""
+        _, positives, negatives = self._ranked_scores()
+        if not (positives.any() and negatives.any()):
+            return {}
+        return dict(zip(IMAGE_METRICS, resample_metrics(positives, negatives, resamples, seed), strict=True))
+
     def state(self) -> dict[str, np.ndarray]:
-        """Everything counted, as arrays that `numpy.savez` keeps."""
+        """Return all counts as arrays that `numpy.savez` can store."""
         pixels = {} if self.pixels is None else self.pixels.state()
         return {
             "scores": np.array(self.scores, dtype=np.float64),
             "labels": np.array(self.labels, dtype=bool),
-            "empty_masks": np.array(self.empty_masks),
-            "missing_masks": np.array(self.missing_masks),
+            "unmasked": np.array(self.unmasked),
             **{f"pixels.{name}": array for name, array in pixels.items()},
         }
 
     @classmethod
     def from_state(cls, state: Mapping[str, np.ndarray]) -> "CategoryCounts":
-        """Restore what `state` gave."""
+        """Restore the counts that `state` returned."""
         counts = cls()
         counts.scores = state["scores"].tolist()
         counts.labels = state["labels"].tolist()
-        counts.empty_masks = int(state["empty_masks"])
-        counts.missing_masks = int(state["missing_masks"])
+        counts.unmasked = int(state["unmasked"])
         pixels = {name.removeprefix("pixels."): state[name] for name in state if name.startswith("pixels.")}
         counts.pixels = PixelCounts.from_state(pixels) if pixels else None
         return counts
 
+    def _ranked_scores(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return rank_scores(np.array(self.scores), np.array(self.labels))
+
 
 def _note(positives: np.ndarray, negatives: np.ndarray, equal: bool, things: str) -> str | None:
-    """Why figures are undefined, or say nothing although they are defined."""
+    """Explain why metrics are undefined, or defined but meaningless."""
     if not positives.any():
         return f"no anomalous {things}"
     if not negatives.any():

@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Counts of pixels by anomaly-map value, in memory that does not grow with the number of images."""
+"""Count pixels by anomaly-map value, in memory that does not grow with the number of images."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -12,16 +12,16 @@ PAGE_BITS = 16  # the upper half of a float32: sign, exponent and seven bits of 
 PAGES = 2**PAGE_BITS
 BIN_BUDGET = 2**19  # 32 bytes each: at most 17 MB for one set of counts
 NO_LOWEST, NO_HIGHEST = np.iinfo(np.int32).max, np.iinfo(np.int32).min  # in a bin without pixels
-CHUNK = 2**16  # pixels at a time, so that what is computed on the way stays in the processor's cache
+CHUNK = 2**16  # pixels at a time, so that intermediate results stay in the processor's cache
 EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 
 class RankedCounts(NamedTuple):
-    """Counts per bin that holds pixels, the highest values first; every array has shape `(bins,)`.
+    """Hold the counts of all bins with pixels, the highest values first; every array has shape `(bins,)`.
 
     Attributes:
         lowest (`np.ndarray`): Lowest value in the bin, float64.
-        highest (`np.ndarray`): Highest value in the bin, float64; where it equals `lowest`, the bin is one value.
+        highest (`np.ndarray`): Highest value in the bin, float64; equal to `lowest` if the bin holds a single value.
         positives (`np.ndarray`): Anomalous pixels, int64.
         negatives (`np.ndarray`): Normal pixels, int64.
         coverage (`np.ndarray`): Fractions of anomalous regions that lie in the bin, summed over the regions, float64.
@@ -35,17 +35,18 @@ class RankedCounts(NamedTuple):
 
 
 class PixelCounts:
-    """A histogram of anomaly-map values that needs no range and forgets no pixel.
+    """Count anomaly-map values in a histogram that needs no range and leaves out no pixel.
 
-    Values are told apart by their float32 bits. The upper 16 bits are a *page*; each page that occurs is divided into
-    `2**bin_bits` bins by the bits that follow. `bin_bits` starts at 16, where every float32 has its own bin, and is
-    lowered, merging neighbours, whenever all pages together would need more than `BIN_BUDGET` bins. A bin's relative
-    width is therefore at most `2**-(7 + bin_bits)`. `bin_bits` depends on nothing but which pages occur: the counts
-    are the same in whatever order maps come and however they are divided over processes.
+    Bins are formed by the float32 bits of the values. The upper 16 bits are a *page*. Each page that occurs is divided
+    into `2**bin_bits` bins by the bits that follow. `bin_bits` starts at 16, where every float32 has its own bin. If
+    all pages together would need more than `BIN_BUDGET` bins, `bin_bits` is lowered and neighbouring bins are merged.
+    The relative width of a bin is therefore at most `2**-(7 + bin_bits)`. `bin_bits` depends only on which pages
+    occur, so the counts do not depend on the order of the maps or on how they are divided over processes.
 
-    Each bin holds its number of pixels, of anomalous pixels, its lowest and highest value, and the sum of 1 / area of
-    the region over its anomalous pixels. The sum over all bins from a value up, divided by the number of regions, is
-    the per-region overlap (PRO) at that threshold, so that the PRO curve needs no pass over thresholds and regions.
+    Each bin holds its number of pixels and of anomalous pixels, its lowest and highest value, and the sum of 1 / area
+    of the region over its anomalous pixels. That sum over all bins from a value upwards, divided by the number of
+    regions, is the per-region overlap (PRO) at that threshold. The PRO curve therefore needs no loop over thresholds
+    and regions.
 
     Attributes:
         maps (`int`): Maps counted.
@@ -84,7 +85,8 @@ class PixelCounts:
         Args:
             anomaly_map (array of shape `(height, width)`): Any finite values, higher = more anomalous; counted as
                 float32.
-            mask (array of shape `(height, width)`, *optional*): Anomalous where above 0; none: all pixels are normal.
+            mask (array of shape `(height, width)`, *optional*): Anomalous where above 0. Without a mask, all pixels
+                are normal.
 
         Raises:
             ValueError: If the map is empty, not two-dimensional or not finite, or the mask has another size.
@@ -114,15 +116,15 @@ class PixelCounts:
             self.regions += regions
 
     def merge(self, other: "PixelCounts") -> None:
-        """Take over what `other` has counted, as if its maps had been counted here; `other` stays as it is.
+        """Add the counts of `other`, which stays as it is.
 
         Args:
-            other ([`PixelCounts`]): From another process or part of the data.
+            other ([`PixelCounts`]): Counts of another process or part of the data.
         """
         self._add_state(other.state())
 
     def ranked(self) -> RankedCounts:
-        """The counts of all bins that hold pixels, the highest values first.
+        """Return the counts of all bins that hold pixels, the highest values first.
 
         Returns:
             [`RankedCounts`]
@@ -138,7 +140,7 @@ class PixelCounts:
         )
 
     def state(self) -> dict[str, np.ndarray]:
-        """Everything counted, without the empty bins; `numpy.savez` keeps it, `allow_pickle=False` reads it back.
+        """Return all counts, without the empty bins, as arrays that `numpy.savez` can store.
 
         Returns:
             `dict[str, np.ndarray]`: per bin, in ascending order, `lowest` and `highest` (int32 keys of
@@ -160,7 +162,7 @@ class PixelCounts:
         """Restore counts.
 
         Args:
-            state (`Mapping[str, np.ndarray]`): Of [`PixelCounts.state`].
+            state (`Mapping[str, np.ndarray]`): As returned by [`PixelCounts.state`].
 
         Returns:
             [`PixelCounts`]
@@ -180,8 +182,8 @@ class PixelCounts:
         self.regions += int(state["regions"])
 
     def _bins_of(self, keys: np.ndarray) -> np.ndarray:
-        """The bin of each key, int64; pages that are new get bins."""
-        pages = (keys >> PAGE_BITS).astype(np.int64)  # NumPy gathers many times faster by int64 than by int32
+        """Return the bin of each key, int64; new pages get bins."""
+        pages = (keys >> PAGE_BITS).astype(np.int64)  # indexing by int64 is many times faster than by int32
         bins = self._first_bin.take(pages)
         unknown = np.flatnonzero(bins < 0)
         if len(unknown):
@@ -191,7 +193,7 @@ class PixelCounts:
         return bins
 
     def _open(self, pages: np.ndarray) -> None:
-        """Give bins to pages that have none, coarser ones if they would not fit otherwise."""
+        """Give bins to new pages; make all bins coarser if they would not fit otherwise."""
         occurs = np.zeros(PAGES, dtype=bool)
         occurs[pages] = True
         new = np.flatnonzero(occurs)
@@ -201,7 +203,7 @@ class PixelCounts:
         self._pages += len(new)
 
     def _halve(self) -> None:
-        """Merge every two neighbouring bins of a page."""
+        """Merge each pair of neighbouring bins of a page."""
         used = self._pages << self.bin_bits
         for counts, join, empty in (
             (self._pixels, np.add, 0),
@@ -212,11 +214,11 @@ class PixelCounts:
         ):
             counts[: used // 2] = join(counts[:used:2], counts[1:used:2])
             counts[used // 2 : used] = empty
-        self._first_bin >>= 1  # -1, for a page without bins, stays -1
+        self._first_bin >>= 1  # -1, a page without bins, stays -1
         self.bin_bits -= 1
 
     def _occupied(self) -> np.ndarray:
-        """Indices of the bins that hold pixels, the lowest values first."""
+        """Return the indices of the bins that hold pixels, the lowest values first."""
         by_page = np.roll(self._first_bin, PAGES // 2)
         first = by_page[by_page >= 0]
         bins = (first[:, None] + np.arange(2**self.bin_bits)).ravel()
@@ -224,7 +226,7 @@ class PixelCounts:
 
 
 def ordered_keys(values: np.ndarray) -> np.ndarray:
-    """Integers that are ordered as the values are: the bits of a magnitude, negated for a negative value.
+    """Convert values to integers with the same order: the bits of the magnitude, negated for a negative value.
 
     Args:
         values (`np.ndarray` of shape `(n,)`): float32, finite and contiguous.
@@ -250,7 +252,7 @@ def ordered_keys(values: np.ndarray) -> np.ndarray:
 
 
 def key_values(keys: np.ndarray) -> np.ndarray:
-    """The values that `ordered_keys` stands for.
+    """Convert keys of `ordered_keys` back to values.
 
     Args:
         keys (`np.ndarray` of shape `(n,)`): int32.
@@ -262,13 +264,14 @@ def key_values(keys: np.ndarray) -> np.ndarray:
 
 
 def region_shares(mask: np.ndarray) -> tuple[np.ndarray, int]:
-    """What each anomalous pixel is of its 8-connected region: 1 / area.
+    """Compute the share of each anomalous pixel in its 8-connected region: 1 / area.
 
     Args:
         mask (`np.ndarray` of shape `(height, width)`): bool, true where anomalous.
 
     Returns:
-        `tuple[np.ndarray, int]`: shares of shape `(anomalous pixels,)`, float64, row by row; the number of regions.
+        `tuple[np.ndarray, int]`: shares of shape `(anomalous pixels,)`, float64, row by row; and the number of
+        regions.
 
     Example:
     ```python

@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Batches as users have them, checked as a whole before anything is counted."""
+"""Check batches of any array type as a whole, before anything is counted."""
 
 from typing import Any, NamedTuple
 
@@ -7,7 +7,7 @@ import numpy as np
 
 
 class Example(NamedTuple):
-    """One image: its score, label, category or `None`, and where given its map (float32) and mask (bool)."""
+    """Hold one image: score, label, category, anomaly map (float32) and mask (bool); the last three may be `None`."""
 
     score: float
     label: bool
@@ -17,17 +17,17 @@ class Example(NamedTuple):
 
 
 def read_batch(image_scores: Any, labels: Any, anomaly_maps: Any, masks: Any, categories: Any) -> list[Example]:
-    """Check a batch and take it apart; the arguments are those of [`AnomalyDetectionMetric.add_batch`].
+    """Check a batch and split it into images. The arguments are those of [`AnomalyDetectionMetric.add_batch`].
 
     Returns:
         `list[Example]`: one per image.
 
     Raises:
-        ValueError: Naming the first image that is wrong, by its index and category.
+        ValueError: If an image is wrong; names the first one by its index and category.
     """
     scores, flags = _numbers("image_scores", image_scores), _numbers("labels", labels)
     if masks is not None and anomaly_maps is None:
-        raise ValueError("got masks without anomaly_maps; give both, or neither for the image-level figures alone.")
+        raise ValueError("got masks without anomaly_maps; give both, or neither for image metrics only.")
     columns = {"labels": flags, "anomaly_maps": anomaly_maps, "masks": masks, "categories": categories}
     for name, column in columns.items():
         if column is not None and _length(name, column) != len(scores):
@@ -53,7 +53,7 @@ def read_batch(image_scores: Any, labels: Any, anomaly_maps: Any, masks: Any, ca
 
 
 def to_numpy(value: Any) -> np.ndarray:
-    """An array of any kind of values: a tensor of any type and device, a PIL image, an array or nested lists."""
+    """Convert a tensor of any dtype and device, a PIL image, an array or nested lists to an array."""
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         if value.is_floating_point() and value.element_size() < 4:
@@ -62,7 +62,7 @@ def to_numpy(value: Any) -> np.ndarray:
 
 
 def _numbers(name: str, values: Any) -> np.ndarray:
-    """One number per image, float64."""
+    """Convert one number per image to a float64 array."""
     try:
         numbers = [float(value) for value in values] if isinstance(values, (list, tuple)) else to_numpy(values)
         array = np.asarray(numbers, dtype=np.float64)
@@ -75,19 +75,19 @@ def _numbers(name: str, values: Any) -> np.ndarray:
 
 def _length(name: str, column: Any) -> int:
     if isinstance(column, str) or not hasattr(column, "__len__"):
-        raise ValueError(f"{name} is {column!r}; expected one per image, in a list or an array.")
+        raise ValueError(f"{name} is {column!r}; expected a list or array with one entry per image.")
     return len(column)
 
 
 def _images(column: Any) -> Any:
-    """Maps or masks one by one; a tensor comes from its device in one go."""
+    """Return maps or masks that can be indexed; a tensor is copied from its device once."""
     return to_numpy(column) if hasattr(column, "detach") else column
 
 
 def _read_map(value: Any, where: str) -> np.ndarray:
     if value is None:
         raise ValueError(f"{where} has no anomaly map; give one for every image, or anomaly_maps=None for none.")
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused
+    with np.errstate(over="ignore"):  # values too large for float32 become infinite and are refused below
         anomaly_map = np.ascontiguousarray(to_numpy(value), dtype=np.float32)
     if anomaly_map.ndim != 2 or anomaly_map.size == 0:
         raise ValueError(f"the anomaly map of {where} has shape {anomaly_map.shape}; expected (height, width).")

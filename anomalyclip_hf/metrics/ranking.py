@@ -1,7 +1,7 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Ranking figures and their curves from counts per distinct score, the highest score first: pure functions.
+"""Ranking metrics and their curves, computed from counts per distinct score, the highest score first.
 
-Every figure is `None` where it is not defined, for want of positives or of negatives, rather than 0 or 1.
+All functions are pure. Without positives or without negatives a metric is undefined and therefore `None`, not 0 or 1.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ PUBLISHED_LIMIT = 0.3
 CURVE_POINTS = 1000
 
 
-def rank_scores(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def rank_scores(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Count anomalous and normal images per distinct score.
 
     Args:
@@ -20,17 +20,17 @@ def rank_scores(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.
         labels (`np.ndarray` of shape `(images,)`): 0 normal, 1 anomalous.
 
     Returns:
-        `tuple[np.ndarray, np.ndarray]`: positives and negatives, each int64 of shape `(distinct scores,)`, the
-        highest score first.
+        `tuple[np.ndarray, np.ndarray, np.ndarray]`: distinct scores (float64), positives and negatives (int64), each
+        of shape `(distinct scores,)`, the highest score first.
     """
     distinct, place = np.unique(scores, return_inverse=True)
     images = np.bincount(place, minlength=len(distinct))
     positives = np.bincount(place[np.asarray(labels, dtype=bool)], minlength=len(distinct))
-    return positives[::-1], (images - positives)[::-1]
+    return distinct[::-1], positives[::-1], (images - positives)[::-1]
 
 
-def score_figures(scores: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:
-    """Compute the exact image-level figures.
+def compute_score_metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:
+    """Compute the exact metrics of image scores.
 
     Args:
         scores (`np.ndarray` of shape `(images,)`): Finite, higher = more anomalous.
@@ -41,19 +41,19 @@ def score_figures(scores: np.ndarray, labels: np.ndarray) -> dict[str, float | N
 
     Example:
     ```python
-    >>> from anomalyclip_hf.metrics import score_figures
+    >>> from anomalyclip_hf.metrics import compute_score_metrics
 
-    >>> score_figures([0.2, 0.6, 0.4, 0.8], [0, 0, 1, 1])
+    >>> compute_score_metrics([0.2, 0.6, 0.4, 0.8], [0, 0, 1, 1])
     {'auroc': 0.75, 'ap': 0.833..., 'f1_max': 0.8}
 
     ```
     """
-    counts = rank_scores(scores, labels)
+    _, *counts = rank_scores(scores, labels)
     return {"auroc": auroc(*counts), "ap": average_precision(*counts), "f1_max": f1_max(*counts)}
 
 
 def auroc(positives: np.ndarray, negatives: np.ndarray) -> float | None:
-    """Area under the ROC curve: the chance that a positive scores higher than a negative, ties counting half.
+    """Compute the area under the ROC curve: the chance that a positive scores above a negative; ties count half.
 
     Args:
         positives (`np.ndarray` of shape `(bins,)`): Positives per distinct score, the highest score first.
@@ -71,7 +71,7 @@ def auroc(positives: np.ndarray, negatives: np.ndarray) -> float | None:
 
 
 def average_precision(positives: np.ndarray, negatives: np.ndarray) -> float | None:
-    """Mean over the positives of the precision at their score; what scikit-learn's `average_precision_score` gives.
+    """Compute the mean precision at the scores of the positives, as scikit-learn's `average_precision_score` does.
 
     Args:
         positives (`np.ndarray` of shape `(bins,)`): Positives per distinct score, the highest score first.
@@ -89,7 +89,7 @@ def average_precision(positives: np.ndarray, negatives: np.ndarray) -> float | N
 
 
 def f1_max(positives: np.ndarray, negatives: np.ndarray) -> float | None:
-    """Best harmonic mean of precision and recall over all thresholds.
+    """Compute the best F1, the harmonic mean of precision and recall, over all thresholds.
 
     Args:
         positives (`np.ndarray` of shape `(bins,)`): Positives per distinct score, the highest score first.
@@ -98,19 +98,42 @@ def f1_max(positives: np.ndarray, negatives: np.ndarray) -> float | None:
     Returns:
         `float` or `None`: in [0, 1]; `None` without positives or without negatives.
     """
+    return None if not _both_kinds(positives, negatives) else float(_f1(positives, negatives)[1].max())
+
+
+def f1_threshold(scores: np.ndarray, positives: np.ndarray, negatives: np.ndarray) -> float | None:
+    """Find the threshold of the best F1; scores equal to it count as anomalous.
+
+    Args:
+        scores (`np.ndarray` of shape `(bins,)`): Distinct scores, or lowest scores of the bins, the highest first.
+        positives (`np.ndarray` of shape `(bins,)`): Positives per distinct score.
+        negatives (`np.ndarray` of shape `(bins,)`): Negatives likewise.
+
+    Returns:
+        `float` or `None`: one of `scores`, the highest if several are as good; `None` without positives or negatives.
+
+    Example:
+    ```python
+    >>> import numpy as np
+    >>> from anomalyclip_hf.metrics.ranking import f1_threshold
+
+    >>> f1_threshold(np.array([0.8, 0.6, 0.2]), np.array([1, 1, 0]), np.array([0, 0, 1]))
+    0.6
+
+    ```
+    """
     if not _both_kinds(positives, negatives):
         return None
-    here = np.flatnonzero(positives)  # without a further positive, F1 only falls
-    found = np.cumsum(positives)[here]
-    return float((2 * found / (found[-1] + found + np.cumsum(negatives)[here])).max())
+    here, f1 = _f1(positives, negatives)
+    return float(scores[here[f1.argmax()]])
 
 
 def aupro(coverage: np.ndarray, negatives: np.ndarray, limit: float = 0.3) -> float | None:
-    """Area under the per-region overlap curve up to a false-positive rate, divided by that rate.
+    """Compute the area under the per-region overlap curve up to a false-positive rate, divided by that rate.
 
-    The curve is the mean over the anomalous regions of the fraction found, over the fraction of all normal pixels
-    found; between its points, and to the limit, it is interpolated linearly. (Bergmann et al., *The MVTec Anomaly
-    Detection Dataset*, IJCV 2021, section 5.)
+    The curve shows, for each threshold, the fraction of an anomalous region that is found (y, the mean over all
+    regions) against the fraction of the normal pixels that are found (x). It is interpolated linearly between its
+    points and at the limit. (Bergmann et al., *The MVTec Anomaly Detection Dataset*, IJCV 2021, section 5.)
 
     Args:
         coverage (`np.ndarray` of shape `(bins,)`): Fractions of regions per distinct value, summed over the regions,
@@ -145,19 +168,21 @@ def aupro(coverage: np.ndarray, negatives: np.ndarray, limit: float = 0.3) -> fl
 def aupro_published(
     lowest: np.ndarray, highest: np.ndarray, coverage: np.ndarray, negatives: np.ndarray
 ) -> float | None:
-    """AUPRO as in the published AnomalyCLIP code; to compare with the paper's figures and with nothing else.
+    """Compute AUPRO as the published AnomalyCLIP code does. Compare it with the paper's numbers only.
 
-    It differs from `aupro` in three ways. The curve is read at 200 thresholds only, evenly spaced from the lowest to
-    below the highest map value, a pixel being found *above* the threshold; the figure therefore depends on the range
-    of the values, so that one extreme pixel can change it. The curve ends at the last of these points whose
-    false-positive rate is below 0.3, without interpolation to 0.3. And the rates that are left are stretched, by their
-    own minimum and maximum, to [0, 1], so that the curve neither starts at 0 nor ends at a known rate.
+    It differs from `aupro` in three ways:
+
+    - The curve is read at only 200 thresholds, evenly spaced between the lowest and the highest map value, and pixels
+      *above* a threshold are found. One extreme pixel can therefore change the result.
+    - The curve ends at the last of these points whose false-positive rate is below 0.3, without interpolation to 0.3.
+    - The false-positive rates that are left are rescaled to [0, 1] by their own minimum and maximum.
+
     The published code computes thresholds in float32, where rounding can shift them slightly or append one.
 
     Args:
         lowest (`np.ndarray` of shape `(bins,)`): Lowest value in each bin, the highest bin first.
-        highest (`np.ndarray` of shape `(bins,)`): Highest value in each bin; pixels in between are taken to be spread
-            evenly.
+        highest (`np.ndarray` of shape `(bins,)`): Highest value in each bin; the pixels in between are assumed to be
+            spread evenly.
         coverage (`np.ndarray` of shape `(bins,)`): Fractions of regions in each bin, summed over the regions.
         negatives (`np.ndarray` of shape `(bins,)`): Normal pixels in each bin.
 
@@ -185,7 +210,7 @@ def aupro_published(
 
 
 def roc_curve(positives: np.ndarray, negatives: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Points of the ROC curve, and with coverage in place of positives of the PRO curve, few enough to plot.
+    """Return points of the ROC curve to plot, or of the PRO curve if coverage is given in place of positives.
 
     Args:
         positives (`np.ndarray` of shape `(bins,)`): Positives, or coverage, per distinct score, the highest first.
@@ -209,7 +234,7 @@ def roc_curve(positives: np.ndarray, negatives: np.ndarray) -> tuple[np.ndarray,
 
 
 def precision_recall_curve(positives: np.ndarray, negatives: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Points of the precision-recall curve, few enough to plot.
+    """Return points of the precision-recall curve to plot.
 
     Args:
         positives (`np.ndarray` of shape `(bins,)`): Positives per distinct score, the highest score first, not all 0.
@@ -227,8 +252,15 @@ def _both_kinds(positives: np.ndarray, negatives: np.ndarray) -> bool:
     return bool(positives.any() and negatives.any())
 
 
+def _f1(positives: np.ndarray, negatives: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bins with positives and the F1 there; at other thresholds F1 is lower."""
+    here = np.flatnonzero(positives)
+    found = np.cumsum(positives)[here]
+    return here, 2 * found / (found[-1] + found + np.cumsum(negatives)[here])
+
+
 def _from_zero(counts: np.ndarray) -> np.ndarray:
-    """Cumulated share of all, shape `(bins + 1,)`, from exactly 0 to exactly 1."""
+    """Return the cumulated fractions, of shape `(bins + 1,)`, from exactly 0 to exactly 1."""
     cumulated = np.concatenate([[0.0], np.cumsum(counts)])
     return cumulated / cumulated[-1]
 
@@ -238,7 +270,7 @@ def _area(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def _thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Points at about even distances along a curve, both ends included."""
+    """Keep points at about even distances along a curve, including both ends."""
     if len(x) <= CURVE_POINTS:
         return x, y
     way = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
@@ -252,9 +284,10 @@ __all__ = [
     "aupro_published",
     "auroc",
     "average_precision",
+    "compute_score_metrics",
     "f1_max",
+    "f1_threshold",
     "precision_recall_curve",
     "rank_scores",
     "roc_curve",
-    "score_figures",
 ]

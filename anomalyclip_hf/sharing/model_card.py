@@ -14,7 +14,7 @@ from ..configuration_anomalyclip import AnomalyCLIPConfig
 from ..evaluation.report import MEAN, TITLES, result_notes, result_rows
 from ..io.atomic import atomic_write
 from ..io.templates import render
-from ..metrics.category import FIGURES
+from ..metrics.category import METRICS
 from ..processing_anomalyclip import AnomalyCLIPProcessor
 from ..sharing_anomalyclip import CARD_NAME, CARD_TAGS, CODE_FILES, TASK, is_on_this_machine
 
@@ -66,7 +66,7 @@ def write_model_card(
     name = (repo_id or folder.resolve().name).rsplit("/", 1)[-1]
     config = AnomalyCLIPConfig.from_pretrained(folder)
     processor = AnomalyCLIPProcessor.from_pretrained(folder)
-    evaluations = [_read_json(Path(path), ("figures", "dataset", "settings")) for path in results]
+    evaluations = [_read_json(Path(path), ("metrics", "dataset", "settings")) for path in results]
     training = _read_json(folder / TRAINING_FILE, ()) if (folder / TRAINING_FILE).exists() else {}
     base_model = config.base_model_name_or_path
     data = ModelCardData(
@@ -122,8 +122,8 @@ def _read_json(path: Path, expected: Sequence[str]) -> dict[str, Any]:
 
 
 def _eval_results(evaluation: Mapping[str, Any]) -> list[EvalResult]:
-    """The mean figures that are defined, for the Hub's `model-index`; fractions of 1."""
-    dataset, figures = evaluation["dataset"], evaluation["figures"]
+    """The mean metrics that are defined, for the Hub's `model-index`; fractions of 1."""
+    dataset, metrics = evaluation["dataset"], evaluation["metrics"]
     return [
         EvalResult(
             task_type=TASK,
@@ -133,10 +133,10 @@ def _eval_results(evaluation: Mapping[str, Any]) -> list[EvalResult]:
             dataset_split=dataset.get("split"),
             metric_type=name,
             metric_name=TITLES[name],
-            metric_value=round(figures[name], 4),
+            metric_value=round(metrics[name], 4),
         )
-        for name in FIGURES
-        if figures.get(name) is not None
+        for name in METRICS
+        if metrics.get(name) is not None
     ]
 
 
@@ -146,10 +146,10 @@ def _dataset_title(dataset: Mapping[str, Any]) -> str:
 
 def _table(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """One evaluation as the paper prints it; columns that are undefined throughout are left out."""
-    figures, settings = evaluation["figures"], evaluation["settings"]
-    categories = [*figures["per_category"].values(), figures]
-    columns = [name for name in FIGURES if any(values.get(name) is not None for values in categories)]
-    rows = [(_cell(name), cells) for name, cells in result_rows(figures, columns)]
+    metrics, settings = evaluation["metrics"], evaluation["settings"]
+    categories = [*metrics["per_category"].values(), metrics]
+    columns = [name for name in METRICS if any(values.get(name) is not None for values in categories)]
+    rows = [(_cell(name), cells) for name, cells in result_rows(metrics, columns)]
     if len(rows) == 2 and rows[1][0] == MEAN:
         rows = rows[:1]  # the mean of one category is that category
     note = f"{evaluation.get('images', 'all')} images of the split {evaluation['dataset'].get('split', 'test')}"
@@ -159,7 +159,7 @@ def _table(evaluation: Mapping[str, Any]) -> dict[str, Any]:
         "note": _cell(note),
         "columns": [TITLES[name] for name in columns],
         "rows": rows,
-        "notes": [_cell(note) for note in result_notes(figures, columns)],
+        "notes": [_cell(note) for note in result_notes(metrics, columns)],
     }
 
 

@@ -33,7 +33,7 @@ def run(model_folder, parts_folder, tmp_path, monkeypatch, capsys):
 
 
 def figures(folder) -> dict:
-    return json.loads((folder / "results.json").read_text())["figures"]
+    return json.loads((folder / "results.json").read_text())["metrics"]
 
 
 def test_table_and_files(run, tmp_path):

@@ -50,10 +50,10 @@ def test_a_pull_request(run, hub, model_folder):
 
 def test_a_card_with_figures(run, tmp_path, model_folder):
     results = tmp_path / "results.json"
-    figures = {"image_auroc": 0.9, "per_category": {}, "notes": {}}
-    figures |= dict.fromkeys(("image_ap", "image_f1_max", "pixel_auroc", "pixel_ap", "pixel_f1_max", "pixel_aupro",
+    metrics = {"image_auroc": 0.9, "per_category": {}, "notes": {}}
+    metrics |= dict.fromkeys(("image_ap", "image_f1_max", "pixel_auroc", "pixel_ap", "pixel_f1_max", "pixel_aupro",
                               "pixel_aupro_published"))  # fmt: skip
-    results.write_text(json.dumps({"dataset": {"name": "mvtec"}, "settings": {}, "figures": figures}))
+    results.write_text(json.dumps({"dataset": {"name": "mvtec"}, "settings": {}, "metrics": metrics}))
     code, _, err = run("card", model_folder, "--repo", REPO, "--results", results, "--licence", "mit", "--dataset",
                        "me/parts", "--tag", "bolts")  # fmt: skip
     assert code == 0, err

@@ -5,10 +5,10 @@ import re
 
 from PIL import Image
 
-from anomalyclip_hf.cli.evaluate import Figure
+from anomalyclip_hf.cli.evaluate import Metric
 from anomalyclip_hf.evaluation.evaluating import run, write_results
 from anomalyclip_hf.evaluation.report import TITLES, draw_gallery, result_notes, result_rows
-from anomalyclip_hf.metrics.category import FIGURES
+from anomalyclip_hf.metrics.category import METRICS
 
 
 RESULT = {
@@ -72,4 +72,4 @@ def test_the_page_needs_nothing_else(tmp_path, make_scorer):
 
 
 def test_every_figure_has_a_title_and_an_option():
-    assert tuple(TITLES) == FIGURES == tuple(Figure)
+    assert tuple(TITLES) == METRICS == tuple(Metric)

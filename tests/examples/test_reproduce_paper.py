@@ -35,7 +35,7 @@ def run(model_folder, parts_folder, tmp_path):
 def test_tables_show_ours_and_the_published_figure(run, tmp_path):
     done = run("--trained-on", "mvtec")
     assert done.returncode == 0, done.stderr
-    figures = json.loads((tmp_path / "out" / "dagm" / "results.json").read_text())["figures"]
+    figures = json.loads((tmp_path / "out" / "dagm" / "results.json").read_text())["metrics"]
     line = next(line for line in done.stdout.splitlines() if "dagm" in line)
     assert f"{100 * figures['image_auroc']:.1f} (97.5)" in line
     assert f"{100 * figures['pixel_aupro_published']:.1f} (91.0)" in line
@@ -46,7 +46,7 @@ def test_tables_show_ours_and_the_published_figure(run, tmp_path):
     assert "visa" in done.stderr
 
     changed = json.loads((tmp_path / "out" / "dagm" / "results.json").read_text())
-    changed["figures"]["image_auroc"] = 0.123  # shows that what is finished is read, not made again
+    changed["metrics"]["image_auroc"] = 0.123  # shows that what is finished is read, not made again
     (tmp_path / "out" / "dagm" / "results.json").write_text(json.dumps(changed))
     assert "12.3 (97.5)" in run("--trained-on", "mvtec").stdout
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Maps of many kinds, and the figures computed from single pixels, slowly."""
+"""Anomaly maps of many kinds, and a slow reference that computes the metrics from single pixels."""
 
 from itertools import pairwise
 
@@ -54,7 +54,7 @@ def data(kind: str, **kwargs) -> tuple[np.ndarray, np.ndarray]:
     return (KINDS | HARD_KINDS)[kind](values).astype(np.float32), masks
 
 
-def slow_figures(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]:
+def slow_score_metrics(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]:
     """AUROC, average precision and F1-max by scikit-learn."""
     scores, labels = np.ravel(scores), np.ravel(labels)
     precision, recall, _ = precision_recall_curve(labels, scores)

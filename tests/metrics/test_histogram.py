@@ -145,11 +145,11 @@ def test_region_shares():
 @pytest.mark.parametrize(
     ("anomaly_map", "mask", "message"),
     [
-        (np.zeros(4), None, r"has shape \(4,\); expected \(height, width\)"),
-        (np.zeros((0, 4)), None, "both at least 1"),
-        (np.array([[0, np.nan]]), None, "NaN or infinite"),
-        (np.array([[0, -np.inf]]), None, "NaN or infinite"),
-        (np.zeros((2, 2)), np.zeros((2, 3)), r"the mask has shape \(2, 3\), its map \(2, 2\)"),
+        (np.zeros(4), None, r"\(4,\)"),
+        (np.zeros((0, 4)), None, r"\(0, 4\)"),
+        (np.array([[0, np.nan]]), None, "NaN"),
+        (np.array([[0, -np.inf]]), None, "NaN"),
+        (np.zeros((2, 2)), np.zeros((2, 3)), r"mask .*\(2, 3\).*\(2, 2\)"),
     ],
 )
 def test_refused_maps_leave_the_counts_alone(anomaly_map, mask, message):

@@ -1,10 +1,10 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 import numpy as np
 import pytest
-from slow_metrics import KINDS, data, slow_aupro, slow_aupro_published, slow_figures
+from slow_metrics import KINDS, data, slow_aupro, slow_aupro_published, slow_score_metrics
 
+from anomalyclip_hf.metrics import compute_score_metrics, ranking
 from anomalyclip_hf.metrics import histogram as counts_module
-from anomalyclip_hf.metrics import ranking, score_figures
 from anomalyclip_hf.metrics.bounds import (
     aupro_error,
     auroc_error,
@@ -22,28 +22,30 @@ def rank(maps, masks) -> RankedCounts:
     return counts.ranked()
 
 
-def figures(ranked: RankedCounts, limit: float) -> np.ndarray:
+def metrics_of(ranked: RankedCounts, limit: float) -> np.ndarray:
     pair = ranked.positives, ranked.negatives
     area = ranking.aupro(ranked.coverage, ranked.negatives, limit)
     return np.array([ranking.auroc(*pair), ranking.average_precision(*pair), ranking.f1_max(*pair), area])
 
 
 @pytest.mark.parametrize("ties", [False, True])
-def test_image_figures_are_those_of_scikit_learn(ties):
+def test_image_metrics_equal_those_of_scikit_learn(ties):
     rng = np.random.default_rng(3)
     labels = rng.random(500) > 0.6
     scores = rng.normal(size=500) + labels
     scores = np.round(scores, 1) if ties else scores
-    assert list(score_figures(scores, labels).values()) == pytest.approx(slow_figures(scores, labels), abs=1e-13)
+    assert list(compute_score_metrics(scores, labels).values()) == pytest.approx(
+        slow_score_metrics(scores, labels), abs=1e-13
+    )
 
 
 @pytest.mark.parametrize("limit", [0.3, 0.05, 1.0])
 @pytest.mark.parametrize("kind", KINDS)
-def test_pixel_figures_are_those_of_single_pixels(kind, limit):
+def test_pixel_metrics_equal_those_of_single_pixels(kind, limit):
     maps, masks = data(kind)
     ranked = rank(maps, masks)
-    expected = np.array([*slow_figures(maps, masks), slow_aupro(maps, masks, limit)])
-    error = np.abs(figures(ranked, limit) - expected)
+    expected = np.array([*slow_score_metrics(maps, masks), slow_aupro(maps, masks, limit)])
+    error = np.abs(metrics_of(ranked, limit) - expected)
     assert error.max() < 1e-4
     assert error.max() <= largest_error(ranked, limit) + 1e-12
 
@@ -51,8 +53,8 @@ def test_pixel_figures_are_those_of_single_pixels(kind, limit):
 def test_the_bound_holds_where_values_crowd_below_one():
     maps, masks = data("sharp_softmax", size=(60, 70))
     ranked = rank(maps, masks)
-    expected = np.array([*slow_figures(maps, masks), slow_aupro(maps, masks, 0.02)])
-    error = np.abs(figures(ranked, 0.02) - expected)
+    expected = np.array([*slow_score_metrics(maps, masks), slow_aupro(maps, masks, 0.02)])
+    error = np.abs(metrics_of(ranked, 0.02) - expected)
     assert 1e-4 < error.max() <= largest_error(ranked, 0.02)
 
 
@@ -78,8 +80,8 @@ def test_bounds_hold_where_bins_are_far_too_few(kind, seed, monkeypatch):
     pair = ranked.positives, ranked.negatives, mixed
     bounds = [auroc_error(*pair), average_precision_error(*pair), f1_max_error(*pair)]
     bounds.append(aupro_error(ranked.coverage, ranked.negatives, mixed, limit))
-    expected = np.array([*slow_figures(maps, masks), slow_aupro(maps, masks, limit)])
-    error = np.abs(figures(ranked, limit) - expected)
+    expected = np.array([*slow_score_metrics(maps, masks), slow_aupro(maps, masks, limit)])
+    error = np.abs(metrics_of(ranked, limit) - expected)
     assert (error <= np.array(bounds) + 1e-12).all()
     assert largest_error(ranked, limit) == max(bounds) < 0.05
 
@@ -101,10 +103,10 @@ def test_bounds_hold_for_any_order_and_are_nearly_reached():
         mixed = (positives + negatives) > 1
         for name, reached in shares.items():
             extra = (0.4,) if name == "aupro" else ()
-            figure = getattr(ranking, name)
+            metric = getattr(ranking, name)
             bound = {"auroc": auroc_error, "average_precision": average_precision_error, "f1_max": f1_max_error,
                      "aupro": aupro_error}[name](positives, negatives, mixed, *extra)  # fmt: skip
-            error = abs(figure(positives, negatives, *extra) - figure(fine, 1 - fine, *extra))
+            error = abs(metric(positives, negatives, *extra) - metric(fine, 1 - fine, *extra))
             assert error <= bound + 1e-12, (name, seed)
             reached.append(error / bound if bound > 1e-9 else 0)
     for name, reached in shares.items():
@@ -119,20 +121,20 @@ def test_no_mixed_bin_no_error():
     assert aupro_error(positives / 2, negatives, single, 0.3) == 0
 
 
-def test_figures_known_by_hand():
+def test_metrics_known_by_hand():
     perfect, inverted = (np.array([2, 0]), np.array([0, 3])), (np.array([0, 2]), np.array([3, 0]))
-    for figure in (ranking.auroc, ranking.average_precision, ranking.f1_max, ranking.aupro):
-        assert figure(*perfect) == pytest.approx(1)
+    for metric in (ranking.auroc, ranking.average_precision, ranking.f1_max, ranking.aupro):
+        assert metric(*perfect) == pytest.approx(1)
     assert ranking.auroc(*inverted) == ranking.aupro(*inverted) == 0
     assert ranking.auroc(np.array([5]), np.array([5])) == 0.5
     assert ranking.aupro(np.array([1.0]), np.array([5]), limit=0.3) == pytest.approx(0.15)
 
 
-def test_undefined_figures_are_none():
+def test_undefined_metrics_are_none():
     some, none = np.array([1, 2]), np.array([0, 0])
-    for figure in (ranking.auroc, ranking.average_precision, ranking.f1_max, ranking.aupro):
-        assert figure(some, none) is None
-        assert figure(none, some) is None
+    for metric in (ranking.auroc, ranking.average_precision, ranking.f1_max, ranking.aupro):
+        assert metric(some, none) is None
+        assert metric(none, some) is None
     values = np.array([0.7, 0.2])
     assert ranking.aupro_published(values, values, some, none) is None
     assert ranking.aupro_published(np.array([0.5]), np.array([0.5]), some[:1], some[:1]) is None

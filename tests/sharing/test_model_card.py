@@ -24,7 +24,7 @@ def results(tmp_path):
         "dataset": {"name": "folder", "split": "test", "description": "parts, read as folder"},
         "settings": {"resolution": "model"},
         "images": 6,
-        "figures": metric.compute(),
+        "metrics": metric.compute(),
     }
     path = tmp_path / "results.json"
     path.write_text(json.dumps(summary))
@@ -50,7 +50,7 @@ def test_metadata_that_the_hub_reads(model_folder, results):
     assert data.datasets == ["me/parts"]
     assert data.tags[-1] == "x"
     assert data.model_name == "bolts"
-    figures = json.loads(results.read_text())["figures"]
+    figures = json.loads(results.read_text())["metrics"]
     by_metric = {entry.metric_type: entry for entry in data.eval_results}
     assert by_metric["image_auroc"].metric_value == round(figures["image_auroc"], 4)
     assert by_metric["image_auroc"].dataset_name == "parts, read as folder"
@@ -63,7 +63,7 @@ def test_metadata_that_the_hub_reads(model_folder, results):
 def test_the_table_of_results(model_folder, results):
     text = write_model_card(model_folder, results=[results]).text
     header, _, *rows = table_of(text, "### parts, read as folder")
-    figures = json.loads(results.read_text())["figures"]["per_category"]
+    figures = json.loads(results.read_text())["metrics"]["per_category"]
     by_category = {row[0]: row[1:] for row in rows if len(row) == len(header)}
     assert header[1] == "image AUROC"
     assert by_category["bolt"][0] == f"{100 * figures['bolt']['image_auroc']:.1f}"
@@ -116,7 +116,7 @@ def test_the_code_in_the_card_fits_the_repository(model_folder):
     assert 'pipeline("anomaly-detection", model="me/x", trust_remote_code=True)' in text
 
 
-@pytest.mark.parametrize(("content", "problem"), [("{", "is no JSON"), ("[]", "holds no figures"), ("{}", "holds no")])
+@pytest.mark.parametrize(("content", "problem"), [("{", "is no JSON"), ("[]", "holds no metrics"), ("{}", "holds no")])
 def test_results_that_are_none(model_folder, tmp_path, content, problem):
     path = tmp_path / "results.json"
     path.write_text(content)
