@@ -47,7 +47,7 @@ FeatureLayerOption = Annotated[
 PushOption = Annotated[
     str | None, typer.Option(help="Hub id to push checkpoints' prompts and the model to.", show_default=False)
 ]
-LicenceOption = Annotated[
+LicenseOption = Annotated[
     str | None, typer.Option(help="Of the weights, for the model card, as the Hub writes it.", show_default=False)
 ]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint that is whole.")]
@@ -78,7 +78,7 @@ def train(
     resume: ResumeOption = False,
     push_to_hub: PushOption = None,
     private: Annotated[bool | None, typer.Option(help="Of a new repository on the Hub.")] = None,
-    licence: LicenceOption = None,
+    license: LicenseOption = None,
 ) -> None:
     """Learn the prompts of AnomalyCLIP on the anomalies of other things than it shall find.
 
@@ -102,7 +102,7 @@ def train(
     )
     rows = _load_all(dataset, data_dir, split, category, parse_columns(column))
     settings = _given(image_size=image_size, feature_layers=feature_layer, pixel_loss_weight=pixel_loss_weight)
-    _train(arguments, base_model, settings, rows, resume, licence)
+    _train(arguments, base_model, settings, rows, resume, license)
 
 
 def _check_request(output_dir: Path, resume: bool, epochs: float) -> None:
@@ -159,7 +159,7 @@ def _load_all(
 
 
 def _train(
-    arguments: Any, base_model: str, settings: dict[str, Any], rows: Any, resume: bool, licence: str | None
+    arguments: Any, base_model: str, settings: dict[str, Any], rows: Any, resume: bool, license: str | None
 ) -> None:
     from transformers import set_seed
 
@@ -171,10 +171,10 @@ def _train(
     trainer = AnomalyCLIPTrainer(model, arguments, train_dataset=rows)
     trainer.train(resume_from_checkpoint=resume or None)
     if arguments.push_to_hub:
-        trainer.push_to_hub(license=licence)
+        trainer.push_to_hub(license=license)
     else:
         trainer.save_model()
-        trainer.create_model_card(license=licence)
+        trainer.create_model_card(license=license)
     if arguments.should_save:
         print(f"The model is in {arguments.output_dir}; try it with predict --model.", file=sys.stderr)
 

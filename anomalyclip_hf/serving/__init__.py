@@ -1,2 +1,2 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Serving a model: the demo, its Space, and the handler of an Inference Endpoint."""
+"""Serve a model: the demo, its Space, and the handler of an Inference Endpoint."""

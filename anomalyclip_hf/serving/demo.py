@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""The demo: a page on which an image is scored, and its heat map looked at."""
+"""Build the demo: a page that scores an image and shows its heat map."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,29 +11,21 @@ if TYPE_CHECKING:
     import gradio
 
 
-def build_demo(
-    model: str | None = None,
-    *,
-    allow_urls: bool = False,
-    examples: str | Path = EXAMPLE_IMAGES,
-) -> "gradio.Blocks":
-    """Build the page; its `launch()` serves it.
+def build_demo(model: str | None = None, *, examples: str | Path = EXAMPLE_IMAGES) -> "gradio.Blocks":
+    """Build the demo's page; call its `launch()` to serve it.
 
-    What visitors send is not trusted: files are limited in size, pixels and formats, requests in number and time; none
-    of Gradio's other addresses can be reached, and nothing is fetched for a visitor unless that is switched on.
+    The sizes of uploads and images are limited, and the page fetches no URLs.
 
     Args:
         model (`str`, *optional*): Folder or Hub id; defaults to the demonstration model.
-        allow_urls (`bool`, *optional*, defaults to `False`):
-            Offer to fetch an image from an address that the visitor gives, public ones only.
-        examples (`str` or `Path`, *optional*): Folder of the PNG images that are offered; defaults to the package's.
+        examples (`str` or `Path`, *optional*): Folder of the PNG images to offer; defaults to the package's samples.
 
     Returns:
-        `gradio.Blocks`: `launch(server_name=..., server_port=..., share=...)` takes what Gradio's own takes.
+        `gradio.Blocks`: Its `launch` takes Gradio's arguments: `server_name`, `server_port`, `share`, ….
 
     Raises:
         ImportError: If Gradio is not installed.
-        OSError: If there is no such model.
+        OSError: If the model does not exist.
         ValueError: If the model cannot be read.
 
     Example:
@@ -51,4 +43,4 @@ def build_demo(
         if error.name != "gradio":
             raise
         raise ImportError("the demo needs Gradio; install it with `pip install anomalyclip-hf[demo]`.") from error
-    return DemoPage(model, allow_urls=allow_urls, examples=Path(examples))
+    return DemoPage(model, examples=Path(examples))

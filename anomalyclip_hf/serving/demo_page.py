@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""The page of the demo, in Gradio: what stands on it, what happens on a click, and what is refused."""
+"""The demo's page, in Gradio."""
 
 from collections.abc import Iterator
 from html import escape
@@ -10,12 +10,12 @@ import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..assets import DEFAULT_MODEL_NOTE
-from ..image_processing_anomalyclip import load_image
 from .demo_scoring import DemoModel, Drawing, ScoredImage, map_file, result_file, slider_range
-from .handler import MAX_BYTES, MAX_PIXELS, TIMEOUT, TimeLimit, fetch_public_url, read_number
-from .web_guard import WebGuard
+from .handler import MAX_BYTES, MAX_PIXELS
 
 
 QUEUE_SIZE = 32  # requests that may wait
@@ -32,10 +32,9 @@ class DemoPage(gr.Blocks):
 
     is_template = True
 
-    def __init__(self, model: str | None, *, allow_urls: bool, examples: Path):
+    def __init__(self, model: str | None, *, examples: Path):
         super().__init__(title="AnomalyCLIP", analytics_enabled=False, delete_cache=(KEEP_SECONDS // 2, KEEP_SECONDS))
         self.detector = DemoModel(model)
-        self.limited = TimeLimit(TIMEOUT)
         with self:
             gr.Markdown(
                 "# Zero-shot anomaly detection\nGive an image of anything. The model says how likely it is that "
@@ -46,13 +45,13 @@ class DemoPage(gr.Blocks):
                 gr.Markdown(DEFAULT_MODEL_NOTE.replace("No --model given: this", "This"), elem_id="model-note")
             with gr.Row(elem_id="columns"):
                 with gr.Column(scale=4, min_width=300):
-                    self._place_inputs(allow_urls, sorted(examples.glob("*.png")))
+                    self._place_inputs(sorted(examples.glob("*.png")))
                 with gr.Column(scale=7, min_width=300):
                     self._place_results()
             self._connect()
         self.queue(max_size=QUEUE_SIZE, api_open=False, default_concurrency_limit=1)
 
-    def _place_inputs(self, allow_urls: bool, examples: list[Path]) -> None:
+    def _place_inputs(self, examples: list[Path]) -> None:
         self.image = gr.Image(
             type="filepath",
             image_mode=None,
@@ -63,10 +62,6 @@ class DemoPage(gr.Blocks):
             buttons=[],
             elem_id="image",
         )
-        if allow_urls:
-            address = gr.Textbox(label="Or the address of an image", placeholder="https://…", max_length=2000)
-            fetch = gr.Button("Fetch")
-            gr.on([fetch.click, address.submit], self._fetch, address, self.image, api_visibility="private")
         gr.Markdown(
             f"PNG, JPEG, TIFF, BMP, WebP, GIF or PPM, up to {MAX_BYTES // 1_000_000} MB and "
             f"{MAX_PIXELS // 1_000_000} megapixels.",
@@ -128,14 +123,12 @@ class DemoPage(gr.Blocks):
         )
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *args: Any, **kwargs: Any) -> list[Any]:
-        """Refuse all but uploaded files in whatever a visitor sends.
+        """Refuse a request that names a file which was not uploaded.
 
-        For any component, Gradio would fetch an address, and hand on the path of a file that lacks its mark.
+        Where a request has a URL in place of a file's path, Gradio fetches it.
         """
         if not all(_is_uploaded(file["path"]) for file in _files(inputs) if file.get("path")):
-            raise gr.Error(
-                "Only uploaded files are read, no addresses and no files of the server.", print_exception=False
-            )
+            raise gr.Error("Upload the image; URLs and files of the server are not read.", print_exception=False)
         return await super().preprocess_data(block_fn, inputs, *args, **kwargs)
 
     def _score(self, file: dict[str, Any] | None, threshold: float, opacity: float) -> tuple[Any, ...]:
@@ -143,8 +136,7 @@ class DemoPage(gr.Blocks):
         if not file or not file.get("path"):
             return self._empty(_waiting())
         try:
-            threshold, opacity = read_number("threshold", threshold), read_number("opacity", opacity)
-            return self.limited(self._score_file, file["path"], threshold, opacity)
+            return self._score_file(file["path"], threshold, opacity)
         except (ValueError, OSError, MemoryError) as error:
             return self._empty(_problem(error))
 
@@ -187,17 +179,8 @@ class DemoPage(gr.Blocks):
         """Write a file where Gradio serves it and removes it in time."""
         return save_bytes_to_cache(content, name, self.map_button.GRADIO_CACHE)
 
-    def _fetch(self, address: str) -> str:
-        try:
-            content = self.limited(fetch_public_url, address.strip())
-            load_image(content, address, MAX_PIXELS)
-        except ValueError as error:
-            raise gr.Error(str(error), print_exception=False) from error
-        return self._keep("fetched.image", content)
-
     def launch(self, *args: Any, **kwargs: Any) -> Any:
-        """Serve the page. Takes what Gradio's `launch` takes."""
-        guard = Middleware(WebGuard, max_upload_bytes=MAX_BYTES)
+        """Serve the page. Takes the arguments of Gradio's `launch`."""
         settings = {
             "share": False,
             "footer_links": [],
@@ -210,13 +193,31 @@ class DemoPage(gr.Blocks):
             "max_file_size": MAX_BYTES,
             "theme": _theme(),
             "css_paths": [STYLE],
-            "app_kwargs": {"middleware": [guard]},
+            "app_kwargs": {"middleware": [Middleware(FetchesNoUrls)]},
         }
         return super().launch(*args, **{**settings, **kwargs})
 
 
+class FetchesNoUrls:
+    """ASGI middleware that refuses `/gradio_api/file=https://…`, which Gradio would fetch for any visitor.
+
+    Args:
+        app (`Callable`): The ASGI application of the page.
+    """
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 403 to a path with a URL in it; pass on everything else."""
+        answer = self.app
+        if "://" in scope.get("path", ""):
+            answer = PlainTextResponse("This demo fetches no URLs.", status_code=403)
+        await answer(scope, receive, send)
+
+
 def _files(value: Any) -> Iterator[dict[str, Any]]:
-    """Whatever may stand for a file in what a visitor sends."""
+    """Yield every dict in the data of a request; Gradio takes those with a path for files."""
     if isinstance(value, dict):
         yield value
     for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():

@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Deployment files: a Gradio Space with the demo, and the handler of an Inference Endpoint."""
+"""Write what a deployment needs: a Gradio Space with the demo, or the handler of an Inference Endpoint."""
 
 import os
 import re
@@ -10,15 +10,15 @@ from pathlib import Path
 from ..assets import DEFAULT_MODEL, EXAMPLE_IMAGES
 from ..io.atomic import atomic_folder, atomic_write
 from ..sharing.folders import CheckpointFolder
-from ..sharing_anomalyclip import remove_local_paths
+from ..sharing_anomalyclip import add_code, remove_local_paths
 
 
 DISTRIBUTION = "anomalyclip-hf"
 PACKAGE = Path(__file__).parents[1]
-HANDLER_NEEDS = ("numpy", "pillow", "safetensors", "scipy", "tifffile", "torch", "transformers")
+HANDLER_REQUIREMENTS = ("numpy", "pillow", "safetensors", "scipy", "tifffile", "torch", "transformers")
 
 APP = '''\
-"""The demo of anomalyclip_hf, as a Gradio Space."""
+"""The demo of anomalyclip_hf as a Gradio Space."""
 
 {imports}from anomalyclip_hf.serving.demo import build_demo
 
@@ -34,51 +34,50 @@ if __name__ == "__main__":
 ABOUT = """\
 # Zero-shot anomaly detection
 
-Give an image of anything. [AnomalyCLIP](https://arxiv.org/abs/2310.18961) says how likely it is that something is
+Upload an image of anything. [AnomalyCLIP](https://arxiv.org/abs/2310.18961) scores how likely it is that something is
 wrong with it, and shows where.
 
 {model}
 
-Run it on your own machine: `pip install -r requirements.txt gradio=={gradio} && python app.py`
+To run it on your own machine: `pip install -r requirements.txt gradio=={gradio} && python app.py`
 
-A private model is fetched with the token in the Space's secret `HF_TOKEN`. Images that visitors give are limited in
-size and deleted after half an hour; no address that a visitor gives is fetched.
+A private model is loaded with the token in the Space's secret `HF_TOKEN`. Uploaded images are limited in size and
+deleted within an hour. The demo fetches no URLs.
 """
 
 
-def export_space(directory: str | os.PathLike, model: str | os.PathLike | None = None) -> Path:
-    """Write a Gradio Space with the demo: ready to be pushed, or run with `python app.py`.
+def write_space(directory: str | os.PathLike, model: str | os.PathLike | None = None) -> Path:
+    """Write a Gradio Space with the demo, ready to be pushed or run with `python app.py`.
 
-    The folder holds `app.py`, `requirements.txt`, the card `README.md`, the source of this package with the sample
-    images (so that the Space needs nothing that is on no index), and where a folder was given, the model as `model/`.
-    It is written whole or not at all.
+    The folder has `app.py`, `requirements.txt`, the card `README.md`, and the source of this package with the sample
+    images, since the package is on no index. If anything fails, nothing is left behind.
 
     Args:
         directory (`str` or `os.PathLike`): New or empty folder.
         model (`str` or `os.PathLike`, *optional*):
-            Folder, which is copied in; or Hub id, which the Space loads, a private one with the token in its secret
-            `HF_TOKEN`; defaults to the demonstration model, which is in the package.
+            Folder of a model, which is copied to `model/`, or a Hub id, which the Space loads. Defaults to the
+            demonstration model, which is part of the package.
 
     Returns:
-        `Path`: the folder.
+        `Path`: The folder.
 
     Raises:
         FileExistsError: If `directory` is a file or a folder that is not empty.
-        ValueError: If `model` is neither a folder with a `config.json` nor of the form of a Hub id.
-        ImportError: If Gradio is not installed, whose version the card names.
+        ValueError: If `model` is neither a folder with a `config.json` nor a Hub id.
+        ImportError: If Gradio is not installed; the card names its version.
 
     Example:
     ```python
     >>> import tempfile
-    >>> from anomalyclip_hf.serving.space import export_space
+    >>> from anomalyclip_hf.serving.space import write_space
 
-    >>> folder = export_space(tempfile.mkdtemp())
+    >>> folder = write_space(tempfile.mkdtemp())
     >>> sorted(path.name for path in folder.iterdir())
     ['README.md', 'anomalyclip_hf', 'app.py', 'requirements.txt']
 
     ```
     """
-    source = None if model is None else _check_model(model)
+    source = None if model is None else _find_model(model)
     directory, gradio = Path(directory), _gradio_version()
     with atomic_folder(directory) as folder:
         _copy_package(folder / PACKAGE.name, with_model=source is None)
@@ -93,37 +92,37 @@ def export_space(directory: str | os.PathLike, model: str | os.PathLike | None =
 
 
 def write_handler(directory: str | os.PathLike) -> Path:
-    """Put the handler of an Inference Endpoint into a model repository: `handler.py` and `requirements.txt`.
+    """Add what an Inference Endpoint needs to the folder of a model.
 
-    The repository must carry the model's code too (`save_pretrained(..., include_code=True)`), unless
-    `anomalyclip_hf` is installed where the endpoint runs.
+    Writes `handler.py`, its `requirements.txt`, and the model's code, so that the endpoint does not need this package.
 
     Args:
-        directory (`str` or `os.PathLike`): Folder of a model, with its `config.json`.
+        directory (`str` or `os.PathLike`): Folder of a saved model.
 
     Returns:
-        `Path`: of `handler.py`.
+        `Path`: Of `handler.py`.
 
     Raises:
-        FileNotFoundError: If `directory` holds no model.
+        FileNotFoundError: If `directory` has no `config.json`.
     """
     directory = Path(directory)
     if not (directory / "config.json").is_file():
-        raise FileNotFoundError(f"{directory} holds no config.json; expected the folder of a saved model.")
+        raise FileNotFoundError(f"{directory} has no config.json; expected the folder of a saved model.")
+    add_code(directory)
     with atomic_write(directory / "requirements.txt") as partial:
-        partial.write_text("\n".join(_requirements(HANDLER_NEEDS)) + "\n")
+        partial.write_text("\n".join(_requirements(HANDLER_REQUIREMENTS)) + "\n")
     with atomic_write(directory / "handler.py") as partial:
         shutil.copyfile(PACKAGE / "serving" / "handler.py", partial)
     return directory / "handler.py"
 
 
-def _check_model(model: str | os.PathLike) -> Path | str:
-    """A folder, or the id of a repository on the Hub."""
+def _find_model(model: str | os.PathLike) -> Path | str:
+    """Return the folder of a model as a path, or its Hub id as it is."""
     if (Path(model) / "config.json").is_file():
         return Path(model)
     if isinstance(model, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not Path(model).exists():
         return model
-    raise ValueError(f"{model} is neither a folder with a config.json nor a Hub id, owner/name; check --model.")
+    raise ValueError(f"{model} is neither a folder with a config.json nor a Hub id like OWNER/NAME; check --model.")
 
 
 def _gradio_version() -> str:
@@ -141,13 +140,13 @@ def _copy_package(target: Path, with_model: bool) -> None:
 
 
 def _requirements(names: tuple[str, ...] | None = None) -> list[str]:
-    """What the package needs at run time, by its own metadata; Spaces install Gradio as the card says."""
+    """Return the package's requirements, or those of the given names. Spaces install Gradio by their card."""
     lines = [line for line in requires(DISTRIBUTION) or () if ";" not in line]
     return sorted(line for line in lines if names is None or re.split(r"[^\w.-]", line)[0].lower() in names)
 
 
 def _copy_model(source: Path, target: Path) -> None:
-    """Copy what belongs to the checkpoint, without states of a training and paths of this machine."""
+    """Copy the files of a checkpoint, without training states and without paths of this machine."""
     files = CheckpointFolder(source).files
     target.mkdir()
     for path in files:
@@ -175,7 +174,7 @@ def _write_card(path: Path, source: Path | str | None, gradio: str) -> None:
     if isinstance(source, Path):
         about = "The model is in the folder `model`."
     elif source is None:
-        about = "The model is the package's small demonstration model: it shows how this works, not how well."
+        about = "It runs the package's small demonstration model, which shows how to use it. Expect poor scores."
     else:
         about = f"The model is [{source}](https://huggingface.co/{source})."
     card = SpaceCard(f"---\n{data.to_yaml()}\n---\n\n{ABOUT.format(model=about, gradio=gradio)}")

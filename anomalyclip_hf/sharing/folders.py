@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""A checkpoint's folder to the Hub, and a checkpoint of the Hub into a folder that needs no other."""
+"""Push the folder of a checkpoint to the Hub, and pull one from it."""
 
 import fnmatch
 import os
@@ -7,9 +7,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitInfo
+from huggingface_hub import CommitInfo, HfApi
 
 from ..configuration_anomalyclip import AnomalyCLIPConfig
+from ..hub_files_anomalyclip import broken_connections
 from ..io.atomic import atomic_folder
 from ..modeling_anomalyclip import AnomalyCLIPModel
 from ..processing_anomalyclip import AnomalyCLIPProcessor
@@ -17,7 +18,7 @@ from ..sharing_anomalyclip import CARD_NAME, CODE_FILES, WEIGHT_FILES, HubSharin
 from .model_card import TRAINING_FILE, write_model_card
 
 
-# What belongs to a checkpoint; states of optimisers, cached features and reports stay where they are.
+# The files of a checkpoint. Optimizer states, cached features and reports stay on this machine.
 SHARED_FILES = (
     *("config.json", "processor_config.json", CARD_NAME, TRAINING_FILE, *WEIGHT_FILES, *CODE_FILES),
     *("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json"),
@@ -26,31 +27,31 @@ SHARED_FILES = (
 
 
 class CheckpointFolder(HubSharing):
-    """A saved checkpoint, to be shared as it lies on disk.
+    """The folder of a saved checkpoint, shared as it is on disk.
 
     Args:
         folder (`str` or `os.PathLike`): Written by `save_pretrained`, `anomalyclip convert` or `anomalyclip train`.
 
     Raises:
         OSError: If there is no such folder, or no `config.json` in it.
-        ValueError: If it holds no weights, or settings that make no sense.
+        ValueError: If it has no weights, or an invalid configuration.
     """
 
     def __init__(self, folder: str | os.PathLike):
         self.folder = Path(folder)
         if not self.folder.is_dir():
-            raise FileNotFoundError(f"{self.folder} is no folder; expected one that save_pretrained has written.")
+            raise FileNotFoundError(f"{self.folder} is not a folder; expected one written by save_pretrained.")
         AnomalyCLIPConfig.from_pretrained(self.folder)
         self.files = [path for path in sorted(self.folder.iterdir()) if _matches(path.name, SHARED_FILES)]
         if not any(_matches(path.name, WEIGHT_FILES) for path in self.files):
-            raise ValueError(f"{self.folder} holds no weights; expected one of {', '.join(WEIGHT_FILES)}.")
+            raise ValueError(f"{self.folder} has no weights; expected one of {', '.join(WEIGHT_FILES)}.")
 
     def save_pretrained(self, save_directory: str | os.PathLike, include_code: bool = False) -> None:
-        """Gather in another folder what of this one belongs to the checkpoint.
+        """Copy the files of the checkpoint to another folder.
 
         Args:
-            save_directory (`str` or `os.PathLike`): Exists.
-            include_code (`bool`, *optional*, defaults to `False`): Put the model's code beside it.
+            save_directory (`str` or `os.PathLike`): Existing folder.
+            include_code (`bool`, *optional*, defaults to `False`): Add the model's code.
         """
         for path in self.files:
             copy = Path(save_directory) / path.name
@@ -62,12 +63,12 @@ class CheckpointFolder(HubSharing):
             add_code(save_directory)
 
     def push_to_hub(self, repo_id: str, *, commit_message: str | None = None, **kwargs: Any) -> CommitInfo:
-        """As [`HubSharing.push_to_hub`]; a folder without a model card gets one.
+        """Upload the checkpoint in one commit. A folder without a model card gets one.
 
         Args:
-            repo_id (`str`): Of the repository.
-            commit_message (`str`, *optional*): Default: "Upload" and the name of the folder.
-            **kwargs: As there; `include_code=True` among them.
+            repo_id (`str`): Hub id of the repository.
+            commit_message (`str`, *optional*): Defaults to "Upload" and the name of the folder.
+            **kwargs: As for [`HubSharing.push_to_hub`], including `include_code=True`.
 
         Returns:
             [`~huggingface_hub.CommitInfo`]
@@ -79,20 +80,43 @@ class CheckpointFolder(HubSharing):
         return super().push_to_hub(repo_id, commit_message=commit_message, **kwargs)
 
 
-def pull_checkpoint(repo_id: str, folder: str | os.PathLike, **hub_arguments: Any) -> AnomalyCLIPModel:
-    """Fetch a checkpoint with everything it needs, and write it as a whole model that loads without a network.
+def push_checkpoint(folder: str | os.PathLike, repo_id: str, *, tag: str | None = None, **kwargs: Any) -> CommitInfo:
+    """Upload the folder of a checkpoint in one commit, and tag the commit.
 
     Args:
-        repo_id (`str`): Of a checkpoint on the Hub, whole or prompts only; of the latter the CLIP is fetched as well.
-        folder (`str` or `os.PathLike`): New or empty; it appears whole or not at all.
-        **hub_arguments: `revision`, `subfolder`, `token` and what else `from_pretrained` takes.
+        folder (`str` or `os.PathLike`): Written by `save_pretrained`, `anomalyclip convert` or `anomalyclip train`.
+        repo_id (`str`): Hub id of the repository, created if missing.
+        tag (`str`, *optional*): Such as `"v1.0"`.
+        **kwargs: As for [`HubSharing.push_to_hub`], including `include_code=True`.
 
     Returns:
-        [`AnomalyCLIPModel`]: as it was fetched.
+        [`~huggingface_hub.CommitInfo`]
+
+    Raises:
+        OSError: If there is no such checkpoint, or the Hub cannot be reached.
+        ValueError: If the folder has no weights, or prompts that refer to a CLIP on this machine.
+    """
+    commit = CheckpointFolder(folder).push_to_hub(repo_id, **kwargs)
+    if tag:
+        with broken_connections(f"tagging {repo_id}"):
+            HfApi(token=kwargs.get("token")).create_tag(commit.repo_url.repo_id, tag=tag, revision=commit.oid)
+    return commit
+
+
+def pull_checkpoint(repo_id: str, folder: str | os.PathLike, **hub_arguments: Any) -> AnomalyCLIPModel:
+    """Download a checkpoint and save it as a whole model that loads without a network.
+
+    Args:
+        repo_id (`str`): Hub id of a checkpoint. For a prompts-only checkpoint, its CLIP is downloaded too.
+        folder (`str` or `os.PathLike`): New or empty folder. If anything fails, nothing is left behind.
+        **hub_arguments: `revision`, `subfolder`, `token` and the other arguments of `from_pretrained`.
+
+    Returns:
+        [`AnomalyCLIPModel`]: The downloaded model.
 
     Raises:
         FileExistsError: If the folder is not empty.
-        OSError: If the checkpoint cannot be fetched.
+        OSError: If the checkpoint cannot be downloaded.
     """
     with atomic_folder(Path(folder)) as partial:
         model = AnomalyCLIPModel.from_pretrained(repo_id, **hub_arguments)
@@ -106,7 +130,7 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
 
 
 def _link(path: Path, link: Path) -> None:
-    """Spare a copy of gigabytes where the system can link."""
+    """Link instead of copying gigabytes, where the system can."""
     try:
         link.symlink_to(path.resolve())
     except OSError:

@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""The model card: written from what lies in a checkpoint's folder and what an evaluation gave."""
+"""Write a model card from a checkpoint's folder and the results of evaluations."""
 
 import json
 import os
@@ -28,41 +28,47 @@ def write_model_card(
     *,
     repo_id: str | None = None,
     results: Sequence[str | os.PathLike] = (),
-    licence: str | None = None,
+    license: str | None = None,
     datasets: Sequence[str] = (),
     tags: Sequence[str] = (),
+    overwrite: bool = True,
 ) -> ModelCard:
-    """Write `README.md` beside a checkpoint, with the metadata that the Hub reads.
+    """Write `README.md` into the folder of a checkpoint, with the metadata that the Hub reads.
 
-    What the card says is read from the folder: `config.json`, `processor_config.json`, and `training.json` where the
-    package's trainer has left one.
+    The card describes the model from `config.json`, `processor_config.json` and, if there is one, the trainer's
+    `training.json`.
 
     Args:
-        folder (`str` or `os.PathLike`): Of a checkpoint, whole or prompts only.
-        repo_id (`str`, *optional*): Under which it will be shared; default: the folder's name.
+        folder (`str` or `os.PathLike`): Folder of a checkpoint, whole or prompts only.
+        repo_id (`str`, *optional*): Hub id of the model; defaults to the folder's name.
         results (`Sequence[str or os.PathLike]`, *optional*): Files `results.json` of `anomalyclip evaluate`.
-        licence (`str`, *optional*): As the Hub writes it, `"mit"` for instance; without, the card says none is stated.
-        datasets (`Sequence[str]`, *optional*): Hub ids of the data sets that the prompts were learned on.
-        tags (`Sequence[str]`, *optional*): Beside the package's own.
+        license (`str`, *optional*): License of the weights as the Hub writes it, such as `"mit"`. If unset, the card
+            says that none is stated.
+        datasets (`Sequence[str]`, *optional*): Hub ids of the training datasets.
+        tags (`Sequence[str]`, *optional*): Added to the package's own tags.
+        overwrite (`bool`, *optional*, defaults to `True`): Replace an existing card.
 
     Returns:
-        [`~huggingface_hub.ModelCard`]: what was written.
+        [`~huggingface_hub.ModelCard`]: The card as written.
 
     Raises:
-        OSError: If the folder holds no checkpoint's settings, or a file of results is not there.
-        ValueError: If a file of results, or of settings, holds something else.
+        FileExistsError: If there is a card and `overwrite` is `False`.
+        OSError: If the folder has no `config.json`, or a file of results does not exist.
+        ValueError: If a file of results or settings has an unexpected content.
 
     Example:
     ```python
     >>> from anomalyclip_hf.sharing.model_card import write_model_card
 
-    >>> card = write_model_card(getfixture("model_folder"), repo_id="factory/bolts", licence="mit")
+    >>> card = write_model_card(getfixture("model_folder"), repo_id="factory/bolts", license="mit")
     >>> card.data.library_name, card.data.pipeline_tag, card.data.license
     ('transformers', 'anomaly-detection', 'mit')
 
     ```
     """
     folder = Path(folder)
+    if (folder / CARD_NAME).exists() and not overwrite:
+        raise FileExistsError(f"{folder / CARD_NAME} exists already; pass --overwrite to replace it.")
     name = (repo_id or folder.resolve().name).rsplit("/", 1)[-1]
     config = AnomalyCLIPConfig.from_pretrained(folder)
     processor = AnomalyCLIPProcessor.from_pretrained(folder)
@@ -73,7 +79,7 @@ def write_model_card(
         library_name="transformers",
         pipeline_tag=TASK,
         tags=list(dict.fromkeys([*CARD_TAGS, *tags])),
-        license=licence,
+        license=license,
         base_model=None if is_on_this_machine(base_model) else base_model,
         datasets=list(datasets) or None,
         model_name=name,
@@ -87,7 +93,7 @@ def write_model_card(
         repo_id=repo_id or str(folder),
         has_code=all((folder / code).exists() for code in CODE_FILES),
         prompts_only=(folder / PROMPTS_FILE).exists(),
-        licence_text=_licence_text(licence),
+        license_text=_license_text(license),
         tables=[_table(evaluation) for evaluation in evaluations],
         **_describe(config, processor, training),
     )
@@ -99,7 +105,7 @@ def write_model_card(
 def _describe(
     config: AnomalyCLIPConfig, processor: AnomalyCLIPProcessor, training: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What the card says of the model itself."""
+    """Return the parts of the card that describe the model itself."""
     return {
         "description": _description(config),
         "settings": [(label, _cell(value)) for label, value in _settings(config, processor)],
@@ -113,16 +119,16 @@ def _read_json(path: Path, expected: Sequence[str]) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}); expected what `anomalyclip evaluate` writes.") from error
+        raise ValueError(f"{path} is not JSON ({error}); expected a file of `anomalyclip evaluate`.") from error
     if not isinstance(content, dict) or not all(isinstance(content.get(name), dict) for name in expected):
         raise ValueError(
-            f"{path} holds no {', '.join(expected)}; expected the results.json of `anomalyclip evaluate`."
+            f"{path} does not have {', '.join(expected)}; expected the results.json of `anomalyclip evaluate`."
         )
     return content
 
 
 def _eval_results(evaluation: Mapping[str, Any]) -> list[EvalResult]:
-    """The mean metrics that are defined, for the Hub's `model-index`; fractions of 1."""
+    """Return the mean metrics that are defined, for the Hub's `model-index`, as fractions of 1."""
     dataset, metrics = evaluation["dataset"], evaluation["metrics"]
     return [
         EvalResult(
@@ -145,15 +151,15 @@ def _dataset_title(dataset: Mapping[str, Any]) -> str:
 
 
 def _table(evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """One evaluation as the paper prints it; columns that are undefined throughout are left out."""
+    """Return the table of one evaluation, in percent, without the metrics that no category has."""
     metrics, settings = evaluation["metrics"], evaluation["settings"]
     categories = [*metrics["per_category"].values(), metrics]
     columns = [name for name in METRICS if any(values.get(name) is not None for values in categories)]
     rows = [(_cell(name), cells) for name, cells in result_rows(metrics, columns)]
     if len(rows) == 2 and rows[1][0] == MEAN:
-        rows = rows[:1]  # the mean of one category is that category
-    note = f"{evaluation.get('images', 'all')} images of the split {evaluation['dataset'].get('split', 'test')}"
-    note += f", maps compared at the {settings.get('resolution', 'model')} resolution."
+        rows = rows[:1]  # the mean of one category says nothing new
+    note = f"{evaluation.get('images', 'all')} images, split {evaluation['dataset'].get('split', 'test')}"
+    note += f", pixel metrics at {settings.get('resolution', 'model')} resolution."
     return {
         "title": _cell(_dataset_title(evaluation["dataset"])),
         "note": _cell(note),
@@ -166,7 +172,7 @@ def _table(evaluation: Mapping[str, Any]) -> dict[str, Any]:
 def _description(config: AnomalyCLIPConfig) -> str:
     if config.prompts == "ensemble":
         return "Its prompts are hand-written sentences; nothing was trained."
-    return "Its CLIP is frozen; the prompts alone were learned, on the anomalies of other things."
+    return "CLIP is frozen; only the prompts were trained, on an auxiliary dataset."
 
 
 def _settings(config: AnomalyCLIPConfig, processor: AnomalyCLIPProcessor) -> list[tuple[str, Any]]:
@@ -181,50 +187,49 @@ def _settings(config: AnomalyCLIPConfig, processor: AnomalyCLIPProcessor) -> lis
         ("image tower", f"{vision.num_hidden_layers} layers of width {vision.hidden_size}, patch {vision.patch_size}"),
         ("input", f"{height} × {width} px, no crop"),
         ("local path (DPAM)", f"{config.dpam_attention}, last {config.dpam_layers} layers"),
-        ("layers tapped for the map", ", ".join(str(layer) for layer in config.feature_layers or ())),
+        ("selected layers", ", ".join(str(layer) for layer in config.feature_layers or ())),
     ]
     if config.prompts == "learned":
         words = " and ".join(f"“{text}”" for text in config.prompt_words)
-        rows.append(("prompts", f"{config.num_prompt_tokens} learned vectors before {words}"))
+        rows.append(("prompts", f"{config.num_prompt_tokens} trained vectors before {words}"))
         deep_layers = config.deep_prompt_depth - 1
         rows.append(("deep prompts", f"{config.num_deep_prompt_tokens} vectors in each of {deep_layers} text layers"))
     else:
         rows.append(("prompts", f"hand-written, about “{config.object_name}”"))
-    return [*rows, ("smoothing of the map", f"σ = {processor.smoothing_sigma:g} px")]
+    return [*rows, ("smoothing of the heat map", f"σ = {processor.smoothing_sigma:g} px")]
 
 
 def _thresholds(config: AnomalyCLIPConfig, processor: AnomalyCLIPProcessor) -> str:
     layers = len(config.feature_layers or ())
     pixels = (
-        "There is none for pixels; pass `pixel_threshold` to get a mask and regions"
+        "There is no pixel threshold; pass `pixel_threshold` to get a mask and regions"
         if processor.pixel_threshold is None
-        else f"A pixel belongs to the mask from a map value of {processor.pixel_threshold:g}"
+        else f"A pixel belongs to the mask from a map value of {processor.pixel_threshold:g} on"
     )
     return (
-        f"An image is called anomalous from a score of {processor.threshold:g}, in [0, 1]. {pixels} (map values go "
-        f"from 0 to {layers})."
+        f"An image is anomalous from a score of {processor.threshold:g} on; scores are in [0, 1]. {pixels}; map "
+        f"values are in [0, {layers}]."
     )
 
 
 def _training_text(config: AnomalyCLIPConfig, training: Mapping[str, Any]) -> str:
     if config.prompts == "ensemble":
-        return "None: the prompts are averages over hand-written sentences."
+        return "None: the text embeddings are averages over hand-written sentences."
     if not training:
-        return "The checkpoint does not say what its prompts were learned on."
+        return "The checkpoint does not state its training data."
     counts = f"{training['images']} images ({training['normal']} normal, {training['anomalous']} anomalous)"
-    drawn = "; the anomalies were drawn into copies of normal images" if training.get("synthetic") else ""
+    synthetic = "; the anomalies are synthetic" if training.get("synthetic") else ""
     categories = training.get("categories") or []
     named = f" Categories: {', '.join(categories)}." if categories else ""
-    return _cell(f"Prompts learned on {counts}{drawn}: {training['dataset']}.{named}")
+    return _cell(f"Trained on {counts}{synthetic}: {training['dataset']}.{named}")
 
 
-def _licence_text(licence: str | None) -> str:
-    if licence is None:
-        return "Not stated for these weights. The base model and the training data have licences of their own."
-    return f"{_cell(licence)}. The base model and the training data have licences of their own."
+def _license_text(license: str | None) -> str:
+    stated = "Not stated for these weights" if license is None else _cell(license)
+    return f"{stated}. The base model and the training data have licenses of their own."
 
 
 def _cell(value: Any) -> str:
-    """One line that stays inside its cell, whatever a data set or a category is called."""
+    """Return text as one line of Markdown that stays inside a table cell."""
     text = " ".join(str(value).split())
     return text.replace("|", "\\|").replace("<", "&lt;")

@@ -257,7 +257,7 @@ class AnomalyCLIPTrainer(Trainer):
         write_model_card(
             folder,
             repo_id=self.hub_model_id or self.args.hub_model_id or model_name,
-            licence=license,
+            license=license,
             tags=_as_list(tags),
             datasets=_as_list(dataset_tags),
         )
@@ -270,7 +270,7 @@ class AnomalyCLIPTrainer(Trainer):
             "epochs": f"{self.state.epoch or 0:g}",
             "steps": self.state.global_step,
             "images per step": self._train_batch_size * args.gradient_accumulation_steps * args.world_size,
-            "optimiser": f"{args.optim}, learning rate {args.learning_rate:g}, "
+            "optimiser": f"{args.optim.value.partition('_torch')[0]}, learning rate {args.learning_rate:g}, "
             f"betas {args.adam_beta1:g} and {args.adam_beta2:g}, schedule {args.lr_scheduler_type}",
             "weight of the pixel loss": f"{self.accelerator.unwrap_model(self.model).config.pixel_loss_weight:g}",
             "seed": args.seed,

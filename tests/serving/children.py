@@ -12,9 +12,6 @@ import time
 import urllib.request
 from pathlib import Path
 
-from anomalyclip_hf.assets import DEFAULT_MODEL
-from anomalyclip_hf.sharing_anomalyclip import add_code
-
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 CHROMIUM_ARGUMENTS = [
@@ -26,13 +23,6 @@ CHROMIUM_ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-
-
-def write_repository(folder: Path, model: Path = Path(DEFAULT_MODEL)) -> Path:
-    """A model repository that carries the model's code."""
-    shutil.copytree(model, folder)
-    add_code(folder)
-    return folder
 
 
 def bare_environment(scratch: Path, **more: str) -> dict[str, str]:
