@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""The scripts that draw, train and measure the default model run, resume, and give what they promise."""
+"""The scripts that generate scenes and train and measure the default model."""
 
 import io
 import json
@@ -221,14 +221,14 @@ def test_training_resumes_and_prompts_are_learned_on_the_tower(tower, tmp_path):
     assert {weight.dtype for weight in weights if weight.is_floating_point()} == {torch.bfloat16}
     assert AnomalyCLIPModel.from_pretrained(tmp_path / "model").dtype == torch.float32
     out = run("evaluate_parts.py", "--model", tmp_path / "model", "--tower", tower, "--scenes", 8)
-    figures = json.loads(out.splitlines()[-1])
-    tapped = ["last layer tapped", "all layers tapped"]
-    assert list(figures) == ["as shipped", "`ensemble` prompts", "DPAM off", *tapped, "no smoothing"]
-    assert all(0 <= value <= 1 for row in figures.values() for cell in row.values() for value in cell.values())
+    metrics = json.loads(out.splitlines()[-1])
+    selected = ["last layer selected", "all layers selected"]
+    assert list(metrics) == ["as shipped", "`ensemble` prompts", "DPAM off", *selected, "no smoothing"]
+    assert all(0 <= value <= 1 for row in metrics.values() for cell in row.values() for value in cell.values())
 
 
 def test_sample_images_are_those_of_the_script(tmp_path):
-    run("make_images.py", "--images", tmp_path / "images", "--masks", tmp_path / "masks")
+    run("make_images.py", "--output", tmp_path)
     for drawn in tmp_path.rglob("*.png"):
         kept = ROOT / "examples" / drawn.relative_to(tmp_path)
         pixels = [np.asarray(Image.open(path).convert("RGB")).astype(float) for path in (drawn, kept)]

@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Captions of drawn scenes, sentences about states, and the small tokenizer that reads both."""
+"""Captions of synthetic scenes, sentences about states, and the small tokenizer that reads both."""
 
 import json
 import string

@@ -21,7 +21,7 @@ from PIL import Image
 from collect_textures import fetch, fingerprint, pictures, split_of
 
 
-# Package -> (folder with pictures, licence in the package's copyright file, which covers all of them).
+# Package -> (folder with pictures, license in the package's copyright file, which covers all of them).
 PACKAGES = {
     "openclipart-png": ("usr/share/openclipart/png", "public-domain"),
     "oxygen-icon-theme": ("usr/share/icons/oxygen/base/256x256", "LGPL-3+"),
@@ -60,7 +60,7 @@ def main() -> None:
     (arguments.output / "cutouts").mkdir(parents=True, exist_ok=True)
     entries: list[dict[str, str]] = []
     seen: set[bytes] = set()
-    for package, (folder, licence) in PACKAGES.items():
+    for package, (folder, license) in PACKAGES.items():
         got = fetch(package, arguments.work.resolve())
         if got is None:
             print(f"{package}: not available")
@@ -76,7 +76,7 @@ def main() -> None:
             from_folder[parent] += 1
             name = f"cutouts/{package}_{hashlib.sha256(path.encode()).hexdigest()[:12]}.png"
             image.save(arguments.output / name)
-            entry = {"file": name, "package": package, "version": version, "licence": licence, "path": path}
+            entry = {"file": name, "package": package, "version": version, "license": license, "path": path}
             entries.append(entry | {"split": split_of(Path(path).stem)})
     (arguments.output / "cutouts.json").write_text(json.dumps(entries, indent=1) + "\n")
     for key in ("package", "split"):

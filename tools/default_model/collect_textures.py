@@ -3,8 +3,8 @@
 
     python collect_textures.py --output texture_bank [--work scratch_folder]
 
-Each package is fetched with ``apt-get download``, unpacked, and its pictures are chosen by simple rules. The licence
-of every picture is read from the package's own copyright file; pictures without a recognised free licence are left
+Each package is fetched with ``apt-get download``, unpacked, and its pictures are chosen by simple rules. The license
+of every picture is read from the package's own copyright file; pictures without a recognised free license are left
 out.
 """
 
@@ -50,26 +50,26 @@ SHORTER_SIDE = 640
 
 
 def parse_copyright(text: str) -> list[tuple[list[str], str]]:
-    """Debian copyright file -> [(file patterns, licence short name)] in file order."""
+    """Debian copyright file -> [(file patterns, license short name)] in file order."""
     stanzas: list[tuple[list[str], str]] = []
     for block in re.split(r"\n\s*\n", text):
         fields = re.split(r"^([A-Za-z-]+):", block, flags=re.MULTILINE)[1:]
         values = {name.lower(): value for name, value in zip(fields[::2], fields[1::2], strict=False)}
-        licence = values.get("license", "").strip().splitlines()
-        if "files" in values and licence:
-            stanzas.append((values["files"].split(), licence[0].strip()))
+        license = values.get("license", "").strip().splitlines()
+        if "files" in values and license:
+            stanzas.append((values["files"].split(), license[0].strip()))
     return stanzas
 
 
-def licence_of(path: str, stanzas: list[tuple[list[str], str]]) -> str | None:
+def license_of(path: str, stanzas: list[tuple[list[str], str]]) -> str | None:
     """Licence of one path, None when it is not recognised as free; the last matching stanza counts, as in Debian."""
     found, tail = None, "/".join(Path(path).parts[-2:])
-    for patterns, licence in stanzas:
+    for patterns, license in stanzas:
         for pattern in patterns:
             # Packages install under other roots than the source tree, so compare the last two path parts as well.
             end = "/".join(Path(pattern).parts[-2:])
             if fnmatch.fnmatch(path, pattern) or (end not in ("*", "debian/*") and fnmatch.fnmatch(tail, end)):
-                found = licence
+                found = license
     if found is None or NOT_FREE.search(found) or not FREE.match(found):
         return None
     return found
@@ -170,8 +170,8 @@ def collect(package: str, work: Path, output: Path, seen: set[bytes], limit: int
     stanzas = parse_copyright(copyright_file.read_text(errors="replace"))
     entries: list[dict[str, str]] = []
     for path, data in pictures(folder):
-        licence = licence_of(path, stanzas)
-        if licence is None or UNWANTED.search(str(Path(path).with_suffix(""))) or len(entries) >= limit:
+        license = license_of(path, stanzas)
+        if license is None or UNWANTED.search(str(Path(path).with_suffix(""))) or len(entries) >= limit:
             continue
         image = decode(data)
         if image is None or not is_photographic(image) or fingerprint(image) in seen:
@@ -179,7 +179,7 @@ def collect(package: str, work: Path, output: Path, seen: set[bytes], limit: int
         seen.add(fingerprint(image))
         name = f"{package}_{hashlib.sha256(path.encode()).hexdigest()[:12]}.jpg"
         stem = Path(path).with_suffix("").name
-        entry = {"file": name, "package": package, "version": version, "licence": licence, "path": path}
+        entry = {"file": name, "package": package, "version": version, "license": license, "path": path}
         entries.append(entry | {"split": split_of(stem)})
         save(image, output, entry)
     return entries
@@ -197,7 +197,7 @@ def collect_skimage(output: Path) -> list[dict[str, str]]:
         if found:
             image = Image.open(found[0]).convert("RGB")
             entry = {"file": f"skimage_{stem}.jpg", "package": "scikit-image", "version": skimage.__version__}
-            entry |= {"licence": "CC0", "path": f"skimage/data/{found[0].name}", "split": split_of(stem)}
+            entry |= {"license": "CC0", "path": f"skimage/data/{found[0].name}", "split": split_of(stem)}
             save(image, output, entry)
             entries.append(entry)
     return entries
@@ -216,7 +216,7 @@ def main() -> None:
     for package in arguments.packages:
         entries += collect(package, arguments.work.resolve(), arguments.output, seen, arguments.limit)
         (arguments.output / "manifest.json").write_text(json.dumps(entries, indent=1) + "\n")
-    for key in ("package", "licence", "split"):
+    for key in ("package", "license", "split"):
         print(key, dict(Counter(entry[key] for entry in entries)))
 
 

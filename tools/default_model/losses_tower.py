@@ -1,11 +1,11 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """Losses of the small CLIP, all against text.
 
-Images against captions (contrastive) and against sentences about states; each defective image above its normal twin;
-every patch of the local path (DPAM), in each tapped layer, against the same sentences, so that the patches speak about
-their own place. The image score reads the class token alone, so two more losses give it something to read: the patches
-of the ordinary path are held to the sentences where they enter the last layer, and there the class token is to attend
-to what is damaged.
+Images are compared with captions (contrastive) and with sentences about states. Each defective image must score above
+its normal twin. Every patch of the local path (DPAM), in each selected layer, is compared with the same sentences, so
+that patches describe their own place. The image score uses the class token alone, so two more losses support it: the
+patches of the ordinary path are compared with the sentences where they enter the last layer, and the class token must
+attend to damaged patches there.
 """
 
 import torch
@@ -19,10 +19,10 @@ from anomalyclip_hf.modeling_anomalyclip import encode_image, encode_text
 
 TEMPERATURE = 0.07
 DPAM_LAYERS = 6  # of 6: with so few layers, none can be spared
-TAPPED_LAYERS = (3, 4, 5, 6)  # early ones see grain and edges, late ones what belongs where
-DAMAGED_WEIGHT = 5.0  # of a damaged patch: few are, and maps would be far too low without
+SELECTED_LAYERS = (3, 4, 5, 6)  # early layers see texture and edges, late ones context
+DAMAGED_WEIGHT = 5.0  # of a damaged patch, since few patches are damaged
 MARGIN = 1.0  # between the logits of twins
-NORMAL_LOGIT, NORMAL_WEIGHT = -1.0, 3.0  # where every normal image is held, and how firmly
+NORMAL_LOGIT, NORMAL_WEIGHT = -1.0, 3.0  # the value of every normal image, and its weight
 WEIGHTS = {"caption": 0.25, "image": 2.0, "twins": 2.0, "patch": 3.0, "plain_patch": 1.0, "attention": 0.3}
 
 
@@ -41,14 +41,14 @@ def embed_texts(clip: CLIPModel, tokenizer: CLIPTokenizer, texts: list[str]) -> 
 
 
 def encode(clip: CLIPModel, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Image embeddings; patch embeddings of the local path, stacked by tapped layer; and what enters the last layer's
-    attention, before and after its LayerNorm.
+    """Return image embeddings, patch embeddings of the local path stacked by selected layer, and the input of the last
+    layer's attention before and after its LayerNorm.
     """
     last, entered = clip.vision_model.encoder.layers[-1], []
     hook = last.layer_norm1.register_forward_hook(lambda _, inputs, normed: entered.append((inputs[0], normed)))
     try:
         image_embeds, patch_embeds = encode_image(
-            clip, to_pixel_values(images), dpam_layers=DPAM_LAYERS, feature_layers=TAPPED_LAYERS
+            clip, to_pixel_values(images), dpam_layers=DPAM_LAYERS, feature_layers=SELECTED_LAYERS
         )
     finally:
         hook.remove()
@@ -57,7 +57,7 @@ def encode(clip: CLIPModel, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Ten
 
 
 def caption_loss(image_embeds: Tensor, caption_embeds: Tensor, target: Tensor) -> Tensor:
-    """Contrastive loss both ways; several images may share a caption."""
+    """Compute the contrastive loss in both directions; several images may share a caption."""
     similarity = image_embeds @ caption_embeds.T / TEMPERATURE
     of_caption = F.one_hot(target, len(caption_embeds)).T.float()
     by_text = -(of_caption * similarity.T.log_softmax(-1)).sum(-1) / of_caption.sum(-1)
@@ -65,7 +65,7 @@ def caption_loss(image_embeds: Tensor, caption_embeds: Tensor, target: Tensor) -
 
 
 def compute_losses(clip: CLIPModel, tokenizer: CLIPTokenizer, batch: dict) -> dict[str, Tensor]:
-    """The losses of one batch of pairs, normal and defective in turn; each a scalar."""
+    """Compute the losses of one batch of pairs, normal and defective in turn; each a scalar."""
     image_embeds, patch_embeds, hidden_states, normed = encode(clip, batch["images"])
 
     # One caption per distinct content, so that no pair in the batch is a false negative.
@@ -93,10 +93,10 @@ def compute_losses(clip: CLIPModel, tokenizer: CLIPTokenizer, batch: dict) -> di
 
 
 def state_loss(logits: Tensor, is_damaged: Tensor) -> Tensor:
-    """Damaged images are pushed up, normal ones are held at one value.
+    """Push damaged images up and keep normal ones at one value.
 
-    Cross-entropy would give plain surfaces, where it is sure, lower scores than intricate things, where it is not, and
-    so rank images by what they show rather than by what is wrong with them. logits: (batch, sentences).
+    Cross-entropy would give plain surfaces lower scores than complex objects, and so rank images by what they show
+    instead of by their defects. logits: (batch, sentences).
     """
     normal, damaged = logits[~is_damaged], logits[is_damaged]
     held = F.smooth_l1_loss(normal, torch.full_like(normal, NORMAL_LOGIT))
@@ -104,12 +104,12 @@ def state_loss(logits: Tensor, is_damaged: Tensor) -> Tensor:
 
 
 def touched_patches(masks: Tensor, patch_size: int) -> Tensor:
-    """(batch, patches) in 0..1; a patch counts fully as damaged from a quarter of its area on."""
+    """Return (batch, patches) in 0..1; a patch counts fully as damaged from a quarter of its area on."""
     return (F.avg_pool2d(masks[:, None].float(), patch_size).flatten(1) * 4).clamp(max=1)
 
 
 def patch_loss(logits: Tensor, touched: Tensor) -> Tensor:
-    """Weighted cross-entropy and Dice per patch."""
+    """Compute weighted cross-entropy and Dice per patch."""
     weight = 1 + (DAMAGED_WEIGHT - 1) * touched
     cross_entropy = F.binary_cross_entropy_with_logits(logits, touched, weight)
     probability = logits.sigmoid()
@@ -118,7 +118,7 @@ def patch_loss(logits: Tensor, touched: Tensor) -> Tensor:
 
 
 def attention_loss(attention: nn.Module, normed: Tensor, touched: Tensor) -> Tensor:
-    """How little of the class token's attention, averaged over heads, falls on damaged patches: -log of its share."""
+    """Compute -log of the share of the class token's attention, averaged over heads, on damaged patches."""
     query, key = (
         projected.unflatten(-1, (attention.num_heads, attention.head_dim)).transpose(1, 2).float()
         for projected in (attention.q_proj(normed[:, :1]), attention.k_proj(normed))

@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Image and pixel AUROC of a model on drawn scenes or on real images in MVTec AD layout."""
+"""Image and pixel AUROC of a model on synthetic scenes or on real images in MVTec AD layout."""
 
 from pathlib import Path
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""What kinds of defect are drawn with: the window they change, patches, strokes and colours."""
+"""Building blocks of defects: the window they change, patches, strokes and colours."""
 
 from __future__ import annotations
 

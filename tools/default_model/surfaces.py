@@ -124,7 +124,7 @@ FAMILIES: dict[str, Family] = {
 # Two tones with clear borders: their defects are mostly those of lines, and real ones are often binarised.
 LINE_FAMILIES = frozenset({"routed_lines", "line_print", "circuit_traces", "grille"})
 
-# Polished metal, common in factories and hard to draw by chance: drawn more often than its share of the table.
+# Polished metal is common in factories and hard to imitate, so it is drawn more often than its share of the table.
 MIRROR_FAMILIES = ("rods", "pressed_sheet", "threaded_shaft", "turned_shaft", "curved_metal")
 
 # First match wins: the caption word of a photograph from words in its original path.

@@ -1,9 +1,9 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Train the small CLIP under the default model from scratch, on scenes that are drawn as training goes.
+"""Train the small CLIP of the default model from scratch, on scenes generated during training.
 
     python train_tower.py --output tower --minutes 120 [--bank texture_bank] [--start-from CLIP_FOLDER]
 
-Run it again to go on where it stopped: a checkpoint is written every two minutes. The losses are in losses_tower.py.
+Run it again to resume: a checkpoint is written every two minutes. The losses are in losses_tower.py.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def build_clip() -> CLIPModel:
 
 @torch.no_grad()
 def load_grown(clip: CLIPModel, start_from: Path) -> None:
-    """Load a CLIP whose vision tower may have fewer layers: those between begin by adding nothing, so outputs stay."""
+    """Load a CLIP whose vision tower may have fewer layers; added layers change nothing at first."""
     weights = CLIPModel.from_pretrained(start_from).state_dict()
     layers, prefix = clip.vision_model.encoder.layers, "vision_model.encoder.layers"
     for layer in layers:
@@ -71,10 +71,10 @@ def load_grown(clip: CLIPModel, start_from: Path) -> None:
 
 @torch.no_grad()
 def initialise_vision(clip: CLIPModel, images: Tensor) -> None:
-    """Give the vision tower a start from which a few thousand steps suffice.
+    """Initialise the vision tower so that a few thousand steps are enough.
 
-    Patches are whitened, so that fine texture is not drowned by brightness; positions begin as sines, so that
-    neighbours are told from strangers; values are large enough for v-v attention to begin on the diagonal.
+    Patches are whitened, so that brightness does not hide fine texture; positions start as sines, so that neighbouring
+    patches have similar ones; values are large enough for v-v attention to start on the diagonal.
     """
     tower, config = clip.vision_model, clip.config.vision_config
     patch, width, layers = config.patch_size, config.hidden_size, config.num_hidden_layers
@@ -99,7 +99,7 @@ def initialise_vision(clip: CLIPModel, images: Tensor) -> None:
 
 
 class PairBatches(IterableDataset):
-    """Endless batches of scenes without and with defect, all of one size per batch, never the same twice."""
+    """Generate batches of scenes without and with defect without end, all of one size per batch."""
 
     def __init__(
         self, seed: int, bank_folder: Path | None, used_seconds: float, total_seconds: float, skip_easy: bool = False
@@ -133,7 +133,7 @@ class PairBatches(IterableDataset):
 
 @torch.no_grad()
 def validate(clip: CLIPModel, tokenizer: CLIPTokenizer, scenes: list, size: int) -> dict[str, float]:
-    """Image and pixel AUROC on scenes of families that are not trained on, and image AUROC of photographs alone."""
+    """Compute image and pixel AUROC on validation families, and image AUROC of photographs alone."""
     from sklearn.metrics import roc_auc_score
 
     normal, abnormal = state_sentences(np.random.default_rng(0), 32)
@@ -149,18 +149,18 @@ def validate(clip: CLIPModel, tokenizer: CLIPTokenizer, scenes: list, size: int)
         maps.append(F.interpolate(grid[:, None], scale_factor=2, mode="bilinear")[:, 0])
     masks = np.stack([scene.mask for scene in scenes])
     labels, values, step = masks.any((1, 2)), torch.cat(scores).numpy(), size // maps[0].shape[-1]
-    figures = {
+    metrics = {
         "image_auroc": roc_auc_score(labels, values),
         "pixel_auroc": roc_auc_score(masks[:, ::step, ::step].ravel(), torch.cat(maps).flatten()),
     }
     photographs = np.array([scene.family == "photo" for scene in scenes])
     if photographs.any():
-        figures["photographs"] = roc_auc_score(labels[photographs], values[photographs])
-    return figures
+        metrics["photographs"] = roc_auc_score(labels[photographs], values[photographs])
+    return metrics
 
 
 class Training:
-    """State of a run that can stop and go on: weights, their running average, optimiser and the time used."""
+    """State of a run that can be resumed: weights, their running average, optimiser and the time used."""
 
     def __init__(
         self, output: Path, minutes: float, peak_learning_rate: float, images: Tensor, start_from: Path | None = None
@@ -209,11 +209,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("tower"), help="folder for checkpoints and the CLIP")
     parser.add_argument("--minutes", type=float, default=120, help="length of the whole training, over all runs")
-    parser.add_argument("--bank", type=Path, help="folder written by collect_textures.py; drawn surfaces only without")
+    parser.add_argument("--bank", type=Path, help="from collect_textures.py; default: synthetic surfaces only")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--scenes", type=int, default=150, help="pairs for whitening and for each validation")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw scenes")
-    parser.add_argument("--start-from", type=Path, help="folder of such a CLIP, with its tokenizer, to go on from")
+    parser.add_argument("--start-from", type=Path, help="folder of such a CLIP, with its tokenizer, to start from")
     parser.add_argument("--bfloat16", action="store_true", help="faster where the processor multiplies matrices in it")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
@@ -237,7 +237,7 @@ def main() -> None:
 
 
 def load_tokenizer(start_from: Path | None) -> CLIPTokenizer:
-    """The tokenizer that belongs to given weights, or a new one."""
+    """Load the tokenizer stored with the given weights, or train a new one."""
     if start_from:
         return CLIPTokenizer.from_pretrained(start_from)
     surfaces = [family.words for family in FAMILIES.values()] + [words for _, words in PATH_WORDS]
@@ -245,7 +245,7 @@ def load_tokenizer(start_from: Path | None) -> CLIPTokenizer:
 
 
 def train(run: Training, tokenizer: CLIPTokenizer, batches: DataLoader, validation: list, bfloat16: bool) -> None:
-    """Until the time is used: steps, a log line every 50, figures on validation families, checkpoints."""
+    """Train until the time is used up, with a log line every 50 steps, validation and checkpoints."""
     saved = validated = run.seconds
     sums: dict[str, float] = {}
     before = time.monotonic()
@@ -271,8 +271,8 @@ def train(run: Training, tokenizer: CLIPTokenizer, batches: DataLoader, validati
             break
 
 
-def log(run: Training, figures: dict[str, float]) -> None:
-    line = {"step": run.step, "minutes": round(run.seconds / 60, 1), **{k: round(v, 4) for k, v in figures.items()}}
+def log(run: Training, metrics: dict[str, float]) -> None:
+    line = {"step": run.step, "minutes": round(run.seconds / 60, 1), **{k: round(v, 4) for k, v in metrics.items()}}
     print(json.dumps(line), flush=True)
     with (run.output / "log.jsonl").open("a") as file:
         file.write(json.dumps(line) + "\n")
