@@ -130,14 +130,6 @@ class HubApi(Api):
 
     # Who, and which repositories
 
-    @route("GET", "/api/whoami-v2")
-    def whoami(self, request):
-        user = self.user(request)
-        if user is None:
-            raise RefusedError(401, "Invalid username or password.")
-        access = {"type": "access_token", "accessToken": {"displayName": "test", "role": user.role}}
-        return Answer({"type": "user", "id": user.name, "name": user.name, "orgs": [], "auth": access})
-
     @route("POST", "/api/repos/create")
     def create(self, request):
         wanted = request.json()
@@ -149,15 +141,6 @@ class HubApi(Api):
             return Answer({"url": self.page_of(repository), "name": name, "id": name})
         answer = {"error": "You already created this repo", "url": self.page_of(found)}
         return Answer(answer, 409)
-
-    @route("DELETE", "/api/repos/delete")
-    def delete(self, request):
-        wanted = request.json()
-        user = self.writer(request, wanted["organization"])
-        kind, name = f"{wanted.get('type', 'model')}s", f"{wanted['organization'] or user.name}/{wanted['name']}"
-        if self.storage.repositories.pop((kind, name), None) is None:
-            raise repository_not_found(user)
-        return Answer()
 
     @route("PUT", f"{REPOSITORY}/settings")
     def settings(self, request):
@@ -172,11 +155,6 @@ class HubApi(Api):
         repository = self.repository(request)
         commit = self.commit_of(repository, request.parameters.get("revision", "main"))
         return Answer(repository.info(commit, with_blobs=request.query("blobs") is not None))
-
-    @route("GET", f"{REPOSITORY}/auth-check")
-    def auth_check(self, request):
-        self.check_gate(self.repository(request), request)
-        return Answer({})
 
     # Branches, tags, commits
 
@@ -193,11 +171,6 @@ class HubApi(Api):
         repository.refs[reference] = self.commit_of(repository, revision).oid
         return Answer({})
 
-    def _drop_reference(self, repository: Repository, reference: str) -> Answer:
-        if repository.refs.pop(reference, None) is None:
-            raise RefusedError(404, f"Reference not found: {reference}", "RevisionNotFound")
-        return Answer()
-
     @route("POST", f"{REPOSITORY}/branch/{REVISION}")
     def create_branch(self, request):
         name = request.parameters["revision"]
@@ -206,22 +179,10 @@ class HubApi(Api):
         start = request.json().get("startingPoint", "main")
         return self._new_reference(self.repository(request, write=True), f"refs/heads/{name}", start)
 
-    @route("DELETE", f"{REPOSITORY}/branch/{REVISION}")
-    def delete_branch(self, request):
-        return self._drop_reference(
-            self.repository(request, write=True), f"refs/heads/{request.parameters['revision']}"
-        )
-
     @route("POST", f"{REPOSITORY}/tag/{REVISION}")
     def create_tag(self, request):
         reference = f"refs/tags/{request.json()['tag']}"
         return self._new_reference(self.repository(request, write=True), reference, request.parameters["revision"])
-
-    @route("DELETE", f"{REPOSITORY}/tag/{REVISION}")
-    def delete_tag(self, request):
-        return self._drop_reference(
-            self.repository(request, write=True), f"refs/tags/{request.parameters['revision']}"
-        )
 
     @route("GET", rf"{REPOSITORY}/commits/{REVISION}")
     def commits(self, request):
