@@ -4,9 +4,12 @@
 `import anomalyclip_hf` makes `AutoConfig`, `AutoModel`, `AutoProcessor` and `pipeline("anomaly-detection")` know it.
 """
 
+import importlib.abc
+import importlib.machinery
 import sys
 from importlib import import_module
-from pathlib import Path
+from importlib.util import find_spec
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .assets import DEFAULT_MODEL
@@ -20,7 +23,9 @@ if TYPE_CHECKING:
     from .metrics.anomaly_detection import AnomalyDetectionMetric
     from .modeling_anomalyclip import AnomalyCLIPModel
     from .pipeline_anomaly_detection import AnomalyDetectionPipeline
+    from .postprocessing_anomalyclip import AnomalyMapHead
     from .processing_anomalyclip import AnomalyCLIPProcessor
+    from .scoring.engine import AnomalyResult, AnomalyScorer
     from .training.arguments import AnomalyCLIPTrainingArguments
     from .training.trainer import AnomalyCLIPTrainer
 
@@ -29,6 +34,9 @@ _MODULE_OF = {
     "AnomalyCLIPModel": "modeling_anomalyclip",
     "AnomalyCLIPProcessor": "processing_anomalyclip",
     "AnomalyDetectionPipeline": "pipeline_anomaly_detection",
+    "AnomalyMapHead": "postprocessing_anomalyclip",
+    "AnomalyResult": "scoring.engine",
+    "AnomalyScorer": "scoring.engine",
     "AnomalyCLIPTrainer": "training.trainer",
     "AnomalyCLIPTrainingArguments": "training.arguments",
     "AnomalyDetectionMetric": "metrics.anomaly_detection",
@@ -43,8 +51,15 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
 
 
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_MODULE_OF])
+
+
 def register() -> None:
-    """Make transformers' Auto classes and `pipeline` know AnomalyCLIP; `import anomalyclip_hf` does it."""
+    """Register AnomalyCLIP with the Auto classes and `pipeline` of transformers.
+
+    `import anomalyclip_hf` calls it as soon as transformers is imported too.
+    """
     from transformers import AutoConfig, AutoModel, AutoProcessor
     from transformers.pipelines import PIPELINE_REGISTRY
 
@@ -66,9 +81,30 @@ def register() -> None:
         )
 
 
-# The console script registers when a verb needs it, so that its --help answers without importing torch.
-if Path(sys.argv[0] if sys.argv else "").name not in ("anomalyclip", "anomalyclip.exe"):
+class _RegisterAfterTransformers(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Registers once transformers is imported, so that importing this package alone costs nothing."""
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+        if name != "transformers":
+            return None
+        sys.meta_path.remove(self)
+        spec = find_spec(name)
+        if spec is not None and spec.loader is not None:
+            self.loader, spec.loader = spec.loader, self
+        return spec
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        self.loader.exec_module(module)
+        register()
+
+
+if "transformers" in sys.modules:
     register()
+else:
+    sys.meta_path.insert(0, _RegisterAfterTransformers())
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -79,6 +115,9 @@ __all__ = [
     "AnomalyCLIPTrainingArguments",
     "AnomalyDetectionMetric",
     "AnomalyDetectionPipeline",
+    "AnomalyMapHead",
+    "AnomalyResult",
+    "AnomalyScorer",
     "__version__",
     "convert_original_checkpoint",
     "load_anomaly_dataset",

@@ -1,10 +1,11 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""`pipeline("anomaly-detection")`: from a picture to a score, a heat map and, with a threshold, a mask."""
+"""`pipeline("anomaly-detection")`: score images, with a heat map and, given a threshold, a mask and its regions."""
 
 import base64
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sized
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,23 +13,36 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 from transformers import Pipeline, pipeline
+from transformers.utils import logging
 
 from .image_processing_anomalyclip import MAX_PIXELS, ImageSource, is_batch, load_image
 from .modeling_anomalyclip import AnomalyCLIPModel
-from .processing_anomalyclip import AnomalyCLIPProcessor, check_thresholds, to_pil
+from .postprocessing_anomalyclip import to_pil
+from .processing_anomalyclip import AnomalyCLIPProcessor
 from .sharing_anomalyclip import HubSharing, take_push_arguments
+
+DEMONSTRATION_MODEL = Path(__file__).parent / "assets" / "default_model"
+DEMONSTRATION_NOTE = (
+    "No model was given, so this is the small demonstration model. Expect chance on subtle defects; for real work load "
+    "a model on a real CLIP."
+)
+
+logger = logging.get_logger(__name__)
 
 
 class AnomalyDetectionPipeline(HubSharing, Pipeline):
-    """Find what is wrong in images of things the model has never seen.
+    """Detect anomalies in images of things that the model was not trained on.
 
-    Made by `pipeline("anomaly-detection", model=..., device=..., dtype=..., batch_size=...)`; without a model, of the
-    small demonstration model that ships with the package. A model in memory goes to this class itself.
+    Create it with `pipeline("anomaly-detection", model=..., device=..., dtype=..., batch_size=...)`. Without a model,
+    the small demonstration model in the package is used, with a warning. Pass a model in memory to this class itself.
 
     Args:
-        model ([`AnomalyCLIPModel`]): What scores.
+        model ([`AnomalyCLIPModel`]): Model that computes the scores.
         processor ([`AnomalyCLIPProcessor`], *optional*): Defaults to the one that fits the model's configuration.
-        **kwargs: As for [`~transformers.Pipeline`] (`device`, `batch_size`, …), and what a call takes.
+        **kwargs: Arguments of [`~transformers.Pipeline`] (`device`, `batch_size`, …) and of a call.
+
+    Raises:
+        ValueError: If the processor resizes to another size than the model's.
 
     Example:
     ```python
@@ -52,21 +66,26 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
     def __init__(self, model: AnomalyCLIPModel, processor: AnomalyCLIPProcessor | None = None, **kwargs: Any):
         if processor is None:
             processor = AnomalyCLIPProcessor.from_config(model.config)
+        processor.check_model(model.config)
+        if Path(model.name_or_path) == DEMONSTRATION_MODEL:
+            logger.warning_once(DEMONSTRATION_NOTE)
         super().__init__(model=model, processor=processor, **kwargs)
 
     def __call__(self, images: Any, **kwargs: Any) -> Any:
-        """Score one image or many.
+        """Score one image or several.
 
         Args:
-            images: A path, URL, bytes, PIL image or array; a list of these, an array of four axes, a column of a data
-                set, also of one that is streamed, or a generator.
+            images: A path, URL, file object, bytes, PIL image or array; a list of these; an array of four axes; a
+                dataset with a column `image`, or such a column, also streamed; or a generator.
             **kwargs: Any of
 
                 - threshold (`float`): score in [0, 1] from which an image is called anomalous;
                 - pixel_threshold (`float`): map value from which a pixel belongs to the mask, from 0 to the number of
-                  tapped layers; none gives no mask;
-                - output (`str`, defaults to `"pil"`): `"pil"`, map as PIL image of mode F and mask as mode L, or
+                  selected layers; by default there is no mask;
+                - output (`str`, defaults to `"pil"`): `"pil"`, the map as PIL image of mode F and the mask of mode L;
                   `"json"`, both as base64 PNG;
+                - on_error (`str`, defaults to `"raise"`): what to do about an image that cannot be read: `"raise"`, or
+                  `"skip"`, which gives that image a result of `error` alone;
                 - max_pixels (`int`): width times height above which an image is refused before it is decoded;
                 - batch_size (`int`, defaults to 1): images per forward pass.
 
@@ -74,16 +93,19 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
             `dict`, `list[dict]` for a list or column, or an iterator of `dict` for a generator or stream: `score`,
             `label`, `anomaly_map`, `mask` and `regions`; sizes are those of the upright input image. With
             `output="json"` the map is a 16-bit PNG in which 65535 stands for `anomaly_map_maximum`, the number of
-            tapped layers.
+            selected layers.
 
         Raises:
             FileNotFoundError: If a path does not exist.
-            ValueError: If an image cannot be read or an argument makes no sense.
+            ValueError: If an image cannot be read or an argument is out of range.
         """
-        if is_batch(images):
-            images = list(images)  # tuples, columns of `datasets`, arrays of several images
+        if hasattr(images, "read"):
+            images = images.read()  # a file object is one image, though it can be iterated over
+        elif is_batch(images):
+            images = list(images)  # tuples, columns of datasets, arrays of several images
         elif isinstance(images, Iterable) and not isinstance(images, ImageSource | Dataset):
-            images = (image for image in images)  # a column that `datasets` streams
+            results = super().__call__((image for image in images), **kwargs)  # a dataset, or one that is streamed
+            return list(results) if isinstance(images, Sized) else results
         return [] if isinstance(images, list) and not images else super().__call__(images, **kwargs)
 
     def _sanitize_parameters(
@@ -91,20 +113,30 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
         threshold: float | None = None,
         pixel_threshold: float | None = None,
         output: str | None = None,
+        on_error: str | None = None,
         max_pixels: int | None = None,
     ) -> tuple[dict, dict, dict]:
-        if output not in (None, "pil", "json"):
-            raise ValueError(f"output is {output!r}; expected 'pil' or 'json'.")
-        check_thresholds(0.5 if threshold is None else threshold, pixel_threshold)
-        given = {"threshold": threshold, "pixel_threshold": pixel_threshold, "output": output}
-        reading = {} if max_pixels is None else {"max_pixels": max_pixels}
-        return reading, {}, {name: value for name, value in given.items() if value is not None}
+        for name, value, allowed in (("output", output, ("pil", "json")), ("on_error", on_error, ("raise", "skip"))):
+            if value not in (None, *allowed):
+                raise ValueError(f"{name} is {value!r}; expected one of {', '.join(allowed)}.")
+        self.processor.check_thresholds(threshold, pixel_threshold)
+        reading = {"on_error": on_error, "max_pixels": max_pixels}
+        writing = {"threshold": threshold, "pixel_threshold": pixel_threshold, "output": output}
+        return _without_none(reading), {}, _without_none(writing)
 
-    def preprocess(self, image: ImageSource, max_pixels: int = MAX_PIXELS) -> dict[str, Any]:
-        """Read one image; keeps its size beside the tensors."""
-        picture = load_image(image, max_pixels=max_pixels)
-        inputs = self.processor(images=picture)
-        return {**inputs, "target_sizes": torch.tensor([[picture.height, picture.width]])}
+    def preprocess(self, image: Any, on_error: str = "raise", max_pixels: int = MAX_PIXELS) -> dict[str, Any]:
+        """Read and resize one image; its original size and a reading error are kept beside the pixels."""
+        error, height, width = "", 1, 1
+        try:
+            picture = load_image(_image_of(image), max_pixels=max_pixels)
+            height, width = picture.height, picture.width
+            pixel_values = self.processor(images=picture)["pixel_values"]
+        except (OSError, ValueError) as problem:
+            if on_error == "raise":
+                raise
+            error = " ".join(str(problem).split())
+            pixel_values = torch.zeros(1, 3, *self.processor.size)  # keeps the place in the batch
+        return {"pixel_values": pixel_values, "target_sizes": torch.tensor([[height, width]]), "error": error}
 
     def _forward(self, inputs: dict[str, Any]) -> dict[str, Any]:
         outputs = self.model(pixel_values=inputs["pixel_values"])
@@ -112,6 +144,7 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
             "image_scores": outputs.image_scores,
             "anomaly_maps": outputs.anomaly_maps,
             "target_sizes": inputs["target_sizes"],
+            "error": inputs["error"],
         }
 
     def postprocess(
@@ -121,7 +154,9 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
         pixel_threshold: float | None = None,
         output: str = "pil",
     ) -> dict[str, Any]:
-        """Bring the map of one image to its size and form."""
+        """Resize the map of one image to its original size, and apply the thresholds."""
+        if outputs["error"]:
+            return {"error": outputs["error"]}
         result = self.processor.post_process_anomaly_detection(
             outputs, outputs["target_sizes"], threshold=threshold, pixel_threshold=pixel_threshold
         )[0]
@@ -131,7 +166,7 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
         return {**result, "anomaly_map": to_pil(result["anomaly_map"]), "mask": None if mask is None else to_pil(mask)}
 
     def save_pretrained(self, save_directory: str | os.PathLike, include_code: bool = False, **kwargs: Any) -> None:
-        """Save model and processor, from which `pipeline("anomaly-detection", model=save_directory)` loads.
+        """Save model and processor; `pipeline("anomaly-detection", model=save_directory)` loads them again.
 
         Args:
             save_directory (`str` or `os.PathLike`): Folder; made where missing.
@@ -149,7 +184,7 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
 
 
 def load_pipeline(source: str | os.PathLike, dtype: str = "auto", **settings: Any) -> AnomalyDetectionPipeline:
-    """As `pipeline("anomaly-detection", model=source)`, which tells what is wrong in tracebacks; here in one line.
+    """Load a pipeline as `pipeline("anomaly-detection", model=source)` does, but raise one clear error.
 
     Args:
         source (`str` or `os.PathLike`): Folder or Hub id.
@@ -165,8 +200,17 @@ def load_pipeline(source: str | os.PathLike, dtype: str = "auto", **settings: An
     return pipeline("anomaly-detection", model=model, processor=processor, **settings)
 
 
+def _image_of(row: Any) -> ImageSource:
+    """Take the image out of a row of a dataset; anything else is an image already."""
+    return row["image"] if isinstance(row, Mapping) and "image" in row else row
+
+
+def _without_none(arguments: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
 def _as_json(result: dict[str, Any], num_layers: int) -> dict[str, Any]:
-    """Replace tensors by base64 PNG."""
+    """Encode map and mask as base64 PNG."""
     levels = (result["anomaly_map"] / num_layers * 65535).clamp(0, 65535).numpy().astype(np.uint16)
     mask = result["mask"]
     return {

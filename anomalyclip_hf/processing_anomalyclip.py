@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Images in; scores, smoothed anomaly maps, masks and regions out."""
+"""Prepare images for the model, and turn its outputs into scores, labels, smoothed anomaly maps and regions."""
 
 import os
 from collections.abc import Sequence
@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
 from transformers import BatchFeature, CLIPImageProcessorPil, ProcessorMixin
 from transformers.utils import IMAGE_PROCESSOR_NAME, PROCESSOR_NAME
@@ -18,25 +16,27 @@ from .configuration_anomalyclip import AnomalyCLIPConfig
 from .hub_files_anomalyclip import find_file, hub_arguments, pin_commit
 from .image_processing_anomalyclip import ImageSource, is_batch, load_image, masks_to_tensor
 from .limits_anomalyclip import read_json
+from .postprocessing_anomalyclip import find_regions, gaussian_smooth, resize_map
 from .processor_settings_anomalyclip import AUDIO_TOKENIZER, MAX_SIGMA, check_stored_settings
 from .sharing_anomalyclip import HubSharing, add_code, take_push_arguments
 
 
-KERNEL_TRUNCATION = 4.0  # standard deviations on either side
 LABELS = ("normal", "anomalous")
-OWN_SETTINGS = ("smoothing_sigma", "threshold", "pixel_threshold")
+OWN_SETTINGS = ("smoothing_sigma", "threshold", "pixel_threshold", "map_maximum")
 
 
 class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
-    """Prepares images for [`AnomalyCLIPModel`] and turns its outputs into what a user looks at.
+    """Prepare images for [`AnomalyCLIPModel`] and post-process its outputs.
 
     Args:
         image_processor ([`~transformers.CLIPImageProcessorPil`]): Resizes to the model's size without cropping.
         smoothing_sigma (`float`, *optional*, defaults to 4.0):
-            Standard deviation of the Gaussian over anomaly maps, in pixels at the model's size; 0 for none.
+            Standard deviation of the Gaussian over anomaly maps, in pixels at the model's size; 0 for no smoothing.
         threshold (`float`, *optional*, defaults to 0.5): Score in [0, 1] from which an image is called anomalous.
         pixel_threshold (`float`, *optional*):
-            Map value from which a pixel belongs to the mask, from 0 to the number of tapped layers; none: no mask.
+            Map value from which a pixel belongs to the mask, from 0 to `map_maximum`; by default there is no mask.
+        map_maximum (`float`, *optional*, defaults to 1.0):
+            Largest value that a map can have, which is the number of selected layers. Overlays show it in full red.
 
     Raises:
         ValueError: If a number is out of range, or the image processor crops or resizes to no height and width.
@@ -65,6 +65,7 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
         smoothing_sigma: float = 4.0,
         threshold: float = 0.5,
         pixel_threshold: float | None = None,
+        map_maximum: float = 1.0,
         **kwargs: Any,
     ):
         if not isinstance(image_processor, CLIPImageProcessorPil):
@@ -80,23 +81,27 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
         super().__init__(image_processor, **kwargs)
         if not (_is_real(smoothing_sigma) and 0 <= smoothing_sigma <= MAX_SIGMA):
             raise ValueError(f"smoothing_sigma is {smoothing_sigma!r}; expected 0 to {MAX_SIGMA} pixels.")
-        check_thresholds(threshold, pixel_threshold)
+        if not (_is_real(map_maximum) and 0 < map_maximum < float("inf")):
+            raise ValueError(f"map_maximum is {map_maximum!r}; expected the number of selected layers.")
+        self.map_maximum = float(map_maximum)
+        self.check_thresholds(threshold, pixel_threshold)
         self.smoothing_sigma = float(smoothing_sigma)
         self.threshold = float(threshold)
         self.pixel_threshold = None if pixel_threshold is None else float(pixel_threshold)
 
     @classmethod
     def from_config(cls, config: AnomalyCLIPConfig, **kwargs: Any) -> "AnomalyCLIPProcessor":
-        """Make the processor that fits a model: resized to `config.image_size`, CLIP's mean and deviation.
+        """Make the processor that fits a model: its image size, CLIP's mean and standard deviation.
 
         Args:
-            config ([`AnomalyCLIPConfig`]): Of the model.
-            **kwargs: `smoothing_sigma`, `threshold` and `pixel_threshold`.
+            config ([`AnomalyCLIPConfig`]): Configuration of the model.
+            **kwargs: `smoothing_sigma`, `threshold`, `pixel_threshold`.
 
         Returns:
             [`AnomalyCLIPProcessor`]
         """
         height, width = config.input_size
+        kwargs.setdefault("map_maximum", float(len(config.feature_layers or ())))
         return cls(CLIPImageProcessorPil(size={"height": height, "width": width}, do_center_crop=False), **kwargs)
 
     @classmethod
@@ -156,6 +161,38 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
             self.push_to_hub(**push_arguments, include_code=include_code)
         return paths
 
+    def check_thresholds(self, threshold: float | None = None, pixel_threshold: float | None = None) -> None:
+        """Refuse thresholds that no score or map value can be compared with.
+
+        Args:
+            threshold (`float`, *optional*): Score in [0, 1].
+            pixel_threshold (`float`, *optional*): Map value, from 0 to `map_maximum`.
+
+        Raises:
+            ValueError: If a threshold is out of range; names it, its value and the range.
+        """
+        for name, value, maximum in (
+            ("threshold", threshold, 1.0),
+            ("pixel_threshold", pixel_threshold, self.map_maximum),
+        ):
+            if value is not None and not (_is_real(value) and 0 <= value <= maximum):
+                raise ValueError(f"{name} is {value!r}; expected a number from 0 to {maximum:g}.")
+
+    def check_model(self, config: AnomalyCLIPConfig) -> None:
+        """Refuse a processor that does not fit a model.
+
+        Args:
+            config ([`AnomalyCLIPConfig`]): Configuration of the model.
+
+        Raises:
+            ValueError: If the processor resizes to another size than the model's.
+        """
+        if self.size != config.input_size:
+            raise ValueError(
+                f"the processor resizes to {self.size}, the model's image_size is {config.input_size}; load both with "
+                "the same image_size, or save the processor again with AnomalyCLIPProcessor.from_config(model.config)."
+            )
+
     @property
     def size(self) -> tuple[int, int]:
         """Height and width, in pixels, to which images are resized."""
@@ -167,6 +204,7 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
         images: ImageSource | Sequence[ImageSource],
         masks: Any = None,
         return_tensors: str = "pt",
+        **kwargs: Any,
     ) -> BatchFeature:
         """Read and resize images and, for training, their masks.
 
@@ -175,6 +213,7 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
                 four axes is a batch.
             masks (*optional*): One mask or a list, `None` for a normal image; anomalous where not 0.
             return_tensors (`str`, *optional*, defaults to `"pt"`): Passed to [`~transformers.BatchFeature`].
+            **kwargs: Passed to the image processor, as `do_normalize=False`.
 
         Returns:
             [`~transformers.BatchFeature`]: `pixel_values` of shape `(batch_size, 3, height, width)` and, with masks,
@@ -188,7 +227,7 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
         if not sources:
             raise ValueError("images is empty; expected at least one image.")
         pictures = [load_image(source) for source in sources]
-        features = self.image_processor(pictures, return_tensors=return_tensors)
+        features = self.image_processor(pictures, return_tensors=return_tensors, **kwargs)
         if masks is not None:
             mask_list = _list_masks(masks)
             if len(mask_list) != len(pictures):
@@ -205,7 +244,7 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
         threshold: float | None = None,
         pixel_threshold: float | None = None,
     ) -> list[dict[str, Any]]:
-        """Smooth the maps at the model's size, bring them to the original size, and cut out what is anomalous.
+        """Smooth the anomaly maps at the model's size, resize them to the original size, and apply the thresholds.
 
         Args:
             outputs ([`AnomalyCLIPOutput`] or `dict`): With `image_scores` and `anomaly_maps`.
@@ -219,32 +258,29 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
 
             - `score` (`float`): probability of abnormal, in [0, 1];
             - `label` (`str`): `"anomalous"` from the threshold on, else `"normal"`;
-            - `anomaly_map` (`torch.Tensor` of shape `(height, width)`): float32, 0 to the number of tapped layers;
+            - `anomaly_map` (`torch.Tensor` of shape `(height, width)`): float32, 0 to the number of selected layers;
             - `mask` (`torch.Tensor` of shape `(height, width)` or `None`): bool, with a pixel threshold;
-            - `regions` (`list[dict]` or `None`): with a pixel threshold, 8-connected, the highest peak first; each
-              `box` (`[left, top, right, bottom]`, pixels, right and bottom exclusive), `area` (pixels) and `score`
-              (the map's peak).
+            - `regions` (`list[dict]` or `None`): with a pixel threshold, see [`find_regions`].
 
         Raises:
             ValueError: If sizes do not match the batch, a threshold makes no sense, or scores are not finite.
         """
         threshold = self.threshold if threshold is None else threshold
         pixel_threshold = self.pixel_threshold if pixel_threshold is None else pixel_threshold
-        check_thresholds(threshold, pixel_threshold)
-        scores, maps = outputs["image_scores"].detach().float().cpu(), outputs["anomaly_maps"].detach().float().cpu()
+        self.check_thresholds(threshold, pixel_threshold)
+        scores = outputs["image_scores"].detach().float().cpu()
+        maps = gaussian_smooth(outputs["anomaly_maps"].detach().float(), self.smoothing_sigma).cpu()
         if target_sizes is not None and len(target_sizes) != len(scores):
             raise ValueError(f"got {len(target_sizes)} target_sizes for {len(scores)} images; expected one per image.")
         if not (torch.isfinite(scores).all() and torch.isfinite(maps).all()):
             raise ValueError("the model gave NaN or infinite scores; check the pixels and the weights that went in.")
-
-        smoothed = gaussian_smooth(maps, self.smoothing_sigma)
         results = []
-        for index, (score, anomaly_map) in enumerate(zip(scores.tolist(), smoothed, strict=True)):
+        for index, (score, anomaly_map) in enumerate(zip(scores.tolist(), maps, strict=True)):
             if target_sizes is not None:
                 height, width = (int(side) for side in target_sizes[index])
                 if min(height, width) < 1:
                     raise ValueError(f"target_sizes holds {height}x{width}; expected height and width in pixels.")
-                anomaly_map = F.interpolate(anomaly_map[None, None], size=(height, width), mode="bilinear")[0, 0]
+                anomaly_map = resize_map(anomaly_map, (height, width))
             mask = None if pixel_threshold is None else anomaly_map >= pixel_threshold
             results.append(
                 {
@@ -269,115 +305,8 @@ def _list_masks(masks: Any) -> list[Any]:
     return _as_list(masks)
 
 
-def gaussian_smooth(maps: Tensor, sigma: float) -> Tensor:
-    """Smooth with a Gaussian truncated at four standard deviations, the border mirrored edge pixel included.
-
-    This is `scipy.ndimage.gaussian_filter` with its default border (`reflect`; numpy calls it `symmetric`).
-
-    Args:
-        maps (`torch.Tensor` of shape `(batch_size, height, width)`): What to smooth.
-        sigma (`float`): Standard deviation in pixels; 0 returns the maps as they are.
-
-    Returns:
-        `torch.Tensor` of shape `(batch_size, height, width)`
-    """
-    radius = int(KERNEL_TRUNCATION * sigma + 0.5)
-    if radius == 0:
-        return maps
-    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
-    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    kernel = (kernel / kernel.sum()).to(maps)
-    for dimension in (1, 2):
-        length = maps.shape[dimension]
-        # Mirroring repeats with period 2 * length, so that maps smaller than the kernel work too.
-        index = torch.arange(-radius, length + radius, device=maps.device) % (2 * length)
-        padded = maps.index_select(dimension, torch.minimum(index, 2 * length - 1 - index))
-        shape = [1, 1, 1, 1]
-        shape[dimension + 1] = -1
-        maps = F.conv2d(padded[:, None], kernel.view(shape))[:, 0]
-    return maps
-
-
-def find_regions(anomaly_map: Tensor, mask: Tensor) -> list[dict[str, Any]]:
-    """Find the 8-connected regions of a mask, the highest peak first.
-
-    Args:
-        anomaly_map (`torch.Tensor` of shape `(height, width)`): Where peaks are read.
-        mask (`torch.Tensor` of shape `(height, width)`): bool.
-
-    Returns:
-        `list[dict]`: `box` (`[left, top, right, bottom]`, pixels, exclusive), `area` (pixels), `score` (peak).
-
-    Raises:
-        ImportError: If scipy is not installed.
-    """
-    try:
-        from scipy import ndimage
-    except ImportError as error:
-        raise ImportError("regions need scipy; install it with `pip install scipy`.") from error
-    labelled, count = ndimage.label(mask.numpy(), structure=torch.ones(3, 3).numpy())
-    numbers = range(1, count + 1)
-    areas = ndimage.sum_labels(mask.numpy(), labelled, numbers)
-    peaks = ndimage.maximum(anomaly_map.numpy(), labelled, numbers)
-    regions = [
-        {"box": [columns.start, rows.start, columns.stop, rows.stop], "area": int(area), "score": float(peak)}
-        for (rows, columns), area, peak in zip(ndimage.find_objects(labelled), areas, peaks, strict=True)
-    ]
-    return sorted(regions, key=lambda region: region["score"], reverse=True)
-
-
-def to_pil(values: Tensor) -> Image.Image:
-    """An anomaly map as a PIL image of mode F, a mask as one of mode L with 0 and 255; shape `(height, width)`."""
-    return Image.fromarray((values.to(torch.uint8) * 255 if values.dtype == torch.bool else values).numpy())
-
-
-def draw_overlay(
-    image: Image.Image,
-    anomaly_map: Image.Image,
-    maximum: float | None = None,
-    regions: Sequence[dict[str, Any]] | None = None,
-    opacity: float = 0.7,
-) -> Image.Image:
-    """Lay a heat map over its image: blue and faint where little speaks of a defect, red where much does.
-
-    Args:
-        image (`PIL.Image.Image`): In mode RGB.
-        anomaly_map (`PIL.Image.Image`): In mode F, of the same size.
-        maximum (`float`, *optional*): Map value that is drawn in full red. Defaults to the map's own peak, which shows
-            where to look first and says nothing about how much is wrong: that is the score.
-        regions (`list[dict]`, *optional*): Their boxes are drawn.
-        opacity (`float`, *optional*, defaults to 0.7): Of the heat map at the maximum, in [0, 1].
-
-    Returns:
-        `PIL.Image.Image`: in mode RGB.
-    """
-    peak = float(anomaly_map.getextrema()[1]) if maximum is None else maximum  # type: ignore[arg-type]
-    scale = 255 / max(peak, 1e-12)
-    # Pillow takes a function for float images only in the form of scale and offset.
-    level = anomaly_map.point(lambda value: value * scale + 0).convert("L")
-    colours = ImageOps.colorize(level, black="blue", mid="yellow", white="red")
-    overlay = Image.composite(colours, image, level.point(lambda value: value * opacity))
-    draw = ImageDraw.Draw(overlay)
-    for region in regions or ():
-        left, top, right, bottom = region["box"]
-        draw.rectangle((left, top, right - 1, bottom - 1), outline="red")
-    return overlay
-
-
-def check_thresholds(threshold: float, pixel_threshold: float | None) -> None:
-    """Refuse thresholds that make no sense.
-
-    Raises:
-        ValueError: naming the threshold, its value and what is allowed.
-    """
-    if not (_is_real(threshold) and 0 <= threshold <= 1):
-        raise ValueError(f"threshold is {threshold!r}; expected a score from 0 to 1.")
-    if pixel_threshold is not None and not (_is_real(pixel_threshold) and 0 <= pixel_threshold < float("inf")):
-        raise ValueError(f"pixel_threshold is {pixel_threshold!r}; expected a map value, 0 or more.")
-
-
 def _is_real(value: Any) -> bool:
     return isinstance(value, Real) or (isinstance(value, Tensor) and value.ndim == 0)
 
 
-__all__ = ["AnomalyCLIPProcessor", "check_thresholds", "draw_overlay", "find_regions", "gaussian_smooth"]
+__all__ = ["AnomalyCLIPProcessor"]

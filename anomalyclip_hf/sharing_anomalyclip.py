@@ -34,6 +34,7 @@ CODE_FILES = (
     "checkpoints_anomalyclip.py",
     "sharing_anomalyclip.py",
     "modeling_anomalyclip.py",
+    "postprocessing_anomalyclip.py",
     "processor_settings_anomalyclip.py",
     "processing_anomalyclip.py",
     "pipeline_anomaly_detection.py",

@@ -27,6 +27,7 @@ CLOSED_SET = [
     "checkpoints_anomalyclip",
     "sharing_anomalyclip",
     "modeling_anomalyclip",
+    "postprocessing_anomalyclip",
     "processor_settings_anomalyclip",
     "processing_anomalyclip",
     "pipeline_anomaly_detection",

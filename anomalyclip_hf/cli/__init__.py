@@ -4,9 +4,11 @@
 import io
 import signal
 import sys
+from typing import Annotated
 
 import typer
 
+from ..version import __version__
 from .convert import convert
 from .datasets import datasets
 from .demo import demo
@@ -24,6 +26,17 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def _main(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
 app.command()(predict)
 app.command()(convert)
 app.command()(evaluate)

@@ -4,9 +4,15 @@
 import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from .messages import print_error, quiet_transformers
+
+
+if TYPE_CHECKING:
+    from ..scoring.engine import AnomalyScorer
 
 
 class OnError(StrEnum):
@@ -28,6 +34,10 @@ ModelOption = Annotated[
     str, typer.Option(help="Folder or Hub id; without, the demonstration model in the package.", show_default=False)
 ]
 BatchSizeOption = Annotated[int, typer.Option(min=1, help="Images per forward pass.")]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(min=0, help="Processes that read and resize images; default: none on a CPU, up to 8 beside a GPU."),
+]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps; default: the first there is.")]
 DtypeOption = Annotated[Dtype, typer.Option(help="Precision to compute in.")]
 OnErrorOption = Annotated[OnError, typer.Option(help="An image that cannot be read: go on with the rest, or stop.")]
@@ -79,4 +89,31 @@ def check_device(device: str) -> None:
     try:
         torch.zeros(1, device=device or "cpu").item()
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device {device} is not there; expected cpu, cuda, cuda:1 or mps.") from error
+        raise ValueError(f"--device {device} is not available; expected cpu, cuda, cuda:1 or mps.") from error
+
+
+def load_scorer(model: str, device: str, dtype: Dtype, **settings: Any) -> "AnomalyScorer":
+    """Load the engine for a model, with one clear error for each wrong option.
+
+    Args:
+        model (`str`): Folder or Hub id; empty for the demonstration model.
+        device (`str`): Empty for the device of this process.
+        dtype (`Dtype`): Precision to compute in.
+        **settings: Further arguments of [`AnomalyScorer`].
+
+    Raises:
+        OSError: If there is no such model, or a file of it is damaged.
+        ValueError: If a setting is out of range.
+    """
+    from ..assets import DEFAULT_MODEL
+    from ..io.processes import is_distributed, process_state
+    from ..pipeline_anomaly_detection import DEMONSTRATION_NOTE
+    from ..scoring.engine import AnomalyScorer
+
+    check_model(model)
+    check_device(device)
+    quiet_transformers()
+    if not model and (not is_distributed() or process_state().is_main_process):
+        print_error(DEMONSTRATION_NOTE)
+    chosen = device or (process_state().device if is_distributed() else None)
+    return AnomalyScorer(model or DEFAULT_MODEL, device=chosen, dtype=dtype.value, **settings)

@@ -14,7 +14,7 @@ from PIL import Image
 from ..io.atomic import atomic_write
 from ..io.templates import render
 from ..metrics.category import METRICS, Curve
-from ..processing_anomalyclip import draw_overlay, to_pil
+from ..postprocessing_anomalyclip import draw_overlay, to_pil
 from .scoring import Evaluation, Example, Scorer
 
 
@@ -153,7 +153,7 @@ def _pictures(rows: list[dict[str, Any]], scorer: Scorer) -> list[dict[str, Any]
         if anomaly_map.shape != size:
             anomaly_map = torch.nn.functional.interpolate(anomaly_map[None, None], size=size, mode="bilinear")[0, 0]
         content = io.BytesIO()
-        _side_by_side(example, draw_overlay(example.image, to_pil(anomaly_map))).save(content, format="PNG")
+        _side_by_side(example, draw_overlay(example.image, anomaly_map, scorer.processor.map_maximum)).save(content, format="PNG")
         entries.append({**row, "picture": _data_url(content.getvalue())})
     return entries
 

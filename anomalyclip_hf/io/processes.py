@@ -1,18 +1,29 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Which of several processes this one is."""
+"""Processes that share one piece of work."""
+
+import os
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import gather_object
 
 
 def has_accelerator() -> bool:
-    """Whether there is a GPU or the like."""
+    """Return whether there is a GPU or another accelerator."""
     return torch.accelerator.is_available()
 
 
-def process_state() -> PartialState:
-    """The state that accelerate keeps for this process; made on first use.
+def is_distributed() -> bool:
+    """Return whether `torchrun` or `accelerate launch` has started several processes."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
-    Without an accelerator several processes talk over gloo, which accelerate does not choose by itself.
+
+def process_state() -> PartialState:
+    """Return the state that accelerate keeps for this process; it is created on first use.
+
+    Without an accelerator, processes communicate over gloo, which accelerate does not choose by itself.
     """
     return PartialState(cpu=not has_accelerator())
+
+
+__all__ = ["gather_object", "has_accelerator", "is_distributed", "process_state"]

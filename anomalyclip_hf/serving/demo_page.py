@@ -267,10 +267,10 @@ def _table(regions: list[dict[str, Any]], pixel_threshold: float) -> str:
     heading = f"<h2>{_count(regions).capitalize()} where the map reaches {pixel_threshold:.4g}</h2>"
     if not regions:
         return heading
-    names = ("left", "top", "right", "bottom", "area (px)", "peak")
+    names = ("xmin", "ymin", "xmax", "ymax", "area (px)", "peak")
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
     rows = "".join(
-        "<tr>" + "".join(f"<td>{value}</td>" for value in (*region["box"], region["area"], f"{region['score']:.4g}"))
+        "<tr>" + "".join(f"<td>{value}</td>" for value in (*region["box"].values(), region["area"], f"{region['peak']:.4g}"))
         + "</tr>"
         for region in regions[:ROWS_SHOWN]
     )  # fmt: skip

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageChops, ImageFilter
+from PIL import Image
 
 from .. import register
 from ..assets import DEFAULT_MODEL
 from ..image_processing_anomalyclip import load_image
 from ..pipeline_anomaly_detection import load_pipeline
-from ..processing_anomalyclip import draw_overlay, to_pil
+from ..postprocessing_anomalyclip import draw_overlay, to_pil
 
 
 DISPLAY_SIDE = 1280  # pixels; larger images are shown smaller, and scored as they are
@@ -105,28 +105,20 @@ class DemoModel:
         (result,) = self.processor.post_process_anomaly_detection(
             scored.outputs, scored.outputs["target_sizes"], threshold=threshold, pixel_threshold=pixel_threshold
         )
-        shown = scored.picture.size
-        anomaly_map = to_pil(result["anomaly_map"]).resize(shown, Image.Resampling.BILINEAR)
-        mask = to_pil(result["mask"]).resize(shown, Image.Resampling.NEAREST)
-        overlay = draw_overlay(scored.picture, anomaly_map, opacity=opacity)
-        _draw_outline(overlay, mask)
+        overlay = draw_overlay(
+            scored.picture,
+            result["anomaly_map"],
+            self.processor.map_maximum,
+            middle=pixel_threshold,
+            mask=result["mask"],
+            opacity=opacity,
+        )
         return Drawing(result, overlay)
 
     def map_peak(self, scored: ScoredImage) -> float:
         """The highest value of an image's map."""
         (result,) = self.processor.post_process_anomaly_detection(scored.outputs, scored.outputs["target_sizes"])
         return float(result["anomaly_map"].max())
-
-
-def _draw_outline(overlay: Image.Image, mask: Image.Image) -> None:
-    """Draw the edge of a mask inside of it, white with a black seam, so that it shows on any ground."""
-    inner = mask
-    width = max(1, round(max(mask.size) / 400))
-    for colour in ("white", "black"):
-        outer = inner
-        for _ in range(width):
-            inner = inner.filter(ImageFilter.MinFilter(3))
-        overlay.paste(colour, mask=ImageChops.subtract(outer, inner))
 
 
 def slider_range(peak: float, pixel_threshold: float | None) -> tuple[float, float]:

@@ -17,7 +17,8 @@ from ..checkpoints_anomalyclip import PROMPTS_FILE, load_prompts_file, save_prom
 from ..io.atomic import atomic_write
 from ..metrics import AnomalyDetectionMetric
 from ..modeling_anomalyclip import AnomalyCLIPModel
-from ..processing_anomalyclip import AnomalyCLIPProcessor, gaussian_smooth
+from ..postprocessing_anomalyclip import gaussian_smooth
+from ..processing_anomalyclip import AnomalyCLIPProcessor
 from ..sharing.model_card import TRAINING_FILE, write_model_card
 from ..sharing_anomalyclip import is_on_this_machine, remove_local_paths
 from .arguments import AnomalyCLIPTrainingArguments
