@@ -4,11 +4,12 @@
 `import anomalyclip_hf` makes `AutoConfig`, `AutoModel`, `AutoProcessor` and `pipeline("anomaly-detection")` know it.
 """
 
-import importlib.abc
-import importlib.machinery
 import sys
+from collections.abc import Callable
+from functools import partial
 from importlib import import_module
-from importlib.util import find_spec
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -81,30 +82,39 @@ def register() -> None:
         )
 
 
-class _RegisterAfterTransformers(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Registers once transformers is imported, so that importing this package alone costs nothing."""
+class _RegisterWithTransformers(MetaPathFinder):
+    """Import hook that calls `register()` once transformers is loaded, whoever imports it first.
 
-    def find_spec(self, name: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
-        if name != "transformers":
+    Importing this package alone stays cheap, so that `anomalyclip --help` does not wait for torch.
+    """
+
+    depth = 0  # of this package's modules that are being imported; until they are done, none can be registered
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        if name != "transformers" and not name.startswith(f"{__name__}."):
             return None
-        sys.meta_path.remove(self)
-        spec = find_spec(name)
+        specs = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not self)
+        spec = next(filter(None, specs), None)
         if spec is not None and spec.loader is not None:
-            self.loader, spec.loader = spec.loader, self
+            spec.loader.exec_module = partial(self._execute, spec.loader.exec_module)  # type: ignore[method-assign]
         return spec
 
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
-        return self.loader.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        self.loader.exec_module(module)
-        register()
+    def _execute(self, exec_module: Callable[[ModuleType], None], module: ModuleType) -> None:
+        is_own = module.__name__ != "transformers"
+        self.depth += is_own
+        try:
+            exec_module(module)
+        finally:
+            self.depth -= is_own
+        if self.depth == 0 and "transformers" in sys.modules and self in sys.meta_path:
+            sys.meta_path.remove(self)
+            register()
 
 
 if "transformers" in sys.modules:
     register()
 else:
-    sys.meta_path.insert(0, _RegisterAfterTransformers())
+    sys.meta_path.insert(0, _RegisterWithTransformers())
 
 __all__ = [
     "DEFAULT_MODEL",

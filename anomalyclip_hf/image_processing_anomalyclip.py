@@ -48,8 +48,9 @@ def load_image(source: ImageSource, name: str | None = None, max_pixels: int = M
     grey of files; in memory it goes from 0 to 255), and transparent pixels are laid over white.
 
     Args:
-        source: A path, `http(s)://` URL, file object, the bytes of a file, a PIL image, an array or tensor (`(height, width)`, or
-            with 1, 3 or 4 channels behind or before these; uint8 in [0, 255] or float in [0, 1]), or a row of
+        source: A path, `http(s)://` URL, file object, the bytes of a file, a PIL image, an array or tensor
+            (`(height, width)`, or with 1, 3 or 4 channels behind or before these; uint8 in [0, 255] or float in
+            [0, 1]), or a row of
             `datasets` as `{"bytes", "path"}`.
         name (`str`, *optional*): What errors call it; defaults to the path.
         max_pixels (`int`, *optional*, defaults to 178,956,970):

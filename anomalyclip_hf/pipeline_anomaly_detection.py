@@ -21,10 +21,11 @@ from .postprocessing_anomalyclip import to_pil
 from .processing_anomalyclip import AnomalyCLIPProcessor
 from .sharing_anomalyclip import HubSharing, take_push_arguments
 
+
 DEMONSTRATION_MODEL = Path(__file__).parent / "assets" / "default_model"
 DEMONSTRATION_NOTE = (
-    "No model was given, so this is the small demonstration model. Expect chance on subtle defects; for real work load "
-    "a model on a real CLIP."
+    "No model was given, so this is the small demonstration model. Expect chance on subtle defects; for real work "
+    "pass a model with a real CLIP."
 )
 
 logger = logging.get_logger(__name__)

@@ -205,9 +205,7 @@ def draw_overlay(
     return overlay
 
 
-def add_legend(
-    overlay: Image.Image, text: str, maximum: float = 1.0, middle: float | None = None
-) -> Image.Image:
+def add_legend(overlay: Image.Image, text: str, maximum: float = 1.0, middle: float | None = None) -> Image.Image:
     """Add a strip below an overlay with the colour bar and a line of text, such as score and label.
 
     Args:

@@ -10,6 +10,7 @@ from datasets import Dataset
 from PIL import Image
 from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
+from transformers.utils import logging
 
 from anomalyclip_hf import AnomalyCLIPModel, AnomalyCLIPProcessor, AnomalyDetectionPipeline
 
@@ -62,8 +63,54 @@ def test_every_kind_of_input(pipe, photo, tmp_path):
         assert len(results) == 2
         assert all(same(result, expected) for result in results)
     assert pipe([]) == pipe(()) == []
-    with pytest.raises(ValueError, match="Of a data set, pass its column of images"):
-        list(pipe(Dataset.from_dict({"image": [photo]})))
+
+
+def test_datasets_give_their_image_column(pipe, photo):
+    dataset = Dataset.from_dict({"path": ["nowhere.png"] * 2, "image": [photo] * 2})
+    expected = pipe(photo)
+    for images in (dataset, dataset.to_iterable_dataset()):
+        results = list(pipe(images, batch_size=2))
+        assert len(results) == 2
+        assert all(same(result, expected) for result in results)
+    assert isinstance(pipe(dataset), list)
+
+
+def test_file_objects(pipe, photo, tmp_path):
+    photo.save(tmp_path / "photo.png")
+    expected = pipe(photo)
+    with (tmp_path / "photo.png").open("rb") as file:
+        assert same(pipe(file), expected)
+    assert same(pipe([io.BytesIO((tmp_path / "photo.png").read_bytes())])[0], expected)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_unreadable_images_cost_only_themselves_when_skipped(pipe, photo, tmp_path, batch_size):
+    (tmp_path / "empty.png").touch()
+    images = [photo, str(tmp_path / "empty.png"), photo, str(tmp_path / "gone.png"), photo]
+    results = pipe(images, on_error="skip", batch_size=batch_size)
+    assert [set(result) == {"error"} for result in results] == [False, True, False, True, False]
+    assert "empty.png" in results[1]["error"]
+    assert "gone.png" in results[3]["error"]
+    assert all(same(results[index], pipe(photo)) for index in (0, 2, 4))
+    with pytest.raises(ValueError, match="empty.png"):
+        pipe(images)
+
+
+def test_a_processor_of_another_size_is_refused(model_folder):
+    model = AnomalyCLIPModel.from_pretrained(model_folder)
+    processor = AnomalyCLIPProcessor.from_config(model.config)
+    processor.image_processor.size = {"height": 48, "width": 48}
+    with pytest.raises(ValueError, match="image_size"):
+        AnomalyDetectionPipeline(model=model, processor=processor)
+
+
+def test_the_demonstration_model_is_named_once(caplog, monkeypatch):
+    monkeypatch.setattr(logging.get_logger("transformers"), "propagate", True)
+    monkeypatch.setattr("anomalyclip_hf.pipeline_anomaly_detection.logger.propagate", True)
+    logging.warning_once.cache_clear()
+    for _ in range(2):
+        pipeline("anomaly-detection")
+    assert sum("demonstration model" in record.getMessage() for record in caplog.records) == 1
 
 
 def test_a_model_in_memory_gets_the_processor_that_fits(model_folder, photo):
@@ -134,7 +181,13 @@ def test_saved_pipelines_load_and_hold_no_path_of_this_machine(pipe, photo, tmp_
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [({"output": "xml"}, "output is 'xml'"), ({"threshold": 7}, "threshold is 7"), ({"pixel_threshold": -1}, "is -1")],
+    [
+        ({"output": "xml"}, "output is 'xml'"),
+        ({"threshold": 7}, "threshold is 7"),
+        ({"pixel_threshold": -1}, "is -1"),
+        ({"pixel_threshold": 2.5}, "pixel_threshold is 2.5"),
+        ({"on_error": "ignore"}, "on_error is 'ignore'"),
+    ],
 )
 def test_arguments_that_make_no_sense(pipe, photo, arguments, words):
     with pytest.raises(ValueError, match=words):

@@ -8,7 +8,6 @@ from scipy import ndimage
 from transformers import AutoProcessor, CLIPImageProcessorPil
 
 from anomalyclip_hf import AnomalyCLIPProcessor
-from anomalyclip_hf.processing_anomalyclip import draw_overlay, find_regions, gaussian_smooth
 from conftest import tiny_config
 
 
@@ -125,20 +124,6 @@ def test_bad_batches_are_named(processor, photo):
 # ------------------------------------------------------------------------------------------------- results out
 
 
-def test_smoothed_map_is_that_of_the_authors(parity):
-    name, reference, _ = parity
-    smoothed = gaussian_smooth(reference["anomaly_map"], 4.0)
-    torch.testing.assert_close(smoothed, reference["anomaly_map_smoothed"], atol=2e-5, rtol=0)
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (3, 50), (17, 16), (70, 33)])
-@pytest.mark.parametrize("sigma", [0.0, 0.1, 0.7, 4.0, 11.3])
-def test_smoothing_equals_scipy(shape, sigma):
-    maps = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
-    expected = np.stack([ndimage.gaussian_filter(m.numpy().astype(np.float64), sigma) for m in maps])
-    np.testing.assert_allclose(gaussian_smooth(maps, sigma).numpy(), expected, atol=2e-6)
-
-
 def test_scores_labels_and_sizes(processor):
     results = processor.post_process_anomaly_detection(
         outputs(peak_map(), peak_map(), scores=[0.2, 0.5]), target_sizes=[(100, 30), (7, 9)]
@@ -158,28 +143,11 @@ def test_masks_and_regions(processor):
     result = processor.post_process_anomaly_detection(outputs(peak_map()), pixel_threshold=0.5)[0]
     assert torch.equal(result["mask"], peak_map() >= 0.5)
     small, large = result["regions"]
-    assert small == {"box": [30, 30, 32, 34], "area": 8, "score": pytest.approx(0.9)}
-    assert large == {"box": [5, 5, 26, 16], "area": 201, "score": pytest.approx(0.6)}  # joined at a corner
-    assert processor.post_process_anomaly_detection(outputs(peak_map()), pixel_threshold=2.0)[0]["regions"] == []
-
-
-def test_regions_equal_a_flood_fill():
-    mask = torch.rand(30, 31, generator=torch.Generator().manual_seed(1)) > 0.7
-    values = torch.rand(30, 31, generator=torch.Generator().manual_seed(2))
-    left, expected = {tuple(place) for place in mask.nonzero().tolist()}, []
-    while left:
-        stack, members = [left.pop()], []
-        while stack:
-            row, column = stack.pop()
-            members.append((row, column))
-            near = {(row + i, column + j) for i in (-1, 0, 1) for j in (-1, 0, 1)} & left
-            left -= near
-            stack.extend(near)
-        rows, columns = zip(*members, strict=True)
-        box = [min(columns), min(rows), max(columns) + 1, max(rows) + 1]
-        expected.append((max(values[place].item() for place in members), box, len(members)))
-    got = [(region["score"], region["box"], region["area"]) for region in find_regions(values, mask)]
-    assert got == sorted(expected, reverse=True)
+    assert small["box"] == {"xmin": 30, "ymin": 30, "xmax": 32, "ymax": 34}
+    assert (small["area"], small["peak"]) == (8, pytest.approx(0.9))
+    assert large["box"] == {"xmin": 5, "ymin": 5, "xmax": 26, "ymax": 16}  # joined at a corner
+    assert (large["area"], large["peak"]) == (201, pytest.approx(0.6))
+    assert processor.post_process_anomaly_detection(outputs(peak_map()), pixel_threshold=1.0)[0]["regions"] == []
 
 
 @pytest.mark.parametrize(
@@ -190,6 +158,7 @@ def test_regions_equal_a_flood_fill():
         ({"threshold": float("nan")}, "threshold is nan"),
         ({"pixel_threshold": -1}, "pixel_threshold is -1"),
         ({"pixel_threshold": float("inf")}, "pixel_threshold is inf"),
+        ({"pixel_threshold": 1.5}, "pixel_threshold is 1.5"),  # more than a map of one layer can reach
         ({"target_sizes": [(4, 4), (4, 4)]}, "2 target_sizes for 1 images"),
         ({"target_sizes": [(0, 5)]}, "target_sizes holds 0x5"),
     ],
@@ -213,16 +182,6 @@ def test_nan_is_never_a_result(processor):
         processor.post_process_anomaly_detection(outputs(torch.full((40, 40), float("nan"))))
     with pytest.raises(ValueError, match="NaN or infinite"):
         processor.post_process_anomaly_detection(outputs(peak_map(), scores=[float("nan")]))
-
-
-def test_overlay_keeps_what_is_normal_and_reddens_what_is_not():
-    image = Image.new("RGB", (40, 40), (0, 200, 0))
-    overlay = draw_overlay(image, Image.fromarray(peak_map().numpy() / 0.9), 1, [{"box": [1, 1, 4, 4]}])
-    assert overlay.size == (40, 40)
-    assert overlay.getpixel((20, 25)) == (0, 200, 0)
-    red, green, _ = overlay.getpixel((31, 31))
-    assert red > 150 > green
-    assert overlay.getpixel((1, 1)) == (255, 0, 0)
 
 
 # ------------------------------------------------------------------------------------------------- on disk
@@ -274,7 +233,28 @@ def test_another_backend_is_replaced_by_the_reference():
     assert processor.size == (16, 24)
 
 
-@pytest.mark.parametrize("settings", [{"smoothing_sigma": -1.0}, {"threshold": 2.0}, {"pixel_threshold": -0.1}])
+@pytest.mark.parametrize(
+    "settings", [{"smoothing_sigma": -1.0}, {"threshold": 2.0}, {"pixel_threshold": -0.1}, {"map_maximum": 0}]
+)
 def test_settings_that_make_no_sense(settings):
     with pytest.raises(ValueError, match=next(iter(settings))):
         AnomalyCLIPProcessor.from_config(tiny_config(), **settings)
+
+
+def test_the_scale_of_maps_is_that_of_the_selected_layers(tmp_path):
+    AnomalyCLIPProcessor.from_config(tiny_config(feature_layers=[2, 4]), pixel_threshold=1.5).save_pretrained(tmp_path)
+    loaded = AnomalyCLIPProcessor.from_pretrained(tmp_path)
+    assert (loaded.map_maximum, loaded.pixel_threshold) == (2.0, 1.5)
+
+
+def test_a_processor_of_another_size_is_refused():
+    config = tiny_config()
+    AnomalyCLIPProcessor.from_config(config).check_model(config)
+    with pytest.raises(ValueError, match="image_size"):
+        AnomalyCLIPProcessor.from_config(tiny_config(image_size=48)).check_model(config)
+
+
+def test_arguments_of_the_image_processor_are_passed_on(processor, photo):
+    plain = processor(images=photo, do_normalize=False)["pixel_values"]
+    assert plain.min() >= 0
+    assert plain.max() <= 1

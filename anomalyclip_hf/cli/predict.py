@@ -62,8 +62,9 @@ def predict(
     exit code is 2. Under `torchrun` or `accelerate launch` the processes share the images.
     """
     found, problems = find_images(images)
-    failed = [{**dict.fromkeys(COLUMNS), "image": name, "error": print_error(text)} for name, text in problems.items()]
+    failed = [{**dict.fromkeys(COLUMNS), "image": name, "error": problem} for name, problem in problems.items()]
     if not found or (problems and on_error is OnError.fail):
+        _report(failed, None, output_dir, as_json=False)
         raise typer.Exit(2)
     results = ResultFolder(output_dir)
     scorer = load_scorer(
@@ -79,15 +80,22 @@ def predict(
             scorer, found, results, on_error=on_error.value, scale=scale.value, overlay_side=overlay_size,
             on_row=advance,
         )  # fmt: skip
+    if not is_distributed() or process_state().is_main_process:
+        _report([*failed, *rows], describe_one_sided(rows, scorer.threshold), output_dir, as_json)
+    if failed or any(row["error"] for row in rows):
+        raise typer.Exit(2)
+
+
+def _report(rows: list[dict[str, Any]], note: str | None, output_dir: Path, as_json: bool) -> None:
     for row in rows:
         if row["error"] is not None:
             print_error(row["error"])
-    if not is_distributed() or process_state().is_main_process:
-        _print_rows([*failed, *rows], output_dir, as_json)
-        if (note := describe_one_sided(rows, scorer.threshold)) is not None:
-            print_error(note)
-    if failed or any(row["error"] for row in rows):
-        raise typer.Exit(2)
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    else:
+        _print_table([row for row in rows if row["error"] is None], output_dir)
+    if note is not None:
+        print_error(note)
 
 
 @contextmanager
@@ -101,15 +109,11 @@ def _progress_bar(total: int) -> Iterator[Callable[[Any], None]]:
         yield lambda row: bar.advance(task)
 
 
-def _print_rows(rows: list[dict[str, Any]], output_dir: Path, as_json: bool) -> None:
+def _print_table(scored: list[dict[str, Any]], output_dir: Path) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    if as_json:
-        print(json.dumps(rows, indent=2))
-        return
-    scored = [row for row in rows if row["error"] is None]
     if not scored:
         return
     table = Table(f"image (threshold {scored[0]['threshold']:g})", "score", "label")

@@ -153,7 +153,8 @@ def _pictures(rows: list[dict[str, Any]], scorer: Scorer) -> list[dict[str, Any]
         if anomaly_map.shape != size:
             anomaly_map = torch.nn.functional.interpolate(anomaly_map[None, None], size=size, mode="bilinear")[0, 0]
         content = io.BytesIO()
-        _side_by_side(example, draw_overlay(example.image, anomaly_map, scorer.processor.map_maximum)).save(content, format="PNG")
+        overlay = draw_overlay(example.image, anomaly_map, scorer.processor.map_maximum)
+        _side_by_side(example, overlay).save(content, format="PNG")
         entries.append({**row, "picture": _data_url(content.getvalue())})
     return entries
 

@@ -78,7 +78,7 @@ class AnomalyScorer:
         batch_size (`int`, *optional*, defaults to 8): Images per forward pass.
         num_workers (`int`, *optional*): Processes that read and resize; defaults to none on a CPU, where they would
             compete with the model, and to one less than the processors, at most 8, beside an accelerator.
-        resolution (`str`, *optional*, defaults to `"original"`): Size of the maps: the image's own, or the `"model"`'s.
+        resolution (`str`, *optional*, defaults to `"original"`): Size of the maps: each image's own, or `"model"`.
         threshold (`float`, *optional*): Overrides the processor's.
         pixel_threshold (`float`, *optional*): Overrides the processor's.
 
@@ -208,7 +208,9 @@ class AnomalyScorer:
 
     def _score_batch(self, items: list["_Item"], keep_images: bool) -> Iterator[AnomalyResult]:
         samples = [item.sample for item in items if item.sample is not None]
-        post_processed = iter(self._run(samples, [item.pixel_values for item in items if item.sample is not None]))
+        post_processed = iter(
+            self._run(samples, [item.pixel_values for item in items if item.pixel_values is not None])
+        )
         for item in items:
             if item.sample is None:
                 yield AnomalyResult(item.index, item.source, error=item.error)

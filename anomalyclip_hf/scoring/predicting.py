@@ -41,8 +41,9 @@ def predict_images(
         on_row (`Callable`, *optional*): Is called with each row of this process as soon as it is done.
 
     Returns:
-        `list[dict]`: one row per image, in order, with the columns of the table; an image that cannot be read, or whose
-        results would replace a file of the user, has an `error`. Processes other than the first return their own rows.
+        `list[dict]`: one row per image, in order, with the columns of the table. An image that cannot be read, or
+        whose results would replace a file of the user, has an `error`. Processes other than the first return only
+        their own rows.
     """
     state = process_state() if is_distributed() else None
     rank, processes = (0, 1) if state is None else (state.process_index, state.num_processes)
@@ -78,10 +79,8 @@ def _score(
     reader = SampleReader([image.source for image in images])
     scored = scorer.score_samples(reader, [index for index in indices if index not in refused], keep_images=True)
     for index in indices:
-        if index in refused:
-            result = AnomalyResult(index, images[index].source, error=refused[index])
-        else:
-            result = next(scored)
+        error = refused.get(index)
+        result = next(scored) if error is None else AnomalyResult(index, images[index].source, error=error)
         if result.error is None:
             results.save(result, stems[index], scorer.processor, scorer.pixel_threshold, scale, overlay_side)
         yield _row(images[index], result, stems[index], scorer)

@@ -269,10 +269,7 @@ def _table(regions: list[dict[str, Any]], pixel_threshold: float) -> str:
         return heading
     names = ("xmin", "ymin", "xmax", "ymax", "area (px)", "peak")
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{value}</td>" for value in (*region["box"].values(), region["area"], f"{region['peak']:.4g}"))
-        + "</tr>"
-        for region in regions[:ROWS_SHOWN]
-    )  # fmt: skip
+    shown = ([*region["box"].values(), region["area"], f"{region['peak']:.4g}"] for region in regions[:ROWS_SHOWN])
+    rows = "".join(f"<tr>{''.join(f'<td>{value}</td>' for value in values)}</tr>" for values in shown)
     rest = f"<p>The first {ROWS_SHOWN}; the JSON file has all.</p>" if len(regions) > ROWS_SHOWN else ""
     return f"{heading}<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{rest}"

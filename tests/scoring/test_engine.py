@@ -1,0 +1,160 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+import io
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from PIL import Image
+
+from anomalyclip_hf import AnomalyCLIPModel, AnomalyCLIPProcessor, AnomalyDetectionPipeline, AnomalyScorer
+from anomalyclip_hf.data.samples import SampleReader
+from anomalyclip_hf.scoring import engine
+
+
+@pytest.fixture
+def scorer(model_folder) -> AnomalyScorer:
+    return AnomalyScorer(model_folder)
+
+
+@pytest.fixture
+def photos(tmp_path) -> list[str]:
+    rng = np.random.default_rng(7)
+    paths = []
+    for number, (height, width) in enumerate(((30, 50), (61, 43), (40, 40), (25, 90), (33, 33))):
+        Image.fromarray(rng.integers(0, 255, (height, width, 3), dtype=np.uint8)).save(tmp_path / f"{number}.png")
+        paths.append(str(tmp_path / f"{number}.png"))
+    return paths
+
+
+def test_equals_the_pipeline(model_folder, scorer, photos):
+    pipe = AnomalyDetectionPipeline(
+        model=AnomalyCLIPModel.from_pretrained(model_folder),
+        processor=AnomalyCLIPProcessor.from_pretrained(model_folder),
+    )
+    results = list(scorer.score(photos))
+    for index, (result, expected) in enumerate(zip(results, pipe(photos), strict=True)):
+        assert (result.index, result.source, result.error) == (index, photos[index], None)
+        assert result.score == pytest.approx(expected["score"], abs=1e-6)
+        assert result.label == expected["label"]
+        assert result.size == expected["anomaly_map"].size[::-1] == result.anomaly_map.shape
+        np.testing.assert_allclose(result.anomaly_map, np.asarray(expected["anomaly_map"]), atol=1e-6)
+        assert result.mask is result.regions is result.image is None
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_order_errors_and_batches(model_folder, photos, tmp_path, workers):
+    (tmp_path / "empty.png").touch()
+    images = [photos[0], str(tmp_path / "empty.png"), *photos[1:], str(tmp_path / "gone.png")]
+    undisturbed = AnomalyScorer(model_folder).score(photos)
+    expected = {path: result.score for path, result in zip(photos, undisturbed, strict=True)}
+        path: result.score for path, result in zip(photos, AnomalyScorer(model_folder).score(photos), strict=True)
+    }
+    scorer = AnomalyScorer(model_folder, batch_size=2, num_workers=workers)
+    results = list(scorer.score(images))
+    assert [result.index for result in results] == list(range(7))
+    assert [result.source for result in results] == images
+    for result in results:
+        if result.source in expected:
+            assert result.score == pytest.approx(expected[result.source], abs=1e-5)
+            assert result.error is None
+        else:
+            assert result.source in result.error
+            assert result.score is result.anomaly_map is result.size is None
+
+
+def test_every_kind_of_input(scorer, photos):
+    picture = Image.open(photos[0])
+    expected = next(scorer.score(photos[0])).score
+    inputs = [picture, np.asarray(picture), open(photos[0], "rb").read(), io.BytesIO(open(photos[0], "rb").read())]  # noqa: SIM115
+    dataset = Dataset.from_dict({"image": [picture] * 2, "path": ["a", "b"]})
+    for images in (inputs, iter([picture]), dataset, dataset.to_iterable_dataset(), picture):
+        for result in scorer.score(images):
+            assert result.score == pytest.approx(expected, abs=1e-6)
+
+
+def test_generators_are_read_as_they_are_needed(scorer, photos):
+    asked = []
+
+    def endless():
+        for number in range(10**6):
+            asked.append(number)
+            yield np.asarray(Image.open(photos[0]))
+
+    results = scorer.score(endless())
+    assert [next(results).source for _ in range(9)] == [f"image {number}" for number in range(9)]
+    assert len(asked) <= 16
+
+
+def test_masks_come_back_with_the_results(scorer, photos):
+    mask = np.zeros((30, 50), dtype=np.uint8)
+    mask[3:9, 4:20] = 255
+    first, second = scorer.score(photos[:2], masks=[mask, None])
+    assert (first.sample.label, int(first.sample.mask.sum())) == (1, 96)
+    assert (second.sample.label, int(second.sample.mask.sum())) == (0, 0)
+    with pytest.raises(ValueError, match="1 masks for 2 images"):
+        list(scorer.score(photos[:2], masks=[None]))
+
+
+def test_resolution_and_thresholds(model_folder, photos):
+    (result,) = AnomalyScorer(model_folder, resolution="model", pixel_threshold=0, threshold=0).score(photos[:1])
+    assert result.anomaly_map.shape == result.mask.shape == (40, 40)
+    assert result.size == (30, 50)
+    assert result.label == "anomalous"
+    assert result.regions[0]["area"] == 1600
+
+
+def test_only_some_and_with_their_images(scorer, photos):
+    results = list(scorer.score_samples(SampleReader(photos), [3, 1], keep_images=True))
+    assert [result.index for result in results] == [3, 1]
+    assert [result.image.size for result in results] == [(90, 25), (43, 61)]
+
+
+def test_large_images_end_a_batch(scorer, photos, monkeypatch):
+    sizes = []
+    run = scorer.backend.run
+    monkeypatch.setattr(scorer.backend, "run", lambda pixels: sizes.append(pixels.shape[0]) or run(pixels))
+    monkeypatch.setattr(engine, "MAX_BATCH_PIXELS", 4000)
+    assert len(list(scorer.score(photos))) == 5
+    assert sizes == [2, 3]
+
+
+def test_nan_names_the_images(scorer, photos):
+    with torch.no_grad():
+        scorer.model.clip.visual_projection.weight.fill_(float("nan"))
+    with pytest.raises(ValueError, match=r"0\.png.*4\.png"):
+        list(scorer.score(photos))
+
+
+def test_bfloat16_keeps_pixels_in_float32_until_the_patch_embedding(model_folder, photos):
+    scorer = AnomalyScorer(model_folder, dtype="bfloat16")
+    assert scorer.model.dtype == torch.bfloat16
+    pipe = AnomalyDetectionPipeline(model=AnomalyCLIPModel.from_pretrained(model_folder, dtype=torch.bfloat16))
+    for result, expected in zip(scorer.score(photos), pipe(photos), strict=True):
+        assert result.score == pytest.approx(expected["score"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({"resolution": "full"}, "resolution"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"backend": "tpu"}, "backend"),
+        ({"threshold": 2}, "threshold"),
+        ({"pixel_threshold": 1.5}, "pixel_threshold"),
+    ],
+)
+def test_arguments_out_of_range(model_folder, arguments, name):
+    with pytest.raises(ValueError, match=name):
+        AnomalyScorer(model_folder, **arguments)
+
+
+def test_a_backend_of_ones_own(model, photos):
+    class Constant:
+        def run(self, pixel_values):
+            count = pixel_values.shape[0]
+            return torch.full((count,), 0.25), torch.full((count, 40, 40), 0.5)
+
+    for result in AnomalyScorer(model, backend=Constant()).score(photos):
+        assert result.score == 0.25
+        assert np.ptp(result.anomaly_map) == pytest.approx(0, abs=1e-6)
