@@ -48,8 +48,6 @@ def test_order_errors_and_batches(model_folder, photos, tmp_path, workers):
     images = [photos[0], str(tmp_path / "empty.png"), *photos[1:], str(tmp_path / "gone.png")]
     undisturbed = AnomalyScorer(model_folder).score(photos)
     expected = {path: result.score for path, result in zip(photos, undisturbed, strict=True)}
-        path: result.score for path, result in zip(photos, AnomalyScorer(model_folder).score(photos), strict=True)
-    }
     scorer = AnomalyScorer(model_folder, batch_size=2, num_workers=workers)
     results = list(scorer.score(images))
     assert [result.index for result in results] == list(range(7))
