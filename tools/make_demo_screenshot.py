@@ -46,7 +46,8 @@ def score_sample(page: Page, address: str) -> None:
 
 
 def shrink(path: Path) -> None:
-    Image.open(path).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    image = Image.open(path).convert("RGB")
+    image.quantize(palette=image.quantize(COLOURS), dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
 
 
 if __name__ == "__main__":

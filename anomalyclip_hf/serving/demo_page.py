@@ -14,15 +14,15 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..assets import DEFAULT_MODEL_NOTE
-from .demo_scoring import DemoModel, Drawing, ScoredImage, map_file, result_file, slider_range
+from .demo_scoring import DemoModel, ScoredImage
 from .handler import MAX_BYTES, MAX_PIXELS
 
 
 QUEUE_SIZE = 32  # requests that may wait
 REDRAWS_AT_ONCE = 2
-SESSIONS = 100  # of which an image is kept
-KEEP_SECONDS = 1800  # files and images of visitors
-ROWS_SHOWN = 12  # regions in the table; the JSON file has them all
+SESSIONS = 100  # visitors whose last image is kept
+KEEP_SECONDS = 1800  # how long uploaded files and scored images are kept
+ROWS_SHOWN = 12  # regions in the table; the JSON file has all
 OPACITY = 0.7
 STYLE = Path(__file__).with_name("demo.css")
 
@@ -37,12 +37,12 @@ class DemoPage(gr.Blocks):
         self.detector = DemoModel(model)
         with self:
             gr.Markdown(
-                "# Zero-shot anomaly detection\nGive an image of anything. The model says how likely it is that "
+                "# Zero-shot anomaly detection\nUpload an image of anything. The model scores how likely it is that "
                 "something is wrong with it, and shows where.",
                 elem_id="head",
             )
             if model is None:
-                gr.Markdown(DEFAULT_MODEL_NOTE.replace("No --model given: this", "This"), elem_id="model-note")
+                gr.Markdown(DEFAULT_MODEL_NOTE, elem_id="model-note")
             with gr.Row(elem_id="columns"):
                 with gr.Column(scale=4, min_width=300):
                     self._place_inputs(sorted(examples.glob("*.png")))
@@ -57,7 +57,7 @@ class DemoPage(gr.Blocks):
             image_mode=None,
             sources=["upload", "clipboard"],
             label="Image",
-            alt_text="The image that was given",
+            alt_text="The uploaded image",
             height=320,
             buttons=[],
             elem_id="image",
@@ -71,7 +71,7 @@ class DemoPage(gr.Blocks):
             gr.Examples(
                 [[str(path)] for path in examples],
                 self.image,
-                label="Or one of these",
+                label="Samples",
                 example_labels=[path.stem.replace("_", " ") for path in examples],
                 examples_per_page=len(examples),
                 cache_examples=False,
@@ -80,6 +80,8 @@ class DemoPage(gr.Blocks):
             )
 
     def _place_results(self) -> None:
+        processor = self.detector.processor
+        maximum, middle = processor.map_maximum, self.detector.middle
         self.scored = gr.State(None, time_to_live=KEEP_SECONDS)
         self.verdict = gr.HTML(_waiting(), elem_id="verdict")
         self.overlay = gr.Image(
@@ -91,10 +93,11 @@ class DemoPage(gr.Blocks):
             alt_text="The heat map will be shown here",
             elem_id="overlay",
         )
+        gr.HTML(_colour_bar(middle, maximum), elem_id="colours")
         with gr.Row(elem_id="sliders"):
             self.opacity = _slider("Opacity", OPACITY, "opacity", step=0.05)
-            self.pixel_threshold = _slider("Pixel threshold", 0.5, "pixel-threshold")
-            self.threshold = _slider("Image threshold", self.detector.processor.threshold, "threshold")
+            self.pixel_threshold = _slider("Pixel threshold", middle, "pixel-threshold", maximum, maximum / 100)
+            self.threshold = _slider("Image threshold", processor.threshold, "threshold")
         self.regions = gr.HTML(elem_id="regions")
         with gr.Row():
             self.map_button = gr.DownloadButton("Map (TIFF, float32)", interactive=False, elem_id="map-file")
@@ -105,9 +108,9 @@ class DemoPage(gr.Blocks):
         sliders = [self.threshold, self.pixel_threshold, self.opacity]
         self.image.change(
             self._score,
-            [self.image, self.threshold, self.opacity],
-            [self.scored, self.pixel_threshold, self.map_button, *views],
-            preprocess=False,  # Gradio's own opens files of any format
+            [self.image, *sliders],
+            [self.scored, self.map_button, *views],
+            preprocess=False,  # Gradio's own opens files of any format and size
             show_progress_on=self.verdict,
             api_visibility="private",
         )
@@ -117,7 +120,7 @@ class DemoPage(gr.Blocks):
             [self.scored, *sliders],
             views,
             show_progress="hidden",
-            trigger_mode="always_last",  # of a slider that moves on, only the last position is drawn
+            trigger_mode="always_last",  # a slider that moves on is drawn at its last position only
             concurrency_limit=REDRAWS_AT_ONCE,
             api_visibility="private",
         )
@@ -125,58 +128,45 @@ class DemoPage(gr.Blocks):
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *args: Any, **kwargs: Any) -> list[Any]:
         """Refuse a request that names a file which was not uploaded.
 
-        Where a request has a URL in place of a file's path, Gradio fetches it.
+        If a request has a URL in place of a file's path, Gradio fetches it.
         """
         if not all(_is_uploaded(file["path"]) for file in _files(inputs) if file.get("path")):
             raise gr.Error("Upload the image; URLs and files of the server are not read.", print_exception=False)
         return await super().preprocess_data(block_fn, inputs, *args, **kwargs)
 
-    def _score(self, file: dict[str, Any] | None, threshold: float, opacity: float) -> tuple[Any, ...]:
-        """Run the model on a new image; an image that cannot be read empties the page and says why."""
+    def _score(self, file: dict[str, Any] | None, *sliders: float) -> tuple[Any, ...]:
+        """Run the model on a new image. If it cannot be read, empty the page and say why."""
         if not file or not file.get("path"):
             return self._empty(_waiting())
         try:
-            return self._score_file(file["path"], threshold, opacity)
-        except (ValueError, OSError, MemoryError) as error:
+            scored = self.detector.score(file["path"], MAX_PIXELS)
+        except (ValueError, OSError) as error:
             return self._empty(_problem(error))
-
-    def _score_file(self, path: str, threshold: float, opacity: float) -> tuple[Any, ...]:
-        scored = self.detector.score(path, MAX_PIXELS)
-        maximum, value = slider_range(self.detector.map_peak(scored), self.detector.processor.pixel_threshold)
-        drawing = self.detector.draw(scored, threshold, value, opacity)
-        slider = gr.Slider(maximum=maximum, value=value, step=maximum / 100)
-        file = gr.DownloadButton(value=self._keep(*map_file(scored, drawing)), interactive=True)
-        return scored, slider, file, *self._views(scored, drawing, threshold, value)
+        map_button = gr.DownloadButton(value=self._keep(*scored.map_file()), interactive=True)
+        return scored, map_button, *self._redraw(scored, *sliders)
 
     def _empty(self, verdict: str) -> tuple[Any, ...]:
         blank = gr.Image(value=None, alt_text="The heat map will be shown here")
         button = gr.DownloadButton(value=None, interactive=False)
-        return None, gr.skip(), button, verdict, blank, "", button
+        return None, button, verdict, blank, "", button
 
     def _redraw(
         self, scored: ScoredImage | None, threshold: float, pixel_threshold: float, opacity: float
     ) -> tuple[Any, ...]:
-        """Draw again what was scored, as the sliders now stand."""
+        """Draw a scored image at the positions of the sliders."""
         if scored is None:
             return gr.skip(), gr.skip(), gr.skip(), gr.skip()
-        drawing = self.detector.draw(scored, threshold, pixel_threshold, opacity)
-        return self._views(scored, drawing, threshold, pixel_threshold)
-
-    def _views(
-        self, scored: ScoredImage, drawing: Drawing, threshold: float, pixel_threshold: float
-    ) -> tuple[Any, ...]:
-        result = drawing.result
+        result, overlay = self.detector.draw(scored, threshold, pixel_threshold, opacity)
         alt = f"Heat map over the image: score {result['score']:.3f}, {_count(result['regions'])}"
-        file = self._keep(*result_file(scored, drawing, threshold, pixel_threshold))
         return (
-            _verdict(result, threshold),
-            gr.Image(value=drawing.overlay, alt_text=alt),
-            _table(result["regions"], pixel_threshold),
-            gr.DownloadButton(value=file, interactive=True),
+            _verdict(result),
+            gr.Image(value=overlay, alt_text=alt),
+            _table(result),
+            gr.DownloadButton(value=self._keep(*scored.result_file(result)), interactive=True),
         )
 
     def _keep(self, name: str, content: bytes) -> str:
-        """Write a file where Gradio serves it and removes it in time."""
+        """Write a file to the folder from which Gradio serves files, and which it empties in time."""
         return save_bytes_to_cache(content, name, self.map_button.GRADIO_CACHE)
 
     def launch(self, *args: Any, **kwargs: Any) -> Any:
@@ -236,12 +226,12 @@ def _theme() -> gr.themes.Base:
     return gr.themes.Default(primary_hue="blue", neutral_hue="slate", font=[font, "system-ui", "sans-serif"])
 
 
-def _slider(label: str, value: float, name: str, step: float = 0.01) -> gr.Slider:
-    return gr.Slider(0, 1, value, step=step, label=label, min_width=150, buttons=[], elem_id=name)
+def _slider(label: str, value: float, name: str, maximum: float = 1, step: float = 0.01) -> gr.Slider:
+    return gr.Slider(0, maximum, value, step=step, label=label, min_width=150, buttons=[], elem_id=name)
 
 
 def _waiting() -> str:
-    return '<p class="waiting" role="status">Upload, drop or paste an image, or choose one of the samples.</p>'
+    return '<p class="waiting" role="status">Upload, drop or paste an image, or choose a sample.</p>'
 
 
 def _problem(error: Exception) -> str:
@@ -249,13 +239,21 @@ def _problem(error: Exception) -> str:
     return f'<p class="problem" role="alert">{escape(line)}</p>'
 
 
-def _verdict(result: dict[str, Any], threshold: float) -> str:
-    score, label = result["score"], result["label"]
+def _verdict(result: dict[str, Any]) -> str:
+    score, label, threshold = result["score"], result["label"], result["threshold"]
     bar = f'<i style="width:{score:.1%}"></i><b style="left:{threshold:.1%}"></b>'
     return (
         f'<div class="verdict {label}" role="status"><p><strong>{score:.3f}</strong> <span>{label}</span></p>'
         f'<div class="scale" aria-hidden="true">{bar}</div><small>Score from 0 to 1; anomalous from {threshold:g} on. '
-        "Red in the map marks this image's own peak: where to look first, not how much is wrong.</small></div>"
+        f"The heat map reaches {result['map_peak']:.3g}.</small></div>"
+    )
+
+
+def _colour_bar(middle: float, maximum: float) -> str:
+    """Return the scale of the heat map, which is the same for every image."""
+    return (
+        f'<p><span>0</span><i aria-hidden="true"></i><span>{maximum:g}</span></p>'
+        f"<small>The same colours for every image: yellow is {middle:g}, red {maximum:g}.</small>"
     )
 
 
@@ -263,8 +261,9 @@ def _count(regions: list[dict[str, Any]]) -> str:
     return "1 region" if len(regions) == 1 else f"{len(regions) or 'no'} regions"
 
 
-def _table(regions: list[dict[str, Any]], pixel_threshold: float) -> str:
-    heading = f"<h2>{_count(regions).capitalize()} where the map reaches {pixel_threshold:.4g}</h2>"
+def _table(result: dict[str, Any]) -> str:
+    regions = result["regions"]
+    heading = f"<h2>{_count(regions).capitalize()} with map values from {result['pixel_threshold']:.4g} on</h2>"
     if not regions:
         return heading
     names = ("xmin", "ymin", "xmax", "ymax", "area (px)", "peak")

@@ -16,6 +16,7 @@ from PIL import Image
 from serving.children import CHROMIUM, CHROMIUM_ARGUMENTS, bare_environment, free_port, serving
 from transformers import pipeline
 
+from anomalyclip_hf import DEFAULT_MODEL
 from anomalyclip_hf.serving.demo import build_demo
 from anomalyclip_hf.serving.space import write_space
 
@@ -82,8 +83,8 @@ def open_page(browser, demo):
 
 @pytest.fixture(scope="module")
 def expected():
-    """What the pipeline gives for the same image."""
-    return pipeline("anomaly-detection", device="cpu")(str(STAINED))
+    """Return what the pipeline gives for the same image."""
+    return pipeline("anomaly-detection", model=DEFAULT_MODEL, device="cpu")(str(STAINED), pixel_threshold=0.5)
 
 
 def upload(page, path):
@@ -132,20 +133,19 @@ def test_an_upload_gives_what_the_pipeline_gives(open_page, expected):
     assert name == "corrugated_stained_map.tiff"
     values = np.asarray(Image.open(io.BytesIO(content)))
     assert (values.dtype, values.shape) == (np.float32, (320, 320))
-    np.testing.assert_allclose(values, np.asarray(expected["anomaly_map"]), atol=1e-5)
+    np.testing.assert_allclose(values, np.asarray(expected["anomaly_map"]), atol=1e-4)
 
     name, content = downloaded(page, "#json-file")
     result = json.loads(content)
     assert name == "corrugated_stained_result.json"
-    detector = pipeline("anomaly-detection", device="cpu")
-    assert (result["label"], result["threshold"]) == ("anomalous", detector.processor.threshold)
+    assert (result["label"], result["threshold"]) == ("anomalous", float(slider(page, "threshold").input_value()))
     assert (result["height"], result["width"]) == (320, 320)
-    assert result["score"] == pytest.approx(expected["score"], abs=1e-5)
-    assert result["pixel_threshold"] == pytest.approx(float(slider(page, "pixel-threshold").input_value()))
-    regions = detector(str(STAINED), pixel_threshold=result["pixel_threshold"])
-    assert [region["box"] for region in result["regions"]] == [region["box"] for region in regions["regions"]]
-    first = result["regions"][0]
-    np.testing.assert_allclose(table(page)[0], [*first["box"], first["area"], first["score"]], rtol=1e-3)
+    assert result["score"] == pytest.approx(expected["score"], abs=1e-4)
+    assert result["pixel_threshold"] == float(slider(page, "pixel-threshold").input_value()) == 0.5
+    assert len(result["regions"]) == len(expected["regions"])
+    first, same = result["regions"][0], expected["regions"][0]
+    assert first["box"] == {name: pytest.approx(value, abs=1) for name, value in same["box"].items()}
+    np.testing.assert_allclose(table(page)[0], [*first["box"].values(), first["area"], first["peak"]], rtol=1e-3)
 
 
 @needs_browser
@@ -155,7 +155,7 @@ def test_sliders_by_mouse_and_by_keys_draw_again(open_page, expected):
     source, before = shown(page)
     plain = np.asarray(Image.open(STAINED).convert("RGB")).astype(int)
     peak = np.unravel_index(np.asarray(expected["anomaly_map"]).argmax(), (320, 320))
-    assert before[peak][0] - before[peak][2] > 100  # red where the map peaks
+    assert before[peak][0] - before[peak][2] > 80  # between yellow and red where the map peaks
 
     box = slider(page, "opacity").bounding_box()
     page.mouse.click(box["x"] + 2, box["y"] + box["height"] / 2)  # the far left: no opacity
@@ -166,13 +166,13 @@ def test_sliders_by_mouse_and_by_keys_draw_again(open_page, expected):
 
     areas = [table(page)[0][4]]
     slider(page, "pixel-threshold").focus()
-    for keys in (["ArrowLeft"] * 20, ["ArrowRight"] * 60):
+    for keys in (["ArrowLeft"] * 20, ["ArrowRight"] * 30):
         for key in keys:
             page.keyboard.press(key)
         source, drawn = shown(page, other_than=source)
         level = float(slider(page, "pixel-threshold").input_value())
         page.wait_for_function(
-            "level => document.querySelector('#regions h2').innerText.endsWith(level)", arg=f"{level:.4g}"
+            "level => document.querySelector('#regions h2').innerText.includes(level)", arg=f" {level:.4g} "
         )
         reached = np.asarray(expected["anomaly_map"]) >= level
         assert sum(row[4] for row in table(page)) == pytest.approx(reached.sum(), abs=2)
@@ -183,6 +183,17 @@ def test_sliders_by_mouse_and_by_keys_draw_again(open_page, expected):
     page.keyboard.press("End")
     page.wait_for_selector(".verdict.normal")
     assert page.inner_text(".verdict strong") == f"{expected['score']:.3f}"
+
+
+@needs_browser
+def test_a_normal_image_is_not_red(open_page):
+    page = open_page()
+    upload(page, IMAGES / "corrugated.png")
+    _, drawn = shown(page)
+    plain = np.asarray(Image.open(IMAGES / "corrugated.png").convert("RGB")).astype(int)
+    assert page.inner_text(".verdict span") == "normal"
+    assert np.abs(drawn - plain).mean() < 6  # WebP alone
+    assert table(page) == []
 
 
 @needs_browser
@@ -243,8 +254,8 @@ def test_files_that_cannot_be_scored(open_page, tmp_path):
     upload(page, STAINED)
     shown(page)
     (tmp_path / "words.png").write_bytes(b"no image")
-    Image.new("1", (10_000, 10_000)).save(tmp_path / "bomb.png")  # 100 megapixels in a few kilobytes
-    for name, words in (("words.png", "is not an image"), ("bomb.png", "10000x10000 px, the limit is 50000000")):
+    Image.new("1", (7200, 7200)).save(tmp_path / "bomb.png")  # 52 megapixels in a few kilobytes
+    for name, words in (("words.png", "words.png"), ("bomb.png", "7200x7200")):
         page.set_input_files("#image input[type=file]", tmp_path / name)
         page.wait_for_function("words => document.querySelector('#verdict').innerText.includes(words)", arg=words)
         assert page.get_attribute("#verdict p", "role") == "alert"
@@ -325,7 +336,7 @@ def test_urls_in_events_are_not_fetched(demo, path, place):
         listener.settimeout(0.5)
         file = {"path": path.format(port=listener.getsockname()[1]), "meta": META}
         answer = call(
-            demo, [file, 0.5, 0.7] if place == "image" else [None, file, 0.5, 0.7], {"image": "_score"}.get(place)
+            demo, [file, 0.5, 0.5, 0.7] if place == "image" else [None, file, 0.5, 0.7], {"image": "_score"}.get(place)
         )
         assert answer["success"] is False
         assert "Upload" in answer["output"]["error"]
@@ -336,14 +347,14 @@ def test_urls_in_events_are_not_fetched(demo, path, place):
 @pytest.mark.parametrize("path", ["/etc/passwd", "app.py", "anomalyclip_hf/assets/example_images/gear.png", "a\0b", 7])
 @pytest.mark.parametrize("marked", [True, False])
 def test_files_of_the_server_are_not_read(demo, path, marked):
-    answer = call(demo, [{"path": path} | ({"meta": META} if marked else {}), 0.5, 0.7])
+    answer = call(demo, [{"path": path} | ({"meta": META} if marked else {}), 0.5, 0.5, 0.7])
     assert answer["success"] is False
     assert "Upload" in answer["output"]["error"]
 
 
 def test_data_in_the_place_of_an_upload_is_not_decoded(demo):
     for file in ({"path": "", "url": "data:image/png;base64,AAAA", "meta": META}, {"url": "data:,"}, "x", 3, None):
-        text = json.dumps(call(demo, [file, 0.5, 0.7])["output"])
+        text = json.dumps(call(demo, [file, 0.5, 0.5, 0.7])["output"])
         assert "Upload, drop or paste" in text or "error" in text
         assert "strong" not in text  # no score
 

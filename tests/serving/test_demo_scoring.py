@@ -4,10 +4,11 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from transformers import pipeline
 
-from anomalyclip_hf.serving.demo_scoring import DISPLAY_SIDE, DemoModel, map_file, result_file, slider_range
+from anomalyclip_hf.serving.demo_scoring import DISPLAY_SIDE, DemoModel, ScoredImage
 
 
 @pytest.fixture
@@ -15,60 +16,72 @@ def detector(model_folder) -> DemoModel:
     return DemoModel(str(model_folder))
 
 
-def test_files_hold_what_the_pipeline_gives_however_large_the_image(detector, model_folder, photo, tmp_path):
+@pytest.fixture
+def image(photo, tmp_path):
+    path = tmp_path / "a.png"
+    photo.save(path)
+    return path
+
+
+def test_results_are_those_of_the_pipeline_however_large_the_image(detector, model_folder, photo, tmp_path):
     path = tmp_path / "a large one.png"
     photo.resize((DISPLAY_SIDE * 2, 1000)).save(path)
     scored = detector.score(path, 10_000_000)
     assert scored.size == (1000, DISPLAY_SIDE * 2)
     assert scored.picture.size == (DISPLAY_SIDE, 500)
-    level = detector.map_peak(scored) * 0.97
-    drawing = detector.draw(scored, 0.5, level, 0.7)
-    assert drawing.overlay.size == (DISPLAY_SIDE, 500)
+    level = float(scored.full_map().max()) * 0.97
+    result, overlay = detector.draw(scored, 0.5, level, 0.7)
+    assert overlay.size == (DISPLAY_SIDE, 500)
 
     expected = pipeline("anomaly-detection", model=str(model_folder), device="cpu")(str(path), pixel_threshold=level)
-    name, content = map_file(scored, drawing)
+    name, content = scored.map_file()
     assert name == "a large one_map.tiff"
-    np.testing.assert_allclose(
-        np.asarray(Image.open(io.BytesIO(content))), np.asarray(expected["anomaly_map"]), atol=1e-6
-    )
-    name, content = result_file(scored, drawing, 0.5, level)
-    result = json.loads(content)
+    written = np.asarray(Image.open(io.BytesIO(content)))
+    np.testing.assert_allclose(written, np.asarray(expected["anomaly_map"]), atol=1e-5)
+    name, content = scored.result_file(result)
     assert name == "a large one_result.json"
-    assert result["regions"] == expected["regions"]
-    assert (result["score"], result["label"]) == (pytest.approx(expected["score"]), expected["label"])
+    assert json.loads(content) == result
+    assert (result["score"], result["label"]) == (pytest.approx(expected["score"], abs=1e-5), expected["label"])
+    assert [r["box"].keys() for r in result["regions"]] == [r["box"].keys() for r in expected["regions"]]
+    areas = [[region["area"] for region in found["regions"]] for found in (result, expected)]
+    assert sum(areas[0]) == pytest.approx(sum(areas[1]), rel=1e-2)
 
 
-def test_drawing_again_does_not_run_the_model(detector, photo, tmp_path, monkeypatch):
-    photo.save(tmp_path / "a.png")
-    scored = detector.score(tmp_path / "a.png", 10_000)
-    first = detector.draw(scored, 0.5, 0.1, 0.7)
-    monkeypatch.setattr(detector.pipe.model, "forward", None)
-    again = detector.draw(scored, 0.5, 0.1, 0.7)
-    assert again.overlay.tobytes() == first.overlay.tobytes()
-    assert detector.draw(scored, 0.5, 0.1, 0.2).overlay.tobytes() != first.overlay.tobytes()
+def test_drawing_again_does_not_run_the_model(detector, image, monkeypatch):
+    scored = detector.score(image, 10_000)
+    _, first = detector.draw(scored, 0.5, 0.1, 0.7)
+    monkeypatch.setattr(detector.scorer, "backend", None)
+    assert detector.draw(scored, 0.5, 0.1, 0.7)[1].tobytes() == first.tobytes()
+    assert detector.draw(scored, 0.5, 0.1, 0.2)[1].tobytes() != first.tobytes()
 
 
-def test_the_outline_follows_the_threshold(detector, photo, tmp_path):
-    photo.save(tmp_path / "a.png")
-    scored = detector.score(tmp_path / "a.png", 10_000)
-    (values,) = detector.pipe([photo])
-    level = float(np.quantile(np.asarray(values["anomaly_map"]), 0.8))
-    drawing = detector.draw(scored, 0.5, level, 0.0)  # nothing but the outline
-    changed = (np.asarray(drawing.overlay) != np.asarray(photo)).any(2)
-    inside = np.asarray(values["anomaly_map"]) >= level
+def test_the_outline_follows_the_pixel_threshold(detector, image, photo):
+    scored = detector.score(image, 10_000)
+    level = float(np.quantile(scored.full_map().numpy(), 0.8))
+    result, overlay = detector.draw(scored, 0.5, level, 0.0)  # nothing but the outline
+    changed = (np.asarray(overlay) != np.asarray(photo)).any(2)
+    inside = scored.full_map().numpy() >= level
+    assert sum(region["area"] for region in result["regions"]) == inside.sum()
     assert changed.any()
     assert not (changed & ~inside).any()
 
 
-def test_too_many_pixels(detector, photo, tmp_path):
-    photo.save(tmp_path / "a.png")
-    with pytest.raises(ValueError, match=r"^a\.png is too large: 80x50 px, the limit is 3999"):
-        detector.score(tmp_path / "a.png", 3999)
+def test_colours_are_the_same_for_every_image(detector, photo):
+    """A map of tiny values stays without colour, whatever the slider says; it is not scaled to its own peak."""
+
+    def colour(value):
+        scored = ScoredImage("a", Image.new("RGB", (40, 40), "grey"), (40, 40), 0.1, torch.full((40, 40), value))
+        return np.asarray(detector.draw(scored, 0.5, 1.0, 0.7)[1])[20, 20].astype(int)
+
+    maximum = detector.processor.map_maximum
+    grey = np.array([128, 128, 128])
+    np.testing.assert_allclose(colour(1.6e-6), grey, atol=1)
+    red, green, blue = colour(0.999 * maximum)
+    assert red > 200 > green
+    red, green, blue = colour(detector.middle)
+    assert blue < min(red, green)
 
 
-@pytest.mark.parametrize("peak", [0.0, 1e-12, 3.4e-6, 0.0999, 0.1, 0.9213, 1.0, 3.99])
-def test_the_slider_reaches_over_the_whole_map(peak):
-    maximum, value = slider_range(peak, None)
-    assert peak <= maximum <= max(peak * 1.12, 1e-9)
-    assert 0 < value < maximum
-    assert slider_range(peak, 0.25) == (pytest.approx(max(maximum, 0.25)), 0.25)
+def test_too_many_pixels(detector, image):
+    with pytest.raises(ValueError, match=r"a\.png.*80x50.*3999"):
+        detector.score(image, 3999)
