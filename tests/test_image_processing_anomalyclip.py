@@ -1,6 +1,7 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 import http.server
 import io
+import sys
 import threading
 from pathlib import Path
 
@@ -8,12 +9,15 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from image_files import RED, combinations, levels, png, tiff
 from PIL import Image
 
 from anomalyclip_hf.image_processing_anomalyclip import load_image, load_mask, masks_to_tensor
 
 
 GRADIENT = np.linspace(0, 255, 48).astype(np.uint8).reshape(6, 8)
+BOX = np.zeros((60, 80), bool)
+BOX[10:20, 30:50] = True
 COLOUR = np.stack([GRADIENT, GRADIENT[::-1], GRADIENT[:, ::-1]], axis=2)
 
 
@@ -38,14 +42,6 @@ def test_16_bit_is_scaled_not_clipped(tmp_path, ending):
     assert_pixels(load_image(saved(deep, tmp_path / f"deep.{ending}")), GRADIENT)
 
 
-def test_32_bit_integers_count_as_16_bit(tmp_path):
-    assert_pixels(load_image(saved(Image.fromarray(GRADIENT.astype(np.int32) * 257), tmp_path / "i.tiff")), GRADIENT)
-    for wild in (-1, 70000):
-        path = saved(Image.fromarray(np.full((4, 4), wild, np.int32)), tmp_path / "wild.tiff")
-        with pytest.raises(ValueError, match="wild.tiff has pixels of type int32; expected"):
-            load_image(path)
-
-
 def test_16_bits_in_planes(tmp_path):
     path = tmp_path / "planes.tiff"
     tifffile.imwrite(
@@ -56,7 +52,7 @@ def test_16_bits_in_planes(tmp_path):
     clear = np.concatenate([COLOUR, np.full((*COLOUR.shape[:2], 1), 255, np.uint8)], axis=2).astype(np.uint16) * 257
     tifffile.imwrite(path, np.moveaxis(clear, 2, 0), photometric="rgb", planarconfig="separate", extrasamples=[2])
     assert_pixels(load_image(path), COLOUR)
-    with pytest.raises(ValueError, match="planes.tiff is a TIFF of 16 bits in planes, which Pillow misreads"):
+    with pytest.raises(ValueError, match=r"planes\.tiff"):
         load_image(Image.open(path))
 
 
@@ -105,16 +101,25 @@ def test_black_and_white(tmp_path):
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 def test_transparent_pixels_are_laid_over_white(tmp_path, mode):
-    image = Image.new(mode, (4, 4), 0)
-    assert_pixels(load_image(saved(image, tmp_path / "clear.png")), np.full((4, 4), 255))
-    opaque = Image.fromarray(COLOUR).convert(mode)
-    expected = np.asarray(Image.fromarray(COLOUR).convert("L" if mode == "LA" else "RGB"))
-    assert_pixels(load_image(saved(opaque, tmp_path / "opaque.png")), expected)
+    image = Image.fromarray(COLOUR).convert(mode)
+    expected = np.array(Image.fromarray(COLOUR).convert("L" if mode == "LA" else "RGB"))
+    assert_pixels(load_image(saved(image, tmp_path / "opaque.png")), expected)
+    image.putalpha(Image.fromarray((GRADIENT > 100) * np.uint8(255)))
+    expected[GRADIENT <= 100] = 255
+    assert_pixels(load_image(saved(image, tmp_path / "clear.png")), expected)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_an_alpha_of_0_everywhere_is_not_meant(tmp_path, mode):
+    image = Image.fromarray(GRADIENT).convert(mode)
+    image.putalpha(0)
+    assert_pixels(load_image(saved(image, tmp_path / "clear.png")), GRADIENT)
 
 
 def test_transparent_palette(tmp_path):
-    image = Image.new("P", (4, 4), 0)
-    assert_pixels(load_image(saved(image, tmp_path / "p.png", transparency=0)), np.full((4, 4), 255))
+    image = Image.fromarray((GRADIENT > 100).astype(np.uint8), "P")
+    image.putpalette([0, 0, 0, 9, 9, 9])
+    assert_pixels(load_image(saved(image, tmp_path / "p.png", transparency=0)), np.where(GRADIENT > 100, 9, 255))
 
 
 def test_animation_gives_its_first_frame(tmp_path):
@@ -146,17 +151,6 @@ def test_thumbnails_and_masks_of_a_tiff_are_no_images_whoever_reads_it(tmp_path,
         else:
             file.write(pixels.astype(np.uint8) if scale == 1 else pixels, photometric="rgb")
     assert_pixels(load_image(tmp_path / "pages.tiff"), COLOUR, tolerance=1)
-
-
-def test_small_tiffs_may_not_claim_large_pages(tmp_path):
-    path = saved(Image.new("L", (8, 8)), tmp_path / "claims.tiff", compression="tiff_lzw")
-    content = bytearray(Path(path).read_bytes())
-    with tifffile.TiffFile(path) as file:
-        for name in ("ImageWidth", "ImageLength", "RowsPerStrip"):
-            tag = file.pages[0].tags[name]
-            content[tag.valueoffset : tag.valueoffset + 4] = (13_300).to_bytes(4, "little")
-    with pytest.raises(ValueError, match="claims 13300x13300 px and has"):
-        load_image(bytes(content))
 
 
 def test_exif_rotation_is_applied(tmp_path):
@@ -224,7 +218,7 @@ def test_url(tmp_path, web, monkeypatch):
     close_session()  # a session made offline refuses every request
     Image.fromarray(COLOUR).save(tmp_path / "image.png")
     assert_pixels(load_image(f"{web}/image.png"), COLOUR)
-    with pytest.raises(ValueError, match=r"/missing\.png answered 404"):
+    with pytest.raises(ValueError, match=r"/missing\.png .*404"):
         load_image(f"{web}/missing.png")
     monkeypatch.setattr("anomalyclip_hf.image_processing_anomalyclip.MAX_DOWNLOAD_BYTES", 10)
     with pytest.raises(ValueError, match="more than 10 bytes"):
@@ -256,7 +250,7 @@ def test_truncated_files(tmp_path, ending, keep):
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(b"", r"bad\.png is empty \(0 bytes\)"), (b"hello world, no image here", "is not an image that Pillow can read")],
+    [(b"", r"bad\.png is empty \(0 bytes\)"), (b"hello world, no image here", "is not an image")],
 )
 def test_files_that_are_no_images(tmp_path, content, words):
     path = tmp_path / "bad.png"
@@ -302,14 +296,14 @@ def test_nan_and_wild_floats():
         load_image(np.zeros((4, 4), complex))
     with pytest.raises(ValueError, match="type int64"):
         load_image(np.full((4, 4), 70000))
-    with pytest.raises(ValueError, match="float pixels from -1 to 0"):
+    with pytest.raises(ValueError, match="value_range"):
         load_image(np.array([[0.0, -1.0]]))
 
 
 def test_32_bit_integers_in_memory_are_those_of_an_array():
     assert_pixels(load_image(Image.fromarray(GRADIENT.astype(np.int32))), GRADIENT)
     for wild in (GRADIENT.astype(np.int32) * 257, GRADIENT.astype(np.int32) - 1):
-        with pytest.raises(ValueError, match="pixels of type int32; expected"):
+        with pytest.raises(ValueError, match="int32"):
             load_image(Image.fromarray(wild))
 
 
@@ -320,8 +314,8 @@ def test_16_bits_are_16_bits_however_dark(tmp_path, grey):
     Image.fromarray(pixels).save(tmp_path / "grey.png")
     Image.fromarray(pixels).save(tmp_path / "grey.tif")
     for name in ("grey.pgm", "grey.png", "grey.tif"):
-        assert_pixels(load_image(tmp_path / name), np.full((4, 4), grey // 257))
-        assert_pixels(load_image(Image.open(tmp_path / name)), np.full((4, 4), grey // 257))
+        assert_pixels(load_image(tmp_path / name), np.full((4, 4), round(grey / 257)))
+        assert_pixels(load_image(Image.open(tmp_path / name)), np.full((4, 4), round(grey / 257)))
 
 
 def test_premultiplied_grey():
@@ -349,7 +343,7 @@ def test_arrays_that_are_no_images(shape):
 
 
 def test_formats_that_start_other_programs_are_not_opened():
-    with pytest.raises(ValueError, match="not an image that Pillow can read"):
+    with pytest.raises(ValueError, match="not an image"):
         load_image(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n")
 
 
@@ -357,7 +351,7 @@ def test_unreachable_address():
     from huggingface_hub import close_session
 
     close_session()
-    with pytest.raises(ValueError, match=r"127\.0\.0\.1:9/x\.png cannot be reached"):
+    with pytest.raises(ValueError, match=r"127\.0\.0\.1:9/x\.png"):
         load_image("http://127.0.0.1:9/x.png")
 
 
@@ -387,8 +381,7 @@ def test_masks_count_whatever_is_not_zero(tmp_path):
     pixels = np.zeros((6, 8), np.uint8)
     pixels[2:4, 2:6] = 1  # class numbers count as 255 does
     expected = torch.tensor(pixels).float()
-    palette = Image.fromarray(pixels, mode="P")
-    palette.putpalette([0, 0, 0] * 256)
+    palette = Image.fromarray(pixels, mode="P")  # without colours, so that the numbers count
     path = tmp_path / "mask.png"
     palette.save(path)
     deep = tmp_path / "deep.png"
@@ -449,3 +442,163 @@ def test_masks_are_turned_as_their_images_are(tmp_path):
 def test_masks_with_channels_are_refused():
     with pytest.raises(ValueError, match=r"shape \(4, 4, 3\)"):
         masks_to_tensor([np.zeros((4, 4, 3))], (4, 4))
+
+
+@pytest.mark.parametrize("ending", ["png", "gif"])
+def test_masks_go_by_colour_and_not_by_palette_index(tmp_path, ending):
+    image = Image.fromarray(BOX).convert("RGB").quantize(2)
+    image = image.remap_palette([1, 0]) if np.asarray(image)[0, 0] == 0 else image  # white first
+    assert np.array_equal(load_mask(saved(image, tmp_path / f"mask.{ending}")), BOX)
+
+
+def test_transparent_pixels_are_unmarked(tmp_path):
+    red = np.full((*BOX.shape, 4), (255, 255, 255, 0), np.uint8)
+    assert not load_mask(saved(Image.fromarray(red), tmp_path / "nothing.png")).any()
+    red[BOX] = (255, 0, 0, 255)
+    ink = np.zeros((*BOX.shape, 4), np.uint8)
+    ink[BOX] = (0, 0, 0, 255)
+    grey = np.dstack([BOX * np.uint8(255), 255 - 0 * BOX.astype(np.uint8)])
+    faint = np.where(BOX[..., None], (0, 200, 0, 100), 0).astype(np.uint8)  # an overlay that lets the image through
+    for number, pixels in enumerate((red, ink, grey, faint)):
+        assert np.array_equal(load_mask(saved(Image.fromarray(pixels), tmp_path / f"{number}.png")), BOX), number
+
+
+@pytest.mark.parametrize(
+    ("ending", "options"), [("jpg", {"quality": 60}), ("webp", {"quality": 60}), ("tiff", {"compression": "jpeg"})]
+)
+def test_lossy_masks_are_marked_above_half(tmp_path, ending, options):
+    path = saved(Image.fromarray(BOX * np.uint8(255)), tmp_path / f"mask.{ending}", **options)
+    assert abs(int(load_mask(path).sum()) - BOX.sum()) <= 12
+    assert load_mask(path, "nonzero").sum() > 1.5 * BOX.sum()
+    assert not load_mask(saved(Image.fromarray(BOX * np.uint8(60)), tmp_path / f"dark.{ending}", **options)).any()
+
+
+def test_grey_masks_and_class_numbers(tmp_path):
+    soft = np.where(BOX, 255, 0).astype(np.uint8)
+    soft[9] = 90
+    path = saved(Image.fromarray(soft), tmp_path / "soft.png")
+    assert np.array_equal(load_mask(path), BOX)
+    assert np.array_equal(load_mask(path, "nonzero"), soft > 0)
+    for top in (1, 2, 127):
+        numbers = (BOX * top).astype(np.uint8)
+        assert np.array_equal(load_mask(saved(Image.fromarray(numbers), tmp_path / "numbers.png")), BOX)
+    lossless = saved(Image.fromarray(BOX.astype(np.uint8)), tmp_path / "numbers.webp", lossless=True)
+    assert np.array_equal(load_mask(lossless), BOX)
+    classes = np.zeros((*BOX.shape, 3), np.uint8)
+    classes[BOX], classes[0, 0] = (64, 0, 0), (192, 128, 0)
+    assert load_mask(saved(Image.fromarray(classes), tmp_path / "colours.png")).sum() == BOX.sum() + 1
+    with pytest.raises(ValueError, match="mask_rule"):
+        load_mask(path, "half")
+
+
+def test_colour_masks_of_16_bits_keep_their_low_byte(tmp_path):
+    numbers = BOX[..., None] * np.array([0, 3, 0], np.uint16)
+    (tmp_path / "deep.png").write_bytes(png(numbers, 16, 2))
+    tifffile.imwrite(tmp_path / "deep.tif", numbers, photometric="rgb")
+    for name in ("deep.png", "deep.tif"):
+        assert np.array_equal(load_mask(tmp_path / name), BOX)
+
+
+# ------------------------------------------------------------------------------------------------- every form
+
+
+def outcome(combination) -> str:
+    try:
+        pixels = np.asarray(load_image(combination.source, "the file", **combination.options)).astype(float)
+    except ValueError as error:
+        return "refused" if str(error).startswith("the file ") else "unnamed"
+    expected = combination.picture
+    if expected is None or pixels.shape != expected.shape:
+        return "wrong"
+    return "correct" if np.abs(pixels - expected * 255).max() <= combination.tolerance else "wrong"
+
+
+def test_every_combination_is_read_right_or_refused():
+    found = {combination.name: outcome(combination) for combination in combinations()}
+    expected = {one.name: "refused" if one.picture is None else "correct" for one in combinations()}
+    assert len(found) == len(combinations()) > 700
+    assert {name: found[name] for name in found if found[name] != expected[name]} == {}
+
+
+@pytest.mark.parametrize("values", [(4095, 0), (0, float("nan")), (1, 1), (0,), "all", 7])
+def test_ranges_that_make_no_sense(values):
+    with pytest.raises(ValueError, match="value_range"):
+        load_image(np.zeros((4, 4), np.uint16), value_range=values)
+
+
+def test_a_range_hardly_used_is_said_once(monkeypatch):
+    said = []
+    monkeypatch.setattr("anomalyclip_hf.image_processing_anomalyclip.logger.warning_once", said.append)
+    camera = np.rint(np.linspace(0, 4095, 64)).astype(np.uint16).reshape(8, 8)
+    load_image(camera, value_range=(0, 4095))
+    load_image(camera * 16)
+    load_image(np.full((8, 8), 40, np.uint8))
+    assert not said
+    load_image(camera)
+    assert "--value-range" in said[0]
+
+
+def test_missing_packages_are_named_and_the_file_is_not_called_damaged(tmp_path, monkeypatch):
+    for package in ("pydicom", "pillow_heif", "imagecodecs"):
+        monkeypatch.setitem(sys.modules, package, None)
+    contents = {"pydicom": b"\0" * 128 + b"DICM", "pillow_heif": b"\0\0\0\x18ftypheic"}
+    contents["imagecodecs"] = tiff(levels([RED] * 4, 8), 8, 1, compression=5)
+    for package, content in contents.items():
+        with pytest.raises(ValueError, match=package.replace("_", "-")) as caught:
+            load_image(content)
+        assert "damaged" not in str(caught.value)
+
+
+def test_heic(tmp_path):
+    heif = pytest.importorskip("pillow_heif")
+    heif.from_pillow(Image.fromarray(COLOUR)).save(tmp_path / "phone.heic", quality=100)
+    assert_pixels(load_image(tmp_path / "phone.heic"), COLOUR, tolerance=40)  # colours at half the resolution
+
+
+def write_dicom(path, values, **tags):
+    """An uncompressed grey image."""
+    pydicom = pytest.importorskip("pydicom")
+    meta = pydicom.dataset.FileMetaDataset()
+    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID = meta.MediaStorageSOPInstanceUID = "1.2.3"
+    file = pydicom.Dataset()
+    file.file_meta = meta
+    file.Rows, file.Columns = values.shape[:2]
+    settings = {
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "MONOCHROME2",
+        "BitsAllocated": 16,
+        "BitsStored": 12,
+    }
+    settings |= {"HighBit": 11, "PixelRepresentation": int(values.dtype.kind == "i")}
+    for name, value in (settings | tags).items():
+        setattr(file, name, value)
+    file.PixelData = values.tobytes()
+    file.save_as(path, enforce_file_format=True)
+    return path
+
+
+def test_dicom(tmp_path):
+    plain = np.rint(GRADIENT / 255 * 4095).astype(np.uint16)
+    path = tmp_path / "scan.dcm"
+    assert_pixels(load_image(write_dicom(path, plain)), GRADIENT, 1)
+    assert_pixels(load_image(write_dicom(path, plain, PhotometricInterpretation="MONOCHROME1")), 255 - GRADIENT, 1)
+    window = {"RescaleSlope": 2, "RescaleIntercept": -1024, "WindowCenter": [40, 600], "WindowWidth": [400, 2000]}
+    houndsfield = plain.astype(float) * 2 - 1024
+    expected = ((houndsfield - 39.5) / 399 + 0.5).clip(0, 1) * 255
+    assert_pixels(load_image(write_dicom(path, plain, **window)), expected.round(), 1)
+    asked = load_image(path, value_range=(-1000, 1000))
+    assert_pixels(asked, ((houndsfield + 1000) / 2000).clip(0, 1) * 255, 1)
+    signed = (plain.astype(np.int16) - 1000).astype(np.int16)
+    with pytest.raises(ValueError, match="--value-range"):
+        load_image(write_dicom(path, signed, BitsStored=16, HighBit=15))
+    frames = np.stack([plain, plain // 2])
+    write_dicom(path, plain, NumberOfFrames=2)
+    assert_pixels(
+        load_image(write_dicom(path, frames.reshape(-1, plain.shape[1]), NumberOfFrames=2, Rows=plain.shape[0])),
+        GRADIENT,
+        1,
+    )
+    damaged = path.read_bytes()[:-20]
+    with pytest.raises(ValueError, match="the image is damaged"):
+        load_image(damaged)

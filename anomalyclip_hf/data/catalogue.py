@@ -30,6 +30,7 @@ class DatasetEntry:
         categories (`tuple[str, ...]`): All that the test split has.
         counts (`tuple[int, int]`, *optional*): Normal and anomalous images of the whole test split.
         has_masks (`bool`): Whether anomalous images come with pixel masks.
+        mask_rule (`str`): See [`load_mask`].
         folder_hints (`tuple[str, ...]`): Parts of what people call its folder, in small letters and digits.
         search_depth (`int`): How many levels below the given folder the layout may begin, since archives wrap.
     """
@@ -42,6 +43,7 @@ class DatasetEntry:
     categories: tuple[str, ...] = ()
     counts: tuple[int, int] | None = None
     has_masks: bool = True
+    mask_rule: str = "classes"
     folder_hints: tuple[str, ...] = ()
     search_depth: int = 2
 
@@ -298,6 +300,7 @@ CATALOGUE: dict[str, DatasetEntry] = {
             FlatFolder(),
         ),
         has_masks=False,
+        mask_rule="auto",
         search_depth=0,
     ),
 }

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..image_processing_anomalyclip import JPEG_MASK_THRESHOLD, load_image, load_mask
+from ..image_processing_anomalyclip import load_image, load_mask
 from .files import is_image_name
 from .layouts import ANOMALOUS, Row
 from .listing import Scan
@@ -77,7 +77,7 @@ def _read_image(path: Path, report: CheckReport) -> tuple[int, int] | None:
 
 def _read_mask(path: Path, size: tuple[int, int] | None, report: CheckReport) -> None:
     try:
-        mask = load_mask(path, JPEG_MASK_THRESHOLD)
+        mask = load_mask(path)
     except (OSError, ValueError) as error:
         report.unreadable.append(str(error))
         return

@@ -10,7 +10,7 @@ from datasets.features.features import register_feature
 from datasets.utils.file_utils import is_local_path
 from PIL import Image
 
-from ..image_processing_anomalyclip import JPEG_MASK_THRESHOLD, load_image, load_mask
+from ..image_processing_anomalyclip import load_image, load_mask
 
 
 @dataclass
@@ -34,22 +34,17 @@ class AnomalyMask(datasets.Image):
     """A mask by reference that decodes to mode L with 0 where normal and 255 where anomalous.
 
     Args:
-        mask_rule (`str`): `"auto"` or `"nonzero"`, see [`SampleReader`].
+        mask_rule (`str`): `"auto"`, `"classes"` or `"nonzero"`, see [`load_mask`].
     """
 
     mask_rule: str = field(default="auto", compare=False)  # or datasets with different rules could not be joined
     _type: str = field(default="AnomalyMask", init=False, repr=False)
 
-    @property
-    def jpeg_threshold(self) -> int:
-        """Value above which a pixel of a JPEG is anomalous."""
-        return JPEG_MASK_THRESHOLD if self.mask_rule == "auto" else 0
-
     def decode_example(self, value: Any, token_per_repo_id: dict | None = None) -> Image.Image:
         """Decode `{"bytes", "path"}`, and warn when no pixel is anomalous."""
         if not isinstance(value, dict) or _is_remote(value):
             value = super().decode_example(value, token_per_repo_id)
-        anomalous = load_mask(value, self.jpeg_threshold)
+        anomalous = load_mask(value, self.mask_rule)
         if not anomalous.any():
             name = (value.get("path") if isinstance(value, dict) else None) or "a mask"
             warnings.warn(f"{name} is empty: it marks nothing, though its image is anomalous.", stacklevel=2)

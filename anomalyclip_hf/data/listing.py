@@ -127,7 +127,11 @@ def _find_table(name: str, path: Path, columns: dict[str, str]) -> tuple[Dataset
         found = ", ".join(file.name for file in files) or "none"
         raise FileNotFoundError(f"{path} should hold one .{name} file, found {found}; name the file itself.")
     reader = Table(files[0].name, columns, name=name)
-    return DatasetEntry(files[0].name, "any", "", "", (reader,), has_masks=False), files[0].parent, reader
+    return (
+        DatasetEntry(files[0].name, "any", "", "", (reader,), has_masks=False, mask_rule="auto"),
+        files[0].parent,
+        reader,
+    )
 
 
 def find_problems(name: str, scanned: "Scan") -> list[str]:

@@ -31,7 +31,7 @@ def load_anomaly_dataset(
     streaming: bool = False,
     *,
     columns: Mapping[str, str] | None = None,
-    mask_rule: str = "auto",
+    mask_rule: str | None = None,
     cache_dir: str | os.PathLike | None = None,
     **hub_options: Any,
 ) -> datasets.Dataset | datasets.IterableDataset:
@@ -49,9 +49,9 @@ def load_anomaly_dataset(
         streaming (`bool`, *optional*, defaults to `False`): Give an `IterableDataset` and write no cache.
         columns (`Mapping[str, str]`, *optional*):
             Of tables and stored data sets: our name (`image`, `mask`, `label`, `category`, …) to theirs.
-        mask_rule (`str`, *optional*, defaults to `"auto"`):
-            `"auto"`: JPEG masks are anomalous above 127 of 255, others where not 0. `"nonzero"`: all masks are
-            anomalous where not 0, as in the paper's code.
+        mask_rule (`str`, *optional*):
+            `"auto"`, `"classes"`, or `"nonzero"` as in the paper's code, see [`load_mask`]. Defaults to the rule of
+            the dataset.
         cache_dir (`str` or `os.PathLike`, *optional*): Instead of the cache of `datasets`.
         **hub_options: For `hub`: `revision`, `token` and what else [`~datasets.load_dataset`] takes.
 
@@ -84,7 +84,7 @@ def load_anomaly_dataset(
     if name in STORED:
         hub_options["cache_dir"] = None if cache_dir is None else str(cache_dir)
         stored = _load_stored(name, str(data_dir), split, streaming, hub_options)
-        rows = _standardise(stored, str(data_dir), split, dict(columns or {}), mask_rule)
+        rows = _standardise(stored, str(data_dir), split, dict(columns or {}), mask_rule or "auto")
         return rows if category is None else _choose_category(rows, category, str(data_dir))
     if hub_options:
         raise ValueError(f"unknown options {', '.join(hub_options)}; only hub takes more.")
@@ -99,7 +99,7 @@ def load_anomaly_dataset(
         config_name=name,
         data_dir=str(scanned.root.resolve()),
         files=fingerprint(scanned.rows),
-        mask_rule=mask_rule,
+        mask_rule=mask_rule or scanned.entry.mask_rule,
         cache_dir=None if cache_dir is None else str(cache_dir),
     )
     if streaming:

@@ -14,11 +14,8 @@ from datasets.utils.file_utils import is_local_path
 from PIL import Image
 from torch import Tensor
 
-from ..image_processing_anomalyclip import JPEG_MASK_THRESHOLD, load_image, load_mask, masks_to_tensor
+from ..image_processing_anomalyclip import MASK_RULES, load_image, load_mask, masks_to_tensor
 from .layouts import ANOMALOUS, NORMAL, clean, parse_label
-
-
-MASK_RULES = ("auto", "nonzero")
 
 
 @dataclass
@@ -77,9 +74,8 @@ class SampleReader:
             A [`~datasets.Dataset`] (or any sequence of dicts) with the column `image` and possibly `mask`, `label`,
             `category`, `defect_type` and `path`; or a list of images as [`load_image`] accepts them, without labels.
         mask_rule (`str`, *optional*):
-            `"auto"`: lossy masks are anomalous above 127 of 255, others where not 0. `"nonzero"`: all masks are
-            anomalous where not 0, as in the paper's code. Defaults to the rule of the dataset's `mask` column, or
-            `"auto"`.
+            `"auto"`, `"classes"` or `"nonzero"`, see [`load_mask`]. Defaults to the rule of the dataset's `mask`
+            column, else `"auto"`.
 
     Raises:
         ValueError: If the dataset is streamed, has several splits or has no `image` column, or the rule is unknown.
@@ -201,7 +197,7 @@ class SampleReader:
             return torch.zeros(size, dtype=torch.uint8), None
         if source is None:
             return None, f"{name} is anomalous and has no mask." if label == ANOMALOUS else None
-        mask = self._load_mask(_source(source))
+        mask = torch.from_numpy(load_mask(_source(source), self.mask_rule).copy())
         if label == ANOMALOUS and not mask.any():
             return None, f"the mask of {name} is empty, though the image is anomalous."
         if tuple(mask.shape) != size:
@@ -212,11 +208,6 @@ class SampleReader:
                 )
             mask = masks_to_tensor([mask], size)[0]
         return mask.to(torch.uint8), None
-
-    def _load_mask(self, source: Any) -> Tensor:
-        if isinstance(source, (np.ndarray, Tensor)):
-            return torch.as_tensor(np.squeeze(np.asarray(source)) != 0)
-        return torch.from_numpy(load_mask(source, JPEG_MASK_THRESHOLD if self.mask_rule == "auto" else 0))
 
 
 def _undecoded(dataset: datasets.Dataset) -> datasets.Dataset:

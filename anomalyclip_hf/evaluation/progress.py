@@ -100,7 +100,7 @@ def evaluation_key(scorer: Scorer, settings: dict[str, Any]) -> str:
     """
     digest = hashlib.sha256()
     model, rows = scorer.model, scorer.dataset
-    settings = settings | {"jpeg_threshold": scorer.jpeg_threshold, "dtype": str(model.dtype)}
+    settings = settings | {"mask_rule": scorer.mask_rule, "dtype": str(model.dtype)}
     for text in (
         model.config.to_json_string(),
         scorer.processor.to_json_string(),

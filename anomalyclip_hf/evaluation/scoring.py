@@ -84,7 +84,7 @@ class Scorer:
             raise ValueError(f"{unlabelled} images have no label, so there is nothing to compare with; use predict.")
         self.model, self.processor, self.resolution, self.on_error = model.eval(), processor, resolution, on_error
         self.count_pixels = count_pixels
-        self.jpeg_threshold = dataset.features["mask"].jpeg_threshold
+        self.mask_rule = dataset.features["mask"].mask_rule
         # Files are opened here, where one that cannot be read can be skipped.
         undecoded = datasets.Image(decode=False)
         self.dataset = dataset.cast_column("image", undecoded).cast_column("mask", undecoded)
@@ -139,7 +139,7 @@ class Scorer:
             # A normal image needs no file to say that all of it is normal.
             mask = None if row["label"] else torch.zeros(image.height, image.width, dtype=torch.bool)
             return Example(row, image, mask)
-        mask = torch.from_numpy(load_mask(source, self.jpeg_threshold))
+        mask = torch.from_numpy(load_mask(source, self.mask_rule))
         height, width = mask.shape
         if abs(width * image.height / (height * image.width) - 1) > ASPECT_TOLERANCE:
             raise ValueError(

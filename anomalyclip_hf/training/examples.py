@@ -62,7 +62,7 @@ class TrainingImages(Dataset):
                 "there are no normal images to draw defects into." if synthetic else "there are no images."
             )
         self.processor, self.synthetic, self.seed = processor, synthetic, seed
-        self.jpeg_threshold = dataset.features["mask"].jpeg_threshold
+        self.mask_rule = dataset.features["mask"].mask_rule
         undecoded = datasets.Image(decode=False)
         self.rows = dataset.cast_column("image", undecoded).cast_column("mask", undecoded)
 
@@ -99,7 +99,7 @@ class TrainingImages(Dataset):
             image, mask = draw_anomaly(image, self.seed + index)
             label = 1
         elif row["mask"] is not None:
-            mask = load_mask(row["mask"], self.jpeg_threshold)
+            mask = load_mask(row["mask"], self.mask_rule)
         # Of an anomalous image an empty mask says as little as none.
         has_truth = not label or (mask is not None and bool(mask.any()))
         target = masks_to_tensor([mask if has_truth else None], self.processor.size)[0]
@@ -112,7 +112,7 @@ class TrainingImages(Dataset):
     def digest(self, index: int) -> str:
         """Of everything that the example depends on: the bytes of its files, its label, and the drawn defect."""
         row = self.rows[index % len(self.rows)]
-        digest = hashlib.sha256(repr((row["label"], self.jpeg_threshold)).encode())
+        digest = hashlib.sha256(repr((row["label"], self.mask_rule)).encode())
         for source in (row["image"], row["mask"]):
             digest.update(b"" if source is None else _content(source))
         if index >= len(self.rows):

@@ -49,7 +49,7 @@ def cut(path):
     [
         (cut, "is damaged or cut short"),
         (lambda path: path.write_bytes(b""), "is empty (0 bytes)"),
-        (lambda path: path.write_bytes(b"<html>not found</html>"), "is not an image that Pillow can read"),
+        (lambda path: path.write_bytes(b"<html>not found</html>"), "is not an image"),
         (lambda path: (path.unlink(), path.symlink_to("nowhere")), "does not exist"),
     ],
 )

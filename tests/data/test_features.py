@@ -47,12 +47,12 @@ def test_images_are_upright(tmp_path):
 )
 def test_masks_become_0_and_255(tmp_path, source, ending, kind):
     mark(tmp_path / f"m.{ending}", 5, kind)
-    mask = AnomalyMask().decode_example(source(tmp_path / f"m.{ending}"))
+    mask = AnomalyMask(mask_rule="classes").decode_example(source(tmp_path / f"m.{ending}"))
     assert mask.mode == "L"
     np.testing.assert_array_equal(np.asarray(mask), squares(5) * np.uint8(255))
 
 
-@pytest.mark.parametrize(("rule", "threshold"), [("auto", 127), ("nonzero", 0)])
+@pytest.mark.parametrize(("rule", "threshold"), [("classes", 127), ("nonzero", 0)])
 def test_the_rule_of_jpegs(tmp_path, rule, threshold):
     levels = np.repeat(np.uint8([0, 56, 128, 201, 255, 255]), 8)[None].repeat(8, 0)
     for ending in ("jpg", "png"):

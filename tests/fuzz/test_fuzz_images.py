@@ -110,10 +110,10 @@ def png(width: int, height: int, data: bytes = b"") -> bytes:
     ("content", "words"),
     [
         (png(2**31 - 1, 2**31 - 1), "too large"),
-        (png(10_000, 10_000), "claims 10000x10000 px and has "),
-        (png(13_377, 13_377, b"\0" * 1000), "too few"),
+        (png(10_000, 10_000), "damaged"),
+        (png(13_377, 13_377, b"\0" * 1000), "damaged"),
         (b"P6 99999 99999 255\n", "too large"),
-        (b"P6 9999 9999 255\n", "too few"),
+        (b"P6 9999 9999 255\n", "damaged"),
         (b"GIF89a\xff\xff\xff\xff\0\0\0", "is "),
         (
             b"BM" + b"\0" * 12 + struct.pack("<IiiHHIIiiII", 40, 2**31 - 1, 2**31 - 1, 1, 24, 0, 0, 0, 0, 0, 0),
