@@ -106,19 +106,20 @@ def load_image(
 
     ```
     """
-    if value_range not in (None, "auto"):
-        value_range = check_value_range(value_range)
+    value_range = check_value_range(value_range)
     name = name or _name_of(source, "the image")
     opened = _open(source, name, max_pixels)
     return _to_rgb(opened if isinstance(opened, Image.Image) else _to_8_bit(opened, name, value_range))
 
 
-def check_value_range(value_range: Any) -> tuple[float, float]:
-    """Return the two numbers of a range.
+def check_value_range(value_range: Any) -> tuple[float, float] | str | None:
+    """Return a range as two numbers; `"auto"` and `None` stay what they are.
 
     Raises:
         ValueError: If they are not finite, or the first is not below the second.
     """
+    if value_range is None or (isinstance(value_range, str) and value_range == "auto"):
+        return value_range
     try:
         low, high = (float(value) for value in value_range)
     except (TypeError, ValueError):
@@ -667,4 +668,4 @@ def _to_raster(image: Image.Image) -> Raster:
     return Raster(np.asarray(image if image.mode in ("1", "L") else image.convert("RGB")))
 
 
-__all__ = ["MASK_RULES", "load_image", "load_mask", "masks_to_tensor"]
+__all__ = ["MASK_RULES", "check_value_range", "load_image", "load_mask", "masks_to_tensor"]

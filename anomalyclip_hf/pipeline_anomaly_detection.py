@@ -129,7 +129,7 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
         """Read and resize one image; its original size and a reading error are kept beside the pixels."""
         error, height, width = "", 1, 1
         try:
-            picture = load_image(_image_of(image), max_pixels=max_pixels)
+            picture = load_image(_image_of(image), max_pixels=max_pixels, value_range=self.processor.value_range)
             height, width = picture.height, picture.width
             pixel_values = self.processor(images=picture)["pixel_values"]
         except (OSError, ValueError) as problem:

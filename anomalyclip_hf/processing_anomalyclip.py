@@ -14,7 +14,7 @@ from transformers.utils import IMAGE_PROCESSOR_NAME, PROCESSOR_NAME
 
 from .configuration_anomalyclip import AnomalyCLIPConfig
 from .hub_files_anomalyclip import find_file, hub_arguments, pin_commit
-from .image_processing_anomalyclip import ImageSource, is_batch, load_image, masks_to_tensor
+from .image_processing_anomalyclip import ImageSource, check_value_range, is_batch, load_image, masks_to_tensor
 from .limits_anomalyclip import read_json
 from .postprocessing_anomalyclip import find_regions, gaussian_smooth, resize_map
 from .processor_settings_anomalyclip import AUDIO_TOKENIZER, MAX_SIGMA, check_stored_settings
@@ -22,7 +22,7 @@ from .sharing_anomalyclip import HubSharing, add_code, take_push_arguments
 
 
 LABELS = ("normal", "anomalous")
-OWN_SETTINGS = ("smoothing_sigma", "threshold", "pixel_threshold", "map_maximum")
+OWN_SETTINGS = ("smoothing_sigma", "threshold", "pixel_threshold", "map_maximum", "value_range")
 
 
 class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
@@ -37,6 +37,9 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
             Map value from which a pixel belongs to the mask, from 0 to `map_maximum`; by default there is no mask.
         map_maximum (`float`, *optional*, defaults to 1.0):
             Largest value that a map can have, which is the number of selected layers. Overlays show it in full red.
+        value_range (`tuple[float, float]` or `"auto"`, *optional*):
+            Values of black and white in images with more than 8 bits, such as `(0, 4095)` for a 12-bit camera whose
+            files do not say so; see `load_image`.
 
     Raises:
         ValueError: If a number is out of range, or the image processor crops or resizes to no height and width.
@@ -66,6 +69,7 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
         threshold: float = 0.5,
         pixel_threshold: float | None = None,
         map_maximum: float = 1.0,
+        value_range: Sequence[float] | str | None = None,
         **kwargs: Any,
     ):
         if not isinstance(image_processor, CLIPImageProcessorPil):
@@ -88,6 +92,7 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
         self.smoothing_sigma = float(smoothing_sigma)
         self.threshold = float(threshold)
         self.pixel_threshold = None if pixel_threshold is None else float(pixel_threshold)
+        self.value_range = check_value_range(value_range)
 
     @classmethod
     def from_config(cls, config: AnomalyCLIPConfig, **kwargs: Any) -> "AnomalyCLIPProcessor":
@@ -95,7 +100,7 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
 
         Args:
             config ([`AnomalyCLIPConfig`]): Configuration of the model.
-            **kwargs: `smoothing_sigma`, `threshold`, `pixel_threshold`.
+            **kwargs: `smoothing_sigma`, `threshold`, `pixel_threshold`, `value_range`.
 
         Returns:
             [`AnomalyCLIPProcessor`]
@@ -226,7 +231,7 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
         sources = _as_list(images)
         if not sources:
             raise ValueError("images is empty; expected at least one image.")
-        pictures = [load_image(source) for source in sources]
+        pictures = [load_image(source, value_range=self.value_range) for source in sources]
         features = self.image_processor(pictures, return_tensors=return_tensors, **kwargs)
         if masks is not None:
             mask_list = _list_masks(masks)

@@ -14,7 +14,7 @@ MAX_SIGMA = 256  # pixels; half the paper's image
 AUDIO_TOKENIZER = "audio_tokenizer_config.json"  # where it lies, transformers loads another model
 # What `processor_config.json` may hold.
 PROCESSOR_SETTINGS = {"image_processor", "processor_class", "auto_map", "smoothing_sigma", "threshold"}
-PROCESSOR_SETTINGS |= {"pixel_threshold", "map_maximum"}
+PROCESSOR_SETTINGS |= {"pixel_threshold", "map_maximum", "value_range"}
 IMAGE_PROCESSORS = ("CLIPImageProcessor", "CLIPImageProcessorPil", "CLIPImageProcessorFast")
 
 

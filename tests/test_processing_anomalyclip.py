@@ -258,3 +258,16 @@ def test_arguments_of_the_image_processor_are_passed_on(processor, photo):
     plain = processor(images=photo, do_normalize=False)["pixel_values"]
     assert plain.min() >= 0
     assert plain.max() <= 1
+
+
+def test_the_range_of_values_is_stored_and_used(tmp_path, processor):
+    camera = np.rint(np.linspace(0, 4095, 64)).astype(np.uint16).reshape(8, 8)
+    expected = processor(images=Image.fromarray(np.rint(camera / 4095 * 255).astype(np.uint8)))["pixel_values"]
+    ranged = AnomalyCLIPProcessor(processor.image_processor, value_range=[0, 4095])
+    ranged.save_pretrained(tmp_path)
+    for one in (ranged, AnomalyCLIPProcessor.from_pretrained(tmp_path)):
+        assert one.value_range == (0.0, 4095.0)
+        torch.testing.assert_close(one(images=camera)["pixel_values"], expected)
+    assert AnomalyCLIPProcessor.from_pretrained(tmp_path, value_range="auto").value_range == "auto"
+    with pytest.raises(ValueError, match="value_range"):
+        AnomalyCLIPProcessor(processor.image_processor, value_range=[4095, 0])

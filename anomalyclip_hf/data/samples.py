@@ -14,7 +14,7 @@ from datasets.utils.file_utils import is_local_path
 from PIL import Image
 from torch import Tensor
 
-from ..image_processing_anomalyclip import MASK_RULES, load_image, load_mask, masks_to_tensor
+from ..image_processing_anomalyclip import MASK_RULES, check_value_range, load_image, load_mask, masks_to_tensor
 from .layouts import ANOMALOUS, NORMAL, clean, parse_label
 
 
@@ -76,9 +76,12 @@ class SampleReader:
         mask_rule (`str`, *optional*):
             `"auto"`, `"classes"` or `"nonzero"`, see [`load_mask`]. Defaults to the rule of the dataset's `mask`
             column, else `"auto"`.
+        value_range (`tuple[float, float]` or `"auto"`, *optional*):
+            Values of black and white in images with more than 8 bits, see [`load_image`].
 
     Raises:
-        ValueError: If the dataset is streamed, has several splits or has no `image` column, or the rule is unknown.
+        ValueError: If the dataset is streamed, has several splits or has no `image` column, or the rule or range is
+            unknown.
 
     Example:
     ```python
@@ -93,7 +96,7 @@ class SampleReader:
     ```
     """
 
-    def __init__(self, dataset: Any, *, mask_rule: str | None = None):
+    def __init__(self, dataset: Any, *, mask_rule: str | None = None, value_range: Any = None):
         if isinstance(dataset, (dict, datasets.IterableDataset)) or not hasattr(dataset, "__len__"):
             raise ValueError(
                 f"got {type(dataset).__name__}; expected a dataset with a length. Choose a split, and load it without "
@@ -112,6 +115,7 @@ class SampleReader:
         self.mask_rule = mask_rule or rule or "auto"
         if self.mask_rule not in MASK_RULES:
             raise ValueError(f"mask_rule is {self.mask_rule!r}; expected one of {', '.join(MASK_RULES)}.")
+        self.value_range = check_value_range(value_range)
         self._dataset = dataset
 
     def __len__(self) -> int:
@@ -131,7 +135,8 @@ class SampleReader:
             ValueError: If one cannot be read, the label is unknown, or the mask does not fit the image.
         """
         row, name = self._row(index), self.name(index)
-        image = load_image(_source(row["image"]), None if _path_of(row["image"]) else name)
+        source = _source(row["image"])
+        image = load_image(source, None if _path_of(row["image"]) else name, value_range=self.value_range)
         label = self._label(row, index)
         mask, note = self._read_mask(row.get("mask"), label, image, name)
         return Sample(
@@ -144,9 +149,9 @@ class SampleReader:
         return str(row.get("path") or _path_of(row["image"]) or f"image {index}")
 
     def digest(self, index: int) -> str:
-        """Return the SHA-256 of all that a sample depends on: the bytes of both files, the label and the mask rule."""
+        """Return the SHA-256 of all that a sample depends on: the bytes of both files, the label and the settings."""
         row = self._row(index)
-        digest = hashlib.sha256(repr((self._label(row, index), self.mask_rule)).encode())
+        digest = hashlib.sha256(repr((self._label(row, index), self.mask_rule, self.value_range)).encode())
         for source in (row["image"], row.get("mask")):
             content = _content(source)
             digest.update(f"{len(content)} ".encode())

@@ -14,7 +14,7 @@ from transformers.utils import logging
 
 from ..assets import DEFAULT_MODEL
 from ..data.samples import Sample, SampleReader
-from ..image_processing_anomalyclip import ImageSource
+from ..image_processing_anomalyclip import ImageSource, check_value_range
 from ..modeling_anomalyclip import AnomalyCLIPModel
 from ..pipeline_anomaly_detection import DEMONSTRATION_NOTE
 from ..processing_anomalyclip import AnomalyCLIPProcessor
@@ -81,6 +81,8 @@ class AnomalyScorer:
         resolution (`str`, *optional*, defaults to `"original"`): Size of the maps: each image's own, or `"model"`.
         threshold (`float`, *optional*): Overrides the processor's.
         pixel_threshold (`float`, *optional*): Overrides the processor's.
+        value_range (`tuple[float, float]` or `"auto"`, *optional*):
+            Values of black and white in images with more than 8 bits; overrides the processor's.
 
     Raises:
         OSError: If there is no such model, or a file of it is damaged.
@@ -112,6 +114,7 @@ class AnomalyScorer:
         resolution: str = "original",
         threshold: float | None = None,
         pixel_threshold: float | None = None,
+        value_range: Any = None,
     ):
         if resolution not in RESOLUTIONS:
             raise ValueError(f"resolution is {resolution!r}; expected one of {', '.join(RESOLUTIONS)}.")
@@ -123,6 +126,7 @@ class AnomalyScorer:
         self.processor.check_thresholds(threshold, pixel_threshold)
         self.threshold = self.processor.threshold if threshold is None else threshold
         self.pixel_threshold = self.processor.pixel_threshold if pixel_threshold is None else pixel_threshold
+        self.value_range = check_value_range(self.processor.value_range if value_range is None else value_range)
         self.backend = _make_backend(backend, self.model)
         self.batch_size, self.resolution = batch_size, resolution
         self.num_workers = _default_workers(self.model.device) if num_workers is None else num_workers
@@ -151,9 +155,10 @@ class AnomalyScorer:
             rows = zip(images, masks, strict=True)
             images = [{"image": image, "mask": mask, "label": int(mask is not None)} for image, mask in rows]
         if hasattr(images, "__len__") and hasattr(images, "__getitem__"):
-            yield from self.score_samples(SampleReader(images))
+            yield from self.score_samples(SampleReader(images, value_range=self.value_range))
         else:
-            yield from self._score(_read_stream(images, self.processor), keep_images=False)
+            stream = _read_stream(images, self.processor, self.value_range)
+            yield from self._score(stream, keep_images=False)
 
     def score_samples(
         self, reader: SampleReader, indices: Sequence[int] | None = None, keep_images: bool = False
@@ -171,6 +176,8 @@ class AnomalyScorer:
         Raises:
             ValueError: If the model gives NaN; names the images.
         """
+        if reader.value_range is None:
+            reader.value_range = self.value_range
         reading = _Reading(reader, self.processor)
         order = range(len(reader)) if indices is None else indices
         loader = DataLoader(
@@ -192,6 +199,7 @@ class AnomalyScorer:
             "image_size": list(self.processor.size),
             "resolution": self.resolution,
             "dtype": str(self.model.dtype).removeprefix("torch."),
+            "value_range": self.value_range,
         }
 
     def _score(self, items: Iterable["_Item"], keep_images: bool) -> Iterator[AnomalyResult]:
@@ -280,10 +288,10 @@ def _read(reader: SampleReader, index: int, processor: AnomalyCLIPProcessor) -> 
         return _Item(index, reader.name(index), error=" ".join(str(error).split()))
 
 
-def _read_stream(images: Iterable[Any], processor: AnomalyCLIPProcessor) -> Iterator[_Item]:
+def _read_stream(images: Iterable[Any], processor: AnomalyCLIPProcessor, value_range: Any) -> Iterator[_Item]:
     """Read images that come one after another and cannot be indexed."""
     for index, image in enumerate(images):
-        item = _read(SampleReader([image]), 0, processor)
+        item = _read(SampleReader([image], value_range=value_range), 0, processor)
         item.index = index
         if item.source == "image 0":
             item.source = f"image {index}"

@@ -224,3 +224,12 @@ def test_datasets_that_cannot_be_read_by_place(dataset):
         SampleReader(datasets.DatasetDict(test=dataset))
     with pytest.raises(ValueError, match="photo"):
         SampleReader(dataset.rename_column("image", "photo"))
+
+
+def test_the_range_of_values(tmp_path):
+    camera = np.rint(np.linspace(0, 4095, 60)).astype(np.uint16).reshape(6, 10)
+    reader = SampleReader([camera], value_range=(0, 4095))
+    np.testing.assert_array_equal(np.asarray(reader.read(0).image)[..., 0], np.rint(camera / 4095 * 255))
+    assert reader.digest(0) != SampleReader([camera]).digest(0)
+    with pytest.raises(ValueError, match="value_range"):
+        SampleReader([camera], value_range=(1, 0))
