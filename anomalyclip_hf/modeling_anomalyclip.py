@@ -111,7 +111,7 @@ class AnomalyCLIPPromptLearner(nn.Module):
             start, words = token_embedding(torch.tensor(token_ids, device=prompt.device)).split(
                 [1, len(token_ids) - 1]
             )
-            sequences.append(torch.cat([start, prompt, words]))
+            sequences.append(torch.cat([start, prompt.to(start.dtype), words]))
         end_positions = torch.tensor([len(sequence) - 1 for sequence in sequences], device=self.normal_prompt.device)
         return nn.utils.rnn.pad_sequence(sequences, batch_first=True), end_positions
 
@@ -156,7 +156,7 @@ def encode_text(
 
     for index, layer in enumerate(text_model.encoder.layers):
         if 1 <= index <= len(deep_prompts):
-            prompt = deep_prompts[index - 1].expand(num_texts, -1, -1)
+            prompt = deep_prompts[index - 1].to(hidden_states.dtype).expand(num_texts, -1, -1)
             rest = hidden_states[:, 1 + prompt.shape[1] :]
             hidden_states = torch.cat([hidden_states[:, :1], prompt, rest], dim=1)
         hidden_states = layer(hidden_states, causal_mask)

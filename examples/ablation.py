@@ -20,7 +20,7 @@ from transformers import PrinterCallback, set_seed
 from transformers.utils import logging
 
 from anomalyclip_hf import AnomalyCLIPModel, AnomalyCLIPTrainer, AnomalyCLIPTrainingArguments, load_anomaly_dataset
-from anomalyclip_hf.cli.train import load_base_model
+from anomalyclip_hf.training.base_model import load_base_model
 
 
 FIGURES = ("image_auroc", "image_ap", "pixel_auroc", "pixel_aupro")
@@ -45,7 +45,7 @@ def train_and_test(
 ) -> list[float]:
     """Figures on the test data of prompts that were learned with one setting and seed."""
     set_seed(seed)
-    model = load_base_model(args.base_model, {**settings, "object_name": names[0]})
+    model = load_base_model(args.base_model, **settings, object_name=names[0])
     arguments = AnomalyCLIPTrainingArguments(
         output_dir=str(args.output_dir / "run"),
         num_train_epochs=args.epochs,
@@ -60,7 +60,7 @@ def train_and_test(
     trainer = AnomalyCLIPTrainer(model, arguments, load_anomaly_dataset("folder", args.train))
     trainer.remove_callback(PrinterCallback)  # a line for each run would hide the table
     trainer.train()
-    tested = rename(model, load_base_model(args.base_model, {**settings, "object_name": names[1]}))
+    tested = rename(model, load_base_model(args.base_model, **settings, object_name=names[1]))
     tester = AnomalyCLIPTrainer(tested, arguments, eval_dataset=load_anomaly_dataset("folder", args.test))
     tester.remove_callback(PrinterCallback)
     figures = tester.evaluate()

@@ -15,7 +15,7 @@ from pathlib import Path
 from transformers import set_seed
 
 from anomalyclip_hf import AnomalyCLIPTrainer, AnomalyCLIPTrainingArguments, load_anomaly_dataset
-from anomalyclip_hf.cli.train import load_base_model
+from anomalyclip_hf.training.base_model import load_base_model
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
 
     # 1. A frozen CLIP under fresh prompts: 43,008 numbers to learn for ViT-L/14
     set_seed(args.seed)
-    model = load_base_model(args.base_model, {})
+    model = load_base_model(args.base_model)
 
     # 2. The paper learns from a test split, because it holds anomalies, and tests on other things
     train_dataset = load_anomaly_dataset(*args.train, split="test")

@@ -1,6 +1,8 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""The paper's settings, as training arguments."""
+"""Training arguments with the paper's settings as defaults."""
 
+import math
+import os
 from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
@@ -9,28 +11,33 @@ from ..io.processes import has_accelerator
 
 
 CACHE_DTYPES = ("float16", "bfloat16", "float32")
-TARGETS = ["labels", "masks", "mask_weights"]
+TARGETS = ("labels", "masks", "mask_weights", "indices")  # entries of a batch that metrics receive, in this order
 
 
 @dataclass
 class AnomalyCLIPTrainingArguments(TrainingArguments):
     """[`~transformers.TrainingArguments`] with the paper's settings (appendix, published code) as defaults.
 
-    Adam (betas 0.5 and 0.999, no weight decay) at a constant rate of 1e-3, 15 epochs, batches of 8, seed 111, no
-    clipping of gradients.
+    The defaults are Adam (betas 0.5 and 0.999, no weight decay) at a constant learning rate of 1e-3, 15 epochs,
+    batches of 8, seed 111, and no gradient clipping.
 
     Args:
         cache_features (`bool`, *optional*, defaults to `True`):
-            Compute what the frozen CLIP makes of each image once and keep it on disk.
-        cache_dir (`str`, *optional*): Where; default: the folder `_features` in `output_dir`, which is never pushed.
-        cache_dtype (`str`, *optional*, defaults to `"float16"`): `"float16"`, `"bfloat16"` or `"float32"`.
+            Encode each image with the frozen CLIP once, and keep the features on disk.
+        cache_dir (`str`, *optional*):
+            Folder for the features. Defaults to `_features` in `output_dir`, which is never pushed.
+        cache_dtype (`str`, *optional*, defaults to `"float16"`):
+            Data type of the features on disk: `"float16"`, `"bfloat16"` or `"float32"`.
         synthetic_anomalies (`bool`, *optional*, defaults to `False`):
-            Train on normal images alone: beside each, one with a defect that the package draws into it.
+            Train on normal images only, and add a copy of each with a synthetic defect.
         prompts_only (`bool`, *optional*):
-            Save the trained model as prompts with a reference to the CLIP; default: where the CLIP is known, and not
-            on this machine alone if the model is pushed.
+            Save the trained model as prompts with a reference to their CLIP. By default this is done if the CLIP has a
+            name, unless the model is pushed and its CLIP exists on this machine only.
         include_code (`bool`, *optional*, defaults to `False`):
-            Put the model's code beside it, for `trust_remote_code=True` where this package is not installed.
+            Save the model's code with it, for `trust_remote_code=True` where this package is not installed.
+
+    Raises:
+        ValueError: If `cache_dtype` is unknown, or `num_train_epochs` is not a positive number.
 
     Example:
     ```python
@@ -71,4 +78,12 @@ class AnomalyCLIPTrainingArguments(TrainingArguments):
     def __post_init__(self) -> None:
         if self.cache_dtype not in CACHE_DTYPES:
             raise ValueError(f"cache_dtype is {self.cache_dtype!r}; expected one of {', '.join(CACHE_DTYPES)}.")
+        if self.max_steps <= 0 and not 0 < self.num_train_epochs < math.inf:
+            raise ValueError(f"num_train_epochs is {self.num_train_epochs:g}; expected a number above 0, such as 15.")
         super().__post_init__()
+
+    @property
+    def features_dir(self) -> str:
+        """Folder of the cached features."""
+        # Trainer does not push names that begin with an underscore.
+        return self.cache_dir or os.path.join(self.output_dir, "_features")

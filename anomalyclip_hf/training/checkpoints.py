@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Checkpoints that are known to be whole: the last file written lists all others with their digests."""
+"""Complete checkpoints: the last file written lists all others with their digests."""
 
 import hashlib
 import json
@@ -8,59 +8,70 @@ from pathlib import Path
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..io.atomic import atomic_write
-from ..weight_files_anomalyclip import validate_weight_file
 
 
-SEAL = "complete.json"
+DIGESTS_FILE = "complete.json"
 
 
-def mark_complete(folder: Path) -> None:
-    """Say that a checkpoint is complete: write the digests of all its files."""
-    digests = {str(path.relative_to(folder)): _digest(path) for path in _files(folder)}
-    with atomic_write(folder / SEAL) as partial:
+def mark_complete(checkpoint: Path) -> None:
+    """Write the digests of all files of a checkpoint, which marks it as complete."""
+    files = [path for path in sorted(checkpoint.rglob("*")) if path.is_file() and path.name != DIGESTS_FILE]
+    digests = {str(path.relative_to(checkpoint)): _digest(path) for path in files}
+    with atomic_write(checkpoint / DIGESTS_FILE) as partial:
         partial.write_text(json.dumps(digests, indent=2, sort_keys=True))
 
 
-def is_complete(folder: Path) -> bool:
-    """Whether a checkpoint was sealed and no file of it has changed since."""
+def is_complete(checkpoint: Path) -> bool:
+    """Return whether a checkpoint was marked as complete and none of its files has changed since."""
     try:
-        digests = json.loads((folder / SEAL).read_text())
-        return all(_digest(folder / name) == digest for name, digest in digests.items())
+        digests = json.loads((checkpoint / DIGESTS_FILE).read_text())
+        return all(_digest(checkpoint / name) == digest for name, digest in digests.items())
     except (OSError, ValueError, AttributeError):
         return False
 
 
-def check_states(folder: Path) -> None:
-    """Refuse the state of an optimiser, schedule or random numbers that holds more than numbers.
+def latest_complete_checkpoint(output_dir: Path) -> Path | None:
+    """Return the complete checkpoint with the most steps, or `None`.
 
     Args:
-        folder (`Path`): A checkpoint.
+        output_dir (`Path`): Output folder of the training.
+    """
+    steps = {path: path.name.removeprefix(f"{PREFIX_CHECKPOINT_DIR}-") for path in output_dir.glob("checkpoint-*")}
+    newest_first = sorted((path for path in steps if steps[path].isdigit()), key=lambda path: -int(steps[path]))
+    return next((path for path in newest_first if is_complete(path)), None)
+
+
+def check_output_dir(output_dir: str | Path, resume: bool = False) -> None:
+    """Refuse an output folder whose files a training would overwrite.
+
+    With several processes, call it in each before they wait for each other.
+
+    Args:
+        output_dir (`str` or `Path`): Output folder of the training that is about to start.
+        resume (`bool`, *optional*, defaults to `False`): Whether the training resumes from a checkpoint in it.
 
     Raises:
-        OSError: If a file's pickle wants to run anything; says what.
+        FileExistsError: If the folder contains a model, a model card or checkpoints and the training does not resume,
+            or if none of its checkpoints is complete. The message names the first file found.
     """
-    for path in sorted([*folder.glob("*.pt"), *folder.glob("*.pth"), *folder.glob("optimizer*.bin")]):
-        validate_weight_file(path, with_numpy=True)
+    folder = Path(output_dir)
+    results = ("config.json", "README.md", "training.json", "*.safetensors", "checkpoint-*/trainer_state.json")
+    result = _first_match(folder, results)
+    # Without any result the first checkpoint was cut off, and training can start again.
+    can_resume = result is None or latest_complete_checkpoint(folder) is not None
+    found = result or _first_match(folder, ("checkpoint-*",))
+    if found is None or (resume and can_resume):
+        return
+    if can_resume:
+        raise FileExistsError(f"{folder} already contains {found}; choose another --output-dir, or use --resume.")
+    raise FileExistsError(
+        f"{folder} already contains {found} and no complete checkpoint; choose another --output-dir."
+    )
 
 
-def latest_complete_checkpoint(output_dir: Path) -> Path | None:
-    """The checkpoint to go on from, or None.
-
-    Args:
-        output_dir (`Path`): Of the training.
-
-    Returns:
-        `Path`: the one with the most steps among those that are whole.
-    """
-    found = [path for path in output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.name.rsplit("-", 1)[1].isdigit()]
-    for path in sorted(found, key=lambda path: int(path.name.rsplit("-", 1)[1]), reverse=True):
-        if is_complete(path):
-            return path
-    return None
-
-
-def _files(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != SEAL]
+def _first_match(folder: Path, patterns: tuple[str, ...]) -> Path | None:
+    """Return the first path below a folder that matches a pattern, relative to the folder."""
+    return next((path.relative_to(folder) for pattern in patterns for path in sorted(folder.glob(pattern))), None)
 
 
 def _digest(path: Path) -> str:

@@ -1,164 +1,167 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""What a training step is made of: images with their targets, the order in which they come, and the batch."""
+"""Training examples: images with their targets, their order in an epoch, and the batch."""
 
-import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-import datasets
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from ..image_processing_anomalyclip import load_image, load_mask, masks_to_tensor
+from ..data.samples import Sample, SampleReader
 from ..processing_anomalyclip import AnomalyCLIPProcessor
-from .synthetic import draw_anomaly
-
-
-class Target(NamedTuple):
-    """One image with its ground truth at the model's size."""
-
-    image: Image.Image
-    mask: Tensor  # (height, width) float32 at the model's size, 0 or 1
-    mask_weight: float  # 0 where there is no ground truth
-    label: int
+from .synthetic import add_synthetic_defect
 
 
 class TrainingImages(Dataset):
-    """Images of a data set as training examples, opened when asked for.
+    """The images of a dataset as training examples, opened on access.
 
     Args:
-        dataset ([`~datasets.Dataset`]): With the columns of [`load_anomaly_dataset`].
-        processor ([`AnomalyCLIPProcessor`]): Of the model.
-        synthetic (`bool`): Take the normal images only, and beside each the same with a drawn defect.
-        seed (`int`): Of the drawn defects.
-        needs_both (`bool`): Whether there must be normal and anomalous images, as for training.
+        dataset: What [`SampleReader`] reads: a [`~datasets.Dataset`] with the columns `image`, `mask` and `label`, a
+            list of such rows, or, for prediction, a list of images.
+        processor ([`AnomalyCLIPProcessor`]): Processor of the model.
+        synthetic (`bool`, *optional*, defaults to `False`):
+            Use the normal images only, each once as it is and once with a synthetic defect.
+        seed (`int`, *optional*, defaults to 111): Seed of the synthetic defects.
+        argument (`str`, *optional*, defaults to `"train_dataset"`): Name of the dataset in errors.
 
     Raises:
-        ValueError: If there is nothing to learn from: no images, no labels, or no anomalous or no normal ones.
+        ValueError: If the dataset is empty, is streamed, or has no column `image`.
     """
 
     def __init__(
         self,
-        dataset: datasets.Dataset,
+        dataset: Any,
         processor: AnomalyCLIPProcessor,
         synthetic: bool = False,
         seed: int = 111,
-        needs_both: bool = True,
+        argument: str = "train_dataset",
     ):
-        labels = list(dataset["label"])
-        if None in labels:
-            raise ValueError(f"{labels.count(None)} images have no label; training needs one for each.")
-        if synthetic:
-            dataset = dataset.select([index for index, label in enumerate(labels) if label == 0])
-        elif needs_both and not 0 < sum(labels) < len(labels):
-            missing = "anomalous" if 0 in labels else "normal"
-            raise ValueError(f"none of the {len(labels)} images is {missing}; synthetic_anomalies=True draws defects.")
-        if not len(dataset):
-            raise ValueError(
-                "there are no normal images to draw defects into." if synthetic else "there are no images."
-            )
-        self.processor, self.synthetic, self.seed = processor, synthetic, seed
-        self.mask_rule = dataset.features["mask"].mask_rule
-        undecoded = datasets.Image(decode=False)
-        self.rows = dataset.cast_column("image", undecoded).cast_column("mask", undecoded)
+        try:
+            self.reader = SampleReader(dataset)
+            labels = self.reader.labels
+        except ValueError as error:
+            raise ValueError(f"{argument}: {error}") from error
+        self.processor, self.synthetic, self.seed, self.argument = processor, synthetic, seed, argument
+        self.description = getattr(getattr(dataset, "info", None), "description", None)
+        self.sources = [index for index, label in enumerate(labels) if not synthetic or label == 0]
+        if not self.sources:
+            raise ValueError(f"{argument} has no {'normal ' if synthetic else ''}images; give at least one.")
+        self.labels = [labels[index] for index in self.sources] + [1] * (len(self.sources) if synthetic else 0)
+        categories = self.reader.categories
+        self.categories = [categories[self._source(index)] for index in range(len(self))]
+        self.has_labels = None not in self.labels
 
     def __len__(self) -> int:
-        return len(self.rows) * (2 if self.synthetic else 1)
+        return len(self.labels)
+
+    def check_labels(self, both: bool = False) -> None:
+        """Check that every image has a label.
+
+        Args:
+            both (`bool`, *optional*, defaults to `False`): Check also that normal and anomalous images exist.
+
+        Raises:
+            ValueError: If labels are missing, or with `both` one of the two kinds.
+        """
+        missing = self.labels.count(None)
+        if missing:
+            raise ValueError(f"{missing} images of {self.argument} have no label; give 0 (normal) or 1 (anomalous).")
+        if both and len(set(self.labels)) == 1:
+            kind = "anomalous" if self.labels[0] == 0 else "normal"
+            raise ValueError(
+                f"none of the {len(self)} images of {self.argument} is {kind}; add some. If all are normal, "
+                "synthetic_anomalies=True (--synthetic) adds synthetic defects."
+            )
+
+    def has_masks(self) -> bool:
+        """Return whether the position of any anomaly is known."""
+        return self.synthetic or self.reader.has_masks
 
     def describe(self) -> dict[str, Any]:
-        """What a model card says of them: `dataset`, `images`, `normal`, `anomalous`, `categories`, `synthetic`."""
-        labels = self.rows["label"][:]
-        normal, anomalous = labels.count(0), labels.count(1)
+        """Return `dataset`, `images`, `normal`, `anomalous`, `categories` and `synthetic` for the model card."""
         return {
-            "dataset": self.rows.info.description or "a data set without description",
+            "dataset": self.description or "a dataset without a description",
             "images": len(self),
-            "normal": normal,
-            "anomalous": normal if self.synthetic else anomalous,
-            "categories": sorted(set(self.rows["category"][:])),
+            "normal": self.labels.count(0),
+            "anomalous": self.labels.count(1),
+            "categories": sorted({category for category in self.categories if category}),
             "synthetic": self.synthetic,
         }
 
-    def has_masks(self) -> bool:
-        """Whether any anomalous image says where its anomaly is."""
-        return self.synthetic or any(row["mask"] is not None for row in self.rows)
-
-    def load(self, index: int) -> Target:
-        """Open an image and bring its ground truth to the model's size.
+    def read(self, index: int) -> Sample:
+        """Open an image with its ground truth, and add the synthetic defect where there is one.
 
         Raises:
-            FileNotFoundError: If a file is not there.
-            ValueError: If one cannot be read.
+            FileNotFoundError: If a file does not exist.
+            ValueError: If a file cannot be read.
         """
-        row, drawn = self.rows[index % len(self.rows)], index >= len(self.rows)
-        image, label, mask = load_image(row["image"]), int(row["label"]), None
-        if drawn:
-            image, mask = draw_anomaly(image, self.seed + index)
-            label = 1
-        elif row["mask"] is not None:
-            mask = load_mask(row["mask"], self.mask_rule)
-        # Of an anomalous image an empty mask says as little as none.
-        has_truth = not label or (mask is not None and bool(mask.any()))
-        target = masks_to_tensor([mask if has_truth else None], self.processor.size)[0]
-        return Target(image, target, float(has_truth), label)
+        sample = self.reader.read(self._source(index))
+        if self._is_synthetic(index):
+            sample.image, mask = add_synthetic_defect(sample.image, self.seed + index)
+            sample.mask, sample.label = torch.from_numpy(mask).to(torch.uint8), 1
+        return sample
 
     def name(self, index: int) -> str:
-        """What an error calls the image."""
-        return self.rows[index % len(self.rows)]["path"] + (" (drawn defect)" if index >= len(self.rows) else "")
+        """Return what errors call the image."""
+        return self.reader.name(self._source(index)) + (" (synthetic defect)" if self._is_synthetic(index) else "")
 
     def digest(self, index: int) -> str:
-        """Of everything that the example depends on: the bytes of its files, its label, and the drawn defect."""
-        row = self.rows[index % len(self.rows)]
-        digest = hashlib.sha256(repr((row["label"], self.mask_rule)).encode())
-        for source in (row["image"], row["mask"]):
-            digest.update(b"" if source is None else _content(source))
-        if index >= len(self.rows):
-            digest.update(f"drawn {self.seed + index}".encode())
-        return digest.hexdigest()
+        """Return a digest of everything that the example depends on."""
+        defect = f"-synthetic-{self.seed + index}" if self._is_synthetic(index) else ""
+        return self.reader.digest(self._source(index)) + defect
 
-    def __getitem__(self, item: "int | Place") -> dict[str, Any]:
-        place = item if isinstance(item, Place) else Place(item)
-        target = self.load(place.number)
-        pixel_values = self.processor(images=target.image)["pixel_values"][0]
-        return {"pixel_values": pixel_values, **targets(target.mask, target.mask_weight, target.label, place)}
+    def __getitem__(self, item: "int | WeightedIndex") -> dict[str, Any]:
+        item = item if isinstance(item, WeightedIndex) else WeightedIndex(item)
+        sample = self.read(item.number)
+        pixel_values = self.processor(images=sample.image)["pixel_values"][0]
+        return {"pixel_values": pixel_values} | self.targets(sample.mask_at(self.processor.size), item)
+
+    def targets(self, mask: Tensor | None, item: "WeightedIndex") -> dict[str, Any]:
+        """Return the part of an example that does not depend on its pixels.
+
+        Args:
+            mask (`torch.Tensor` of shape `(height, width)`, *optional*):
+                Ground truth at the model's size; `None` where there is none.
+            item ([`WeightedIndex`]): Which example.
+
+        Returns:
+            `dict`: `masks`, `mask_weights`, `labels`, `image_weights` and `indices`; empty for a dataset without
+            labels.
+        """
+        if not self.has_labels:
+            return {}
+        return {
+            "masks": torch.zeros(self.processor.size) if mask is None else mask.float(),
+            "mask_weights": float(mask is not None),
+            "labels": self.labels[item.number],
+            "image_weights": item.weight,
+            "indices": item.number,
+        }
+
+    def _source(self, index: int) -> int:
+        return self.sources[index % len(self.sources)]
+
+    def _is_synthetic(self, index: int) -> bool:
+        return index >= len(self.sources)
 
 
-def _content(source: dict[str, Any]) -> bytes:
-    if source["bytes"] is not None:
-        return source["bytes"]
-    with open(source["path"], "rb") as file:
-        return file.read()
-
-
-class Place(NamedTuple):
-    """Which example comes next, and what it weighs."""
+class WeightedIndex(NamedTuple):
+    """An example and its weight in the loss."""
 
     number: int
     weight: float = 1.0
 
 
-def targets(mask: Tensor, mask_weight: float, label: int, place: Place) -> dict[str, Any]:
-    """The part of an example that does not depend on where its embeddings come from."""
-    return {
-        "masks": mask,
-        "mask_weights": mask_weight,
-        "labels": label,
-        "image_weights": place.weight,
-        "indices": place.number,
-    }
-
-
 def collate(examples: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-    """Put examples into a batch.
+    """Make a batch of examples.
 
     Args:
-        examples (`Sequence[dict]`): Of [`TrainingImages`] or [`CachedFeatures`].
+        examples (`Sequence[dict]`): Items of [`TrainingImages`] or [`CachedFeatures`].
 
     Returns:
-        `dict[str, torch.Tensor]`: the arguments of [`AnomalyCLIPModel.forward`], and `indices` `(batch_size,)`;
+        `dict[str, torch.Tensor]`: the arguments of [`AnomalyCLIPModel.forward`], and `indices` `(batch_size,)`.
         `patch_embeds` has shape `(layers, batch_size, num_patches, projection_dim)`.
     """
     batch = {}
@@ -171,37 +174,32 @@ def collate(examples: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
 
 
 class EpochOrder(Sampler):
-    """A new order for each epoch, from seed and epoch alone, filled up to whole optimiser steps.
+    """A random order for each epoch that depends on seed and epoch only, padded to complete optimiser steps.
 
-    What fills up the last step weighs nothing, and the rest of that step accordingly more, so that its loss is the
-    mean over its images however they are divided over processes and accumulated batches.
+    Padding has weight 0, and the other examples of the last step weigh more in return. The loss of that step is then
+    the mean over its examples, however they are divided over processes and accumulated batches.
 
     Args:
         length (`int`): Number of examples.
-        step_size (`int`): Examples in an optimiser step: batch size times processes times accumulated batches.
-        seed (`int`): Of the order.
+        step_size (`int`): Examples per optimiser step: batch size times processes times accumulated batches.
+        seed (`int`): Seed of the order.
     """
 
     def __init__(self, length: int, step_size: int, seed: int):
         self.length, self.step_size, self.seed, self.epoch = length, step_size, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the data loader at the start of each epoch."""
+        """Choose the epoch; the data loader calls this at the start of each."""
         self.epoch = epoch
 
     def __len__(self) -> int:
         return -(-self.length // self.step_size) * self.step_size
 
-    def __iter__(self) -> Iterator[Place]:
+    def __iter__(self) -> Iterator[WeightedIndex]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length).tolist()
-        left = self.length % self.step_size
-        whole = self.length - left
-        yield from (Place(index) for index in order[:whole])
-        if left:
-            yield from (Place(index, self.step_size / left) for index in order[whole:])
-            yield from (Place(order[0], 0.0) for _ in range(self.step_size - left))
-
-
-def cache_folder(output_dir: str, cache_dir: str | None) -> str:
-    """Where features go unless told otherwise."""
-    return cache_dir or os.path.join(output_dir, "_features")  # Trainer pushes nothing that begins with _
+        rest = self.length % self.step_size
+        full_steps = self.length - rest
+        yield from (WeightedIndex(index) for index in order[:full_steps])
+        if rest:
+            yield from (WeightedIndex(index, self.step_size / rest) for index in order[full_steps:])
+            yield from (WeightedIndex(order[0], 0.0) for _ in range(self.step_size - rest))

@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""What the frozen CLIP makes of each image, computed once and kept on disk as Arrow files that are memory-mapped."""
+"""Cached features: each image is encoded by the frozen CLIP once and kept on disk in memory-mapped Arrow files."""
 
 import errno
 import hashlib
@@ -19,78 +19,79 @@ from torch.utils.data import Dataset
 from ..io.atomic import atomic_write
 from ..io.processes import process_state
 from ..modeling_anomalyclip import AnomalyCLIPModel, encode_image
-from .examples import Place, TrainingImages, targets
+from .examples import TrainingImages, WeightedIndex
 
 
-FORMAT = 3  # raised when what a file holds changes
-IMAGES_PER_FILE = 64  # what a kill can cost
+FORMAT = 4  # raised when the content of a file changes
+IMAGES_PER_FILE = 64  # at most this many images are lost when a run is killed
 IMAGES_PER_PASS = 8
 FEATURES = datasets.Features(
     {
         "image_embeds": datasets.Value("binary"),
         "patch_embeds": datasets.Value("binary"),
-        "mask": datasets.Value("binary"),  # one bit a pixel
-        "mask_weight": datasets.Value("float32"),
-        "label": datasets.Value("int64"),
+        "mask": datasets.Value("binary"),  # one bit per pixel; null without ground truth
     }
 )
 
 
 class CachedFeatures(Dataset):
-    """Training examples with embeddings in place of pixels, read from disk when asked for.
+    """Training examples with embeddings in place of pixels, read from disk on access.
 
     Made by [`cache_features`].
 
     Args:
-        rows ([`~datasets.Dataset`]): Memory-mapped.
-        images ([`TrainingImages`]): What they were computed from.
-        dtype (`torch.dtype`): Of the embeddings on disk.
-        layers (`int`): Number of tapped layers.
+        rows ([`~datasets.Dataset`]): Memory-mapped features.
+        images ([`TrainingImages`]): The images that they were computed from.
+        dtype (`torch.dtype`): Data type of the embeddings on disk.
+        layers (`int`): Number of selected layers.
     """
 
     def __init__(self, rows: datasets.Dataset, images: TrainingImages, dtype: torch.dtype, layers: int):
         self.rows, self.images, self.dtype, self.layers = rows.with_format("arrow"), images, dtype, layers
-        self.name = images.name
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, item: int | Place) -> dict[str, Any]:
-        place = item if isinstance(item, Place) else Place(item)
-        row = self.rows[place.number]
+    def __getitem__(self, item: int | WeightedIndex) -> dict[str, Any]:
+        item = item if isinstance(item, WeightedIndex) else WeightedIndex(item)
+        row = self.rows[item.number]
         image_embeds, patch_embeds = (self._embeds(row, name) for name in ("image_embeds", "patch_embeds"))
-        height, width = self.images.processor.size
-        bits = np.frombuffer(row["mask"][0].as_buffer(), dtype=np.uint8)
-        mask = torch.from_numpy(np.unpackbits(bits, count=height * width).reshape(height, width)).float()
-        targets_of_image = targets(mask, row["mask_weight"][0].as_py(), row["label"][0].as_py(), place)
         patch_embeds = patch_embeds.view(self.layers, -1, len(image_embeds))
-        return {"image_embeds": image_embeds, "patch_embeds": patch_embeds, **targets_of_image}
+        targets = self.images.targets(self._mask(row["mask"][0]), item)
+        return {"image_embeds": image_embeds, "patch_embeds": patch_embeds} | targets
 
     def _embeds(self, row: Any, name: str) -> Tensor:
         content = bytearray(row[name][0].as_buffer())  # a copy: the file is mapped read-only
         return torch.frombuffer(content, dtype=self.dtype)
 
+    def _mask(self, stored: Any) -> Tensor | None:
+        if not stored.is_valid:
+            return None
+        height, width = self.images.processor.size
+        bits = np.unpackbits(np.frombuffer(stored.as_buffer(), dtype=np.uint8), count=height * width)
+        return torch.from_numpy(bits.reshape(height, width))
+
 
 def cache_features(
     model: AnomalyCLIPModel, images: TrainingImages, cache_dir: str | Path, dtype: str = "float16"
 ) -> CachedFeatures:
-    """Compute the features of all images, or read those that an earlier run has computed.
+    """Compute the features of all images, or read the ones that an earlier run has computed.
 
-    Each file holds some images and is named by a digest of all that its content depends on: weights and settings of
-    the tower, preprocessing, precision, the bytes of the images and masks. Features of another model are therefore
-    never read, and files appear whole or not at all. Several processes share the work.
+    Each file stores some images and is named by a digest of everything that its content depends on: weights and
+    settings of the vision tower, preprocessing, data type, and the bytes of images and masks. Features of another
+    model are therefore never read. Files are written atomically, and several processes share the work.
 
     Args:
-        model ([`AnomalyCLIPModel`]): Its vision tower is run as it is, without gradients.
-        images ([`TrainingImages`]): In their order.
-        cache_dir (`str` or `Path`): Made where missing; all processes must see it.
+        model ([`AnomalyCLIPModel`]): Model whose vision tower encodes the images, without gradients.
+        images ([`TrainingImages`]): Images to encode.
+        cache_dir (`str` or `Path`): Folder, created if missing; all processes must have access to it.
         dtype (`str`, *optional*, defaults to `"float16"`): `"float16"`, `"bfloat16"` or `"float32"`.
 
     Returns:
         [`CachedFeatures`]
 
     Raises:
-        OSError: If the disk has not enough room; says how much is needed and where.
+        OSError: If the disk has too little free space; the message says how much is needed.
         ValueError: If an image cannot be read.
     """
     state, folder, precision = process_state(), Path(cache_dir), getattr(torch, dtype)
@@ -100,21 +101,21 @@ def cache_features(
     groups = [
         range(start, min(start + IMAGES_PER_FILE, len(images))) for start in range(0, len(images), IMAGES_PER_FILE)
     ]
-    paths = [folder / f"{_digest_of(tower, images, group)}.arrow" for group in groups]
-    missing = [place for place in range(len(paths)) if not _is_whole(paths[place], len(groups[place]))]
+    paths = [folder / f"{_group_digest(tower, images, group)}.arrow" for group in groups]
+    missing = [number for number in range(len(paths)) if not _is_readable(paths[number], len(groups[number]))]
     if missing:
-        _check_room(model, images, folder, precision, sum(len(groups[place]) for place in missing))
-    state.wait_for_everyone()  # all have seen the same files before anyone writes
+        _check_free_space(model, images, folder, precision, sum(len(groups[number]) for number in missing))
+    state.wait_for_everyone()  # all processes have seen the same files before any of them writes
     todo = missing[state.process_index :: state.num_processes]
-    for place in _with_progress(todo, show=state.is_main_process):
-        _write(model, images, groups[place], paths[place], precision)
+    for number in _with_progress(todo, show=state.is_main_process):
+        _write(model, images, groups[number], paths[number], precision)
     state.wait_for_everyone()
     rows = datasets.concatenate_datasets([datasets.Dataset.from_file(str(path)) for path in paths])
     return CachedFeatures(rows, images, precision, len(model.config.dual_path["feature_layers"]))
 
 
 def tower_digest(model: AnomalyCLIPModel, images: TrainingImages, dtype: str) -> str:
-    """A digest of everything that makes features, but for the images."""
+    """Return a digest of everything that the features depend on, except the images."""
     digest = hashlib.sha256()
     processor = images.processor.image_processor.to_json_string()
     digest.update(repr((FORMAT, dtype, model.config.dual_path, images.processor.size, processor)).encode())
@@ -125,24 +126,24 @@ def tower_digest(model: AnomalyCLIPModel, images: TrainingImages, dtype: str) ->
     return digest.hexdigest()
 
 
-def _digest_of(tower: str, images: TrainingImages, group: range) -> str:
+def _group_digest(tower: str, images: TrainingImages, group: range) -> str:
     digest = hashlib.sha256(tower.encode())
     for index in group:
         digest.update(images.digest(index).encode())
     return digest.hexdigest()[:40]
 
 
-def _is_whole(path: Path, length: int) -> bool:
-    """Whether a file is there and can be read to its end; one that was damaged is computed anew."""
-    if not path.exists():
-        return False
+def _is_readable(path: Path, length: int) -> bool:
+    """Return whether a file exists and can be read to its end; a damaged one is computed again."""
     try:
-        return len(datasets.Dataset.from_file(str(path))) == length
+        return path.exists() and len(datasets.Dataset.from_file(str(path))) == length
     except (OSError, ValueError):
         return False
 
 
-def _check_room(model: AnomalyCLIPModel, images: TrainingImages, folder: Path, dtype: torch.dtype, count: int) -> None:
+def _check_free_space(
+    model: AnomalyCLIPModel, images: TrainingImages, folder: Path, dtype: torch.dtype, count: int
+) -> None:
     height, width = images.processor.size
     patch = model.config.vision_config.patch_size
     vectors = 1 + len(model.config.dual_path["feature_layers"]) * (height // patch) * (width // patch)
@@ -151,8 +152,8 @@ def _check_room(model: AnomalyCLIPModel, images: TrainingImages, folder: Path, d
     if needed > free:
         raise OSError(
             errno.ENOSPC,
-            f"features of {count} images need {needed / 1e6:.0f} MB and {folder} has {free / 1e6:.0f} MB left; make "
-            "room, name another cache_dir, or train without cache_features",
+            f"the features of {count} images need {needed / 1e6:.0f} MB and {folder} has {free / 1e6:.0f} MB left; "
+            "free some space, choose another cache_dir (--cache-dir), or set cache_features=False (--no-cache)",
         )
 
 
@@ -170,23 +171,21 @@ def _write(model: AnomalyCLIPModel, images: TrainingImages, group: range, path: 
 def _compute(
     model: AnomalyCLIPModel, images: TrainingImages, group: range, dtype: torch.dtype
 ) -> Iterator[dict[str, Any]]:
-    opened = [images.load(index) for index in group]
-    pixel_values = images.processor(images=[target.image for target in opened])["pixel_values"]
+    samples = [images.read(index) for index in group]
+    pixel_values = images.processor(images=[sample.image for sample in samples])["pixel_values"]
     image_embeds, patch_embeds = encode_image(model.clip, pixel_values.to(model.device), **model.config.dual_path)
     stacked = torch.stack(patch_embeds, dim=1)  # (images, layers, patches, dim)
-    for target, image, patches in zip(opened, image_embeds, stacked, strict=True):
+    for sample, image, patches in zip(samples, image_embeds, stacked, strict=True):
+        mask = sample.mask_at(images.processor.size)
         yield {
             "image_embeds": _to_bytes(image, dtype),
             "patch_embeds": _to_bytes(patches, dtype),
-            "mask": np.packbits(target.mask.numpy() > 0).tobytes(),
-            "mask_weight": target.mask_weight,
-            "label": target.label,
+            "mask": None if mask is None else np.packbits(mask.numpy() > 0).tobytes(),
         }
 
 
 def _to_bytes(embeds: Tensor, dtype: torch.dtype) -> bytes:
-    # Normalised first, since half precision ends at 65,504.
-    normalised = F.normalize(embeds.float(), dim=-1).to(dtype)
+    normalised = F.normalize(embeds.float(), dim=-1).to(dtype)  # float16 ends at 65,504
     return normalised.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 

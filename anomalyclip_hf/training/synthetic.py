@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Defects drawn into normal images, for those who have no image of a real one."""
+"""Synthetic defects in normal images, for training without real ones."""
 
 from collections.abc import Callable
 
@@ -8,22 +8,22 @@ from PIL import Image
 from scipy import ndimage
 
 
-SMALLEST, LARGEST = 0.002, 0.08  # share of the image's area
-VISIBLE = 12.0  # mean change of the marked pixels, in grey levels, below which another try is made
+SMALLEST, LARGEST = 0.002, 0.08  # fraction of the image's area
+MIN_CHANGE = 12.0  # mean change of the marked pixels, in grey levels, below which another defect is tried
 TRIES = 20
 
 Defect = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
 
 
-def draw_anomaly(image: Image.Image, seed: int) -> tuple[Image.Image, np.ndarray]:
-    """Draw one visible defect into an image.
+def add_synthetic_defect(image: Image.Image, seed: int) -> tuple[Image.Image, np.ndarray]:
+    """Add one visible defect to an image.
 
-    A part is cut out and pasted elsewhere (as in Li et al., *CutPaste*, CVPR 2021), or a blob or a scratch of another
-    colour, brightness or texture is laid over it.
+    The defect is a part of the image pasted elsewhere (as in Li et al., *CutPaste*, CVPR 2021), or a blob or a scratch
+    of another colour, brightness or texture.
 
     Args:
         image (`PIL.Image.Image`): RGB, at least 8 pixels wide and high.
-        seed (`int`): The same seed draws the same defect.
+        seed (`int`): The same seed adds the same defect.
 
     Returns:
         `tuple[PIL.Image.Image, np.ndarray]`: the image with the defect, and its mask of shape `(height, width)`, bool.
@@ -31,9 +31,9 @@ def draw_anomaly(image: Image.Image, seed: int) -> tuple[Image.Image, np.ndarray
     Example:
     ```python
     >>> from PIL import Image
-    >>> from anomalyclip_hf.training.synthetic import draw_anomaly
+    >>> from anomalyclip_hf.training.synthetic import add_synthetic_defect
 
-    >>> damaged, mask = draw_anomaly(Image.new("RGB", (64, 48), "grey"), seed=1)
+    >>> damaged, mask = add_synthetic_defect(Image.new("RGB", (64, 48), "grey"), seed=1)
     >>> damaged.size, mask.shape, bool(mask.any())
     ((64, 48), (48, 64), True)
 
@@ -44,19 +44,19 @@ def draw_anomaly(image: Image.Image, seed: int) -> tuple[Image.Image, np.ndarray
     damaged, mask = pixels, np.zeros(pixels.shape[:2], dtype=bool)
     for attempt in range(TRIES):
         shape = (_blob, _scratch)[int(rng.random() < 0.35)](rng, *pixels.shape[:2])
-        # On a plain surface a pasted piece does not show; a colour always does.
+        # A pasted part does not show on a plain surface; a colour always does.
         defects = DEFECTS if attempt < TRIES // 2 else (_other_colour,)
         changed = np.clip(defects[int(rng.integers(len(defects)))](pixels, shape, rng), 0, 255)
         opacity = shape[..., None]
         damaged = pixels * (1 - opacity) + changed * opacity
         mask = shape > 0.5
-        if mask.any() and np.abs(damaged - pixels)[mask].mean() > VISIBLE:
+        if mask.any() and np.abs(damaged - pixels)[mask].mean() > MIN_CHANGE:
             break
     return Image.fromarray(damaged.round().astype(np.uint8)), mask
 
 
 def _blob(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Opacity (height, width) of an irregular patch."""
+    """Return the opacity (height, width) of an irregular patch."""
     area = np.exp(rng.uniform(np.log(SMALLEST), np.log(LARGEST))) * height * width
     radius = max(2.0, (area / np.pi) ** 0.5)
     rows, columns = np.ogrid[:height, :width]
@@ -69,7 +69,7 @@ def _blob(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def _scratch(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Opacity (height, width) of a thin, bent line."""
+    """Return the opacity (height, width) of a thin, bent line."""
     length = rng.uniform(0.1, 0.5) * min(height, width)
     steps = np.linspace(0, 1, max(8, int(3 * length)))
     turn = rng.uniform(0, 2 * np.pi) + rng.normal(0, 0.6) * steps
@@ -83,24 +83,24 @@ def _scratch(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def _pasted(pixels: np.ndarray, shape: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Another part of the same image, turned upside down."""
+    """Return another part of the same image, upside down."""
     height, width = pixels.shape[:2]
     shift = (int(rng.uniform(0.15, 0.85) * height), int(rng.uniform(0.15, 0.85) * width))
     return np.roll(pixels, shift, axis=(0, 1))[::-1]
 
 
 def _other_colour(pixels: np.ndarray, shape: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One colour, with a little of what was below."""
+    """Return one colour, mixed with a little of the image."""
     return rng.uniform(0, 255, 3) * 0.85 + pixels * 0.15
 
 
 def _other_brightness(pixels: np.ndarray, shape: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Darker or brighter, as a stain or a worn place."""
+    """Darken or brighten, as a stain or wear does."""
     return pixels * (rng.uniform(0.3, 0.7) if rng.random() < 0.6 else rng.uniform(1.3, 1.8))
 
 
 def _other_texture(pixels: np.ndarray, shape: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Grain where it was smooth, or smooth where there was grain."""
+    """Add grain, or blur."""
     if rng.random() < 0.5:
         return pixels + rng.normal(0, 45, pixels.shape)
     return ndimage.gaussian_filter(pixels, (4, 4, 0)) + rng.normal(0, 20, 3)

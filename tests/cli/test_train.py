@@ -1,4 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+import json
 import os
 import resource
 import signal
@@ -10,8 +11,26 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from anomalyclip_hf import AnomalyCLIPModel
+from anomalyclip_hf import AnomalyCLIPModel, AnomalyCLIPTrainer, AnomalyCLIPTrainingArguments, load_anomaly_dataset
 from anomalyclip_hf.cli import main
+
+
+# trains through the command line, then evaluates; run by several processes at once
+TWO_PROCESSES = """
+import json, sys
+from accelerate import PartialState
+from anomalyclip_hf import AnomalyCLIPModel, AnomalyCLIPTrainer, AnomalyCLIPTrainingArguments, load_anomaly_dataset
+from anomalyclip_hf.cli import app
+
+app(sys.argv[3:], standalone_mode=False)
+PartialState().wait_for_everyone()  # until the model is saved
+parts, out = sys.argv[1:3]
+args = AnomalyCLIPTrainingArguments(out, report_to="none", cache_dtype="float32", per_device_eval_batch_size=2)
+trainer = AnomalyCLIPTrainer(AnomalyCLIPModel.from_pretrained(out), args)
+metrics = trainer.evaluate(load_anomaly_dataset("folder", parts))
+if trainer.is_world_process_zero():
+    json.dump(metrics, open(f"{out}/metrics.json", "w"))
+"""
 
 
 def command(clip_folder, parts_folder, out, *more) -> list[str]:
@@ -37,98 +56,56 @@ def prompts(folder) -> dict[str, torch.Tensor]:
     return load_file(folder / "prompts.safetensors")
 
 
-def assert_same(first, second, tolerance=0.0):
+def assert_same(first, second, tolerance):
     for name, tensor in prompts(first).items():
         torch.testing.assert_close(prompts(second)[name], tensor, rtol=tolerance, atol=tolerance)
-
-
-def test_a_model_comes_out(run, tmp_path):
-    code, err = run("--epochs", 2)
-    assert code == 0
-    assert f"The model is in {tmp_path}/out" in err
-    model = AnomalyCLIPModel.from_pretrained(tmp_path / "out")
-    assert model.config.input_size == (40, 40)
-
-
-def test_settings_reach_the_model(run, tmp_path):
-    assert run("--epochs", 1, "--feature-layer", 2, "--feature-layer", 4, "--pixel-loss-weight", 0)[0] == 0
-    config = AnomalyCLIPModel.from_pretrained(tmp_path / "out").config
-    assert list(config.feature_layers) == [2, 4]
-    assert config.pixel_loss_weight == 0
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--dataset", "mvtec"], "got 2 --dataset and 1 --data-dir"),
-        (["--epochs", 0], "--epochs is 0; expected a number above 0"),
-        (["--epochs", "nan"], "--epochs is nan"),
-        (["--category", "screw"], "has no category 'screw'"),
-        (["--learning-rate", 1e30], "the loss is"),
-        (["--image-size", 41], "41"),
-    ],
-)
-def test_mistakes_end_in_one_line(run, options, message):
-    code, err = run("--epochs", 9, *options)
-    assert code == 2
-    assert message in err.splitlines()[-1]
-    assert "Traceback" not in err
 
 
 def files(folder) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_nothing_of_an_earlier_training_is_overwritten(run, tmp_path):
+def test_a_model_is_trained_and_saved_with_its_settings(run, tmp_path):
+    options = ["--feature-layer", 2, "--feature-layer", 4, "--pixel-loss-weight", 0, "--license", "mit"]
+    code, err = run("--epochs", 2, *options)
+    assert code == 0
+    assert str(tmp_path / "out") in err
+    config = AnomalyCLIPModel.from_pretrained(tmp_path / "out").config
+    assert config.input_size == (40, 40)
+    assert list(config.feature_layers) == [2, 4]
+    assert config.pixel_loss_weight == 0
+    assert "license: mit" in (tmp_path / "out" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (["--dataset", "mvtec"], "2 --dataset and 1 --data-dir"),
+        (["--epochs", 0], "epochs"),
+        (["--category", "screw"], "'screw'"),
+        (["--learning-rate", 1e30], "the loss is"),
+        (["--image-size", 41], "41"),
+    ],
+)
+def test_mistakes_end_in_one_line(run, options, name):
+    code, err = run("--epochs", 9, *options)
+    assert code == 2
+    assert name in err.splitlines()[-1]
+    assert "Traceback" not in err
+
+
+def test_an_earlier_training_is_kept_unless_it_is_resumed(run, tmp_path):
     assert run("--epochs", 1)[0] == 0
     before = files(tmp_path / "out")
     code, err = run("--epochs", 1, "--seed", 7)
     assert code == 2
-    assert "holds config.json already" in err
     assert "--resume" in err
     assert files(tmp_path / "out") == before
     assert run("--epochs", 2, "--resume")[0] == 0
     assert files(tmp_path / "out") != before
 
 
-def test_a_model_without_checkpoints_is_not_trained_anew(run, tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "config.json").write_text("{}")
-    code, err = run("--epochs", 1, "--resume")
-    assert code == 2
-    assert "no checkpoint that is whole" in err
-    assert (tmp_path / "out" / "config.json").read_text() == "{}"
-
-
-def test_checkpoints_of_a_stopped_training_are_kept(run, tmp_path):
-    (tmp_path / "out" / "checkpoint-3").mkdir(parents=True)
-    code, err = run("--epochs", 1)
-    assert code == 2
-    assert "holds checkpoint-3 already" in err
-    assert "--resume" in err
-
-
-@pytest.mark.parametrize(
-    "name", ["README.md", "training.json", "model.safetensors", "checkpoint-2/trainer_state.json"]
-)
-def test_files_of_another_origin_are_kept(run, tmp_path, name):
-    path = tmp_path / "out" / name
-    path.parent.mkdir(parents=True)
-    path.write_text("mine")
-    for options in ([], ["--resume"]):
-        code, err = run("--epochs", 1, *options)
-        assert code == 2
-        assert f"holds {name} already and no checkpoint that is whole; choose another --output-dir." in err
-    assert files(tmp_path / "out") == {name: b"mine"}
-
-
-def test_a_checkpoint_that_was_never_finished_is_begun_again(run, tmp_path):
-    (tmp_path / "out" / "checkpoint-2").mkdir(parents=True)
-    assert run("--epochs", 1, "--resume")[0] == 0
-    assert prompts(tmp_path / "out")
-
-
-def test_an_output_folder_that_cannot_be_written(run, tmp_path):
+def test_an_output_folder_that_is_a_file(run, tmp_path):
     (tmp_path / "out").write_text("a file")
     code, err = run()
     assert code == 2
@@ -136,46 +113,51 @@ def test_an_output_folder_that_cannot_be_written(run, tmp_path):
     assert "Traceback" not in err
 
 
-def test_a_disk_that_fills_up(clip_folder, parts_folder, tmp_path):
-    """Writing fails half-way, here since no file may grow beyond 20 kB; nothing half-written stays."""
-    arguments = command(clip_folder, parts_folder, tmp_path / "out")
-    done = subprocess.run(
-        [sys.executable, "-m", "anomalyclip_hf.cli", *arguments],
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
-    )
-    assert done.returncode == 2
-    assert ": File too large; raise the limit" in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr
-    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+def test_a_full_disk_leaves_no_partial_files(run, tmp_path):
+    """No file may grow beyond 20 kB."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        code, err = run()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert code == 2
+    assert "File too large" in err.splitlines()[-1]
+    assert "Traceback" not in err
+    assert not files(tmp_path / "out")
 
 
-def test_a_killed_run_resumes_to_the_same_prompts(clip_folder, parts_folder, tmp_path):
-    """SIGKILL between checkpoints; --resume ends with exactly what an uninterrupted run gives."""
-    program = [sys.executable, "-m", "anomalyclip_hf.cli"]
-    arguments = command(clip_folder, parts_folder, tmp_path / "killed", "--epochs", 60, "--resume")
-    process = subprocess.Popen([*program, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and len(list((tmp_path / "killed").glob("checkpoint-*/complete.json"))) < 5:
+def test_a_killed_run_resumes_to_the_same_prompts(run, clip_folder, parts_folder, tmp_path):
+    arguments = command(clip_folder, parts_folder, tmp_path / "killed", "--epochs", 30)
+    process = subprocess.Popen([sys.executable, "-m", "anomalyclip_hf.cli", *arguments], stderr=subprocess.DEVNULL)
+    while process.poll() is None and len(list((tmp_path / "killed").glob("checkpoint-*/complete.json"))) < 3:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "killed" / "prompts.safetensors").exists()
-    subprocess.run([*program, *arguments], check=True, capture_output=True)
-    whole = command(clip_folder, parts_folder, tmp_path / "whole", "--epochs", 60)
-    subprocess.run([*program, *whole], check=True, capture_output=True)
-    assert_same(tmp_path / "whole", tmp_path / "killed")
+    assert run("--epochs", 30, "--resume", out="killed")[0] == 0
+    assert run("--epochs", 30, out="whole")[0] == 0
+    assert_same(tmp_path / "whole", tmp_path / "killed", tolerance=1e-5)
 
 
-def test_two_processes_learn_what_one_does(run, clip_folder, parts_folder, tmp_path):
+def test_two_processes_train_and_evaluate_as_one_does(run, clip_folder, parts_folder, tmp_path):
     (parts_folder / "nut" / "test" / "scratch" / "003.png").unlink()  # 15 images: the last step is short
     assert run("--epochs", 3, out="one")[0] == 0
+    program = tmp_path / "program.py"
+    program.write_text(TWO_PROCESSES)
     # accelerate calls this launcher so; without a GPU the processes run on the CPU.
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2"]
     launch += ["--num_machines=1", "--main_process_port=0", "--mixed_precision=no", "--dynamo_backend=no"]
-    launch += ["-m", "anomalyclip_hf.cli"]
+    launch += [str(program), str(parts_folder), str(tmp_path / "two")]
     arguments = command(clip_folder, parts_folder, tmp_path / "two", "--epochs", 3, "--batch-size", 4)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run([*launch, *arguments], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert_same(tmp_path / "one", tmp_path / "two", tolerance=1e-5)
+
+    args = AnomalyCLIPTrainingArguments(str(tmp_path / "one"), report_to="none", cache_dtype="float32")
+    trainer = AnomalyCLIPTrainer(AnomalyCLIPModel.from_pretrained(tmp_path / "two"), args)
+    expected = trainer.evaluate(load_anomaly_dataset("folder", parts_folder))
+    metrics = json.loads((tmp_path / "two" / "metrics.json").read_text())
+    for name in ("image_auroc", "image_ap", "pixel_auroc", "pixel_aupro"):
+        assert metrics[f"eval_{name}"] == pytest.approx(expected[f"eval_{name}"], abs=1e-4)

@@ -5,10 +5,10 @@ import torch
 from PIL import Image
 
 from anomalyclip_hf import load_anomaly_dataset
-from anomalyclip_hf.training.examples import EpochOrder, Place, TrainingImages, collate
+from anomalyclip_hf.training.examples import EpochOrder, TrainingImages, WeightedIndex, collate
 
 
-def test_an_example_is_what_the_processor_gives(images, parts, processor):
+def test_an_example_matches_the_processor(images, parts, processor):
     for index in (0, 5):
         row = parts[index]
         expected = processor(images=row["image"], masks=[row["mask"]])
@@ -19,7 +19,7 @@ def test_an_example_is_what_the_processor_gives(images, parts, processor):
 
 
 @pytest.mark.parametrize("how", ["missing", "empty"])
-def test_an_anomalous_image_without_truth_teaches_its_label_alone(parts_folder, processor, how):
+def test_an_anomalous_image_without_truth_has_only_a_label(parts_folder, processor, how):
     path = parts_folder / "nut" / "ground_truth" / "scratch" / "002_mask.png"
     path.unlink() if how == "missing" else Image.new("L", (40, 40)).save(path)
     images = TrainingImages(load_anomaly_dataset("folder", parts_folder), processor)
@@ -27,7 +27,7 @@ def test_an_anomalous_image_without_truth_teaches_its_label_alone(parts_folder, 
     assert [name for name, weight in weights.items() if not weight] == ["nut/test/scratch/002.png"]
 
 
-def test_drawn_defects_stand_beside_their_normal_images(parts, processor):
+def test_synthetic_defects_follow_the_normal_images(parts, processor):
     images = TrainingImages(parts, processor, synthetic=True)
     assert len(images) == 16
     assert [images[index]["labels"] for index in range(16)] == [0] * 8 + [1] * 8
@@ -35,10 +35,10 @@ def test_drawn_defects_stand_beside_their_normal_images(parts, processor):
     torch.testing.assert_close(images[8]["pixel_values"], images[8]["pixel_values"])
     assert not torch.equal(images[8]["pixel_values"], images[0]["pixel_values"])
     assert images.digest(8) != images.digest(0)
-    assert images.name(8) == "bolt/test/good/000.png (drawn defect)"
+    assert images.name(8) == "bolt/test/good/000.png (synthetic defect)"
 
 
-def test_several_data_sets_at_once(parts, tmp_path, processor, photo):
+def test_several_datasets(parts, tmp_path, processor, photo):
     for kind in ("good", "crack"):
         (tmp_path / "wood" / kind).mkdir(parents=True)
         photo.save(tmp_path / "wood" / kind / "0.png")
@@ -49,36 +49,40 @@ def test_several_data_sets_at_once(parts, tmp_path, processor, photo):
     assert batch["mask_weights"].tolist().count(0.0) == 1  # wood has no masks
 
 
-def test_nothing_to_learn_from(parts, processor):
+def test_datasets_that_cannot_be_trained_on_are_named(parts, processor):
     normal = parts.filter(lambda label: label == 0, input_columns="label")
     anomalous = parts.filter(lambda label: label == 1, input_columns="label")
-    with pytest.raises(ValueError, match="none of the 8 images is anomalous; synthetic_anomalies=True draws"):
-        TrainingImages(normal, processor)
-    with pytest.raises(ValueError, match="none of the 8 images is normal"):
-        TrainingImages(anomalous, processor)
-    with pytest.raises(ValueError, match="no normal images to draw"):
+    for dataset, kind in ((normal, "anomalous"), (anomalous, "normal")):
+        with pytest.raises(ValueError, match=f"of train_dataset is {kind}.*synthetic_anomalies"):
+            TrainingImages(dataset, processor).check_labels(both=True)
+        TrainingImages(dataset, processor).check_labels()
+    with pytest.raises(ValueError, match="no normal images"):
         TrainingImages(anomalous, processor, synthetic=True)
     unlabelled = parts.map(lambda row: {"label": None})
-    with pytest.raises(ValueError, match="16 images have no label"):
-        TrainingImages(unlabelled, processor)
+    with pytest.raises(ValueError, match="16 images of eval_dataset"):
+        TrainingImages(unlabelled, processor, argument="eval_dataset").check_labels()
+    for dataset in ([], parts.rename_column("image", "photo"), parts.to_iterable_dataset(), {"test": parts}):
+        with pytest.raises(ValueError, match="train_dataset") as caught:
+            TrainingImages(dataset, processor)
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("length", "step_size"), [(16, 8), (13, 4), (3, 8)])
 def test_the_order_of_an_epoch(length, step_size):
     order = EpochOrder(length, step_size, seed=1)
-    places = list(order)
-    assert len(places) == len(order)
+    items = list(order)
+    assert len(items) == len(order)
     assert len(order) % step_size == 0
-    assert sorted(place.number for place in places if place.weight) == list(range(length))
-    for start in range(0, len(places), step_size):  # weights of each step add up to its size
-        assert sum(place.weight for place in places[start : start + step_size]) == pytest.approx(step_size)
-    assert list(order) == places
+    assert sorted(item.number for item in items if item.weight) == list(range(length))
+    for start in range(0, len(items), step_size):  # weights of each step add up to its size
+        assert sum(item.weight for item in items[start : start + step_size]) == pytest.approx(step_size)
+    assert list(order) == items
     order.set_epoch(1)
-    assert length < 5 or [place.number for place in order] != [place.number for place in places]
+    assert length < 5 or [item.number for item in order] != [item.number for item in items]
 
 
-def test_a_batch_is_what_forward_takes(images, model):
-    batch = collate([images[Place(0)], images[Place(4, 0.5)]])
+def test_a_batch_fits_forward(images, model):
+    batch = collate([images[WeightedIndex(0)], images[WeightedIndex(4, 0.5)]])
     batch.pop("indices")
     assert batch["image_weights"].tolist() == [1.0, 0.5]
     assert model(**batch).loss.isfinite()
