@@ -184,7 +184,7 @@ def _settings(config: AnomalyCLIPConfig, processor: AnomalyCLIPProcessor) -> lis
         base = f"`{base_model}`" + (f" at `{config.base_model_revision}`" if config.base_model_revision else "")
     rows: list[tuple[str, Any]] = [
         ("base model", base),
-        ("image tower", f"{vision.num_hidden_layers} layers of width {vision.hidden_size}, patch {vision.patch_size}"),
+        ("vision encoder", f"{vision.num_hidden_layers} layers of {vision.hidden_size}, patch {vision.patch_size}"),
         ("input", f"{height} × {width} px, no crop"),
         ("local path (DPAM)", f"{config.dpam_attention}, last {config.dpam_layers} layers"),
         ("selected layers", ", ".join(str(layer) for layer in config.feature_layers or ())),
@@ -221,7 +221,7 @@ def _training_text(config: AnomalyCLIPConfig, training: Mapping[str, Any]) -> st
     synthetic = "; the anomalies are synthetic" if training.get("synthetic") else ""
     categories = training.get("categories") or []
     named = f" Categories: {', '.join(categories)}." if categories else ""
-    return _cell(f"Trained on {counts}{synthetic}: {training['dataset']}.{named}")
+    return _cell(f"Trained on {training['dataset']}: {counts}{synthetic}.{named}")
 
 
 def _license_text(license: str | None) -> str:
