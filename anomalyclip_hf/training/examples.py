@@ -39,7 +39,7 @@ class TrainingImages(Dataset):
         argument: str = "train_dataset",
     ):
         try:
-            self.reader = SampleReader(dataset)
+            self.reader = SampleReader(dataset, value_range=processor.value_range)
             labels = self.reader.labels
         except ValueError as error:
             raise ValueError(f"{argument}: {error}") from error

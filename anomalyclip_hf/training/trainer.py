@@ -98,11 +98,7 @@ class AnomalyCLIPTrainer(PromptsTrainer):
             model = self.call_model_init()
         model = _check_model(model)
         self.processor = processing_class or AnomalyCLIPProcessor.from_config(model.config)
-        if self.processor.size != model.config.input_size:
-            raise ValueError(
-                f"processing_class resizes to {self.processor.size}, but the model expects {model.config.input_size}; "
-                "use AnomalyCLIPProcessor.from_config(model.config)."
-            )
+        self.processor.check_model(model.config)
         if _wants_all_at_once(compute_metrics):
             args = copy.copy(args)
             args.batch_eval_metrics = False

@@ -1,5 +1,6 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 import datasets
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -86,3 +87,13 @@ def test_a_batch_fits_forward(images, model):
     batch.pop("indices")
     assert batch["image_weights"].tolist() == [1.0, 0.5]
     assert model(**batch).loss.isfinite()
+
+
+def test_the_range_of_deep_images_comes_from_the_processor(processor):
+    deep = np.full((8, 8), 1000, dtype=np.uint16)
+    row = {"image": deep, "label": 0}
+    plain, processor.value_range = TrainingImages([row], processor), (0, 2000)
+    ranged = TrainingImages([row], processor)
+    assert ranged.read(0).image.getpixel((0, 0)) == (128, 128, 128)
+    assert plain.read(0).image.getpixel((0, 0)) != (128, 128, 128)
+    assert plain.digest(0) != ranged.digest(0)
