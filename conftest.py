@@ -50,7 +50,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from transformers.utils import logging
 
 from anomalyclip_hf import AnomalyCLIPConfig, AnomalyCLIPModel, AnomalyCLIPProcessor, load_anomaly_dataset
-from anomalyclip_hf.prompt_ensemble_anomalyclip import ensemble_sentences
+from anomalyclip_hf.configuration_anomalyclip import ensemble_sentences
 
 
 logging.disable_progress_bar()
@@ -76,8 +76,14 @@ def tiny_model(**overrides) -> AnomalyCLIPModel:
     return model
 
 
+def is_same(model: AnomalyCLIPModel, other: AnomalyCLIPModel) -> bool:
+    """Return whether two models have the same weights, bit for bit."""
+    mine, others = model.state_dict(), other.state_dict()
+    return mine.keys() == others.keys() and all(torch.equal(tensor, others[name]) for name, tensor in mine.items())
+
+
 def maps_of(model: AnomalyCLIPModel) -> torch.Tensor:
-    """Anomaly maps of a blank image: the same bits if the model is the same."""
+    """Anomaly maps of a blank image; the last bits depend on the processor and on where the weights lie in memory."""
     with torch.no_grad():
         return model(torch.ones(1, 3, 40, 40)).anomaly_maps
 

@@ -1,32 +1,16 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Configuration of AnomalyCLIP: a CLIP configuration plus prompts, DPAM and the layers tapped for the anomaly map."""
+"""Configuration of AnomalyCLIP: a CLIP configuration plus prompts, DPAM and the selected layers."""
 
 import math
 import os
 import re
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
 from transformers import CLIPConfig
 from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
-
-from .hub_files_anomalyclip import pin_commit
-from .limits_anomalyclip import (
-    check_clip_settings,
-    check_input_size,
-    check_inside,
-    check_parameters,
-    check_patches,
-    check_text,
-    fill,
-    is_number,
-    one_line,
-    read_json,
-    shorten,
-    show_name,
-)
 
 
 # "object ." and "damaged object ." in CLIP's own vocabulary, between start and end of text.
@@ -36,26 +20,23 @@ CLIP_ABNORMAL_TOKEN_IDS = [49406, 13568, 14115, 269, 49407]
 
 PAPER_IMAGE_SIZE = 518
 PAPER_PROMPT_DEPTH = 9
-PROMPT_KINDS = ("learned", "ensemble")
-# Where this file is a model repository's own copy, transformers needs these; the installed package is code enough.
+MAX_IMAGE_SIDE = 4096  # pixels
+LABELS = ("normal", "anomalous")
+
+# What is never taken from a stored configuration: the attention may name code on the Hub. References to code are kept
+# only where this file is itself the code of a model repository.
 IS_REMOTE_CODE = __name__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}.")
-REMOTE_CODE_SETTINGS = () if IS_REMOTE_CODE else ("auto_map", "custom_pipelines")
-DPAM_ATTENTIONS = ("vv", "qq", "kk")
-# Learned prompts are stored for the tokens of these words, embeddings of an ensemble for its object's name.
-WORDS = {"object_name", "normal_template", "abnormal_template"}
-TOKEN_IDS = {"normal_token_ids", "abnormal_token_ids"}
-PROMPT_SIZES = {"num_prompt_tokens", "deep_prompt_depth", "num_deep_prompt_tokens"}
-OF_LEARNED_PROMPTS = (WORDS - {"object_name"}) | TOKEN_IDS | PROMPT_SIZES
-BASE_MODEL = ("base_model_name_or_path", "base_model_revision", "base_model_subfolder")
-HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+IGNORED_SETTINGS = {"attn_implementation", "experts_implementation"}
+IGNORED_SETTINGS |= set() if IS_REMOTE_CODE else {"auto_map", "custom_pipelines"}
+
 CLIP_SETTINGS = ("text_config", "vision_config", "projection_dim", "logit_scale_init_value", "initializer_factor")
-# Least, most, and what the paper takes.
-NUMBER_RANGES = (("temperature", 1e-6, 1e6, 0.07), ("pixel_loss_weight", 0, 1e6, 4), ("image_loss_weight", 0, 1e6, 1))
+BASE_MODEL_SETTINGS = ("base_model_name_or_path", "base_model_revision", "base_model_subfolder")
+TOKEN_IDS = ("normal_token_ids", "abnormal_token_ids")
 
 
 @strict
 class AnomalyCLIPConfig(CLIPConfig):
-    """Settings of an [`AnomalyCLIPModel`]; values left at `None` are resolved from the CLIP that is configured.
+    """Store the settings of an [`AnomalyCLIPModel`]; values left at `None` are resolved from the CLIP.
 
     Defaults follow the paper (arXiv 2310.18961, section 4 and appendix) for ViT-L/14@336.
 
@@ -77,7 +58,7 @@ class AnomalyCLIPConfig(CLIPConfig):
         num_deep_prompt_tokens (`int`, *optional*, defaults to 4):
             Learnable vectors per deep layer, at most `num_prompt_tokens`.
         object_name (`str`, *optional*, defaults to `"object"`):
-            What the learnable vectors are followed by.
+            The word after the learnable vectors.
         normal_template (`str`, *optional*, defaults to `"{}"`), abnormal_template (`str`, defaults to `"damaged {}"`):
             The words around it; `{}` stands for the object's name.
         normal_token_ids (`list[int]`, *optional*), abnormal_token_ids (`list[int]`, *optional*):
@@ -89,19 +70,20 @@ class AnomalyCLIPConfig(CLIPConfig):
             Number of last vision layers with a local path, from 0 (off). Resolved: 19 of 24, in proportion, rounded
             up.
         feature_layers (`list[int]`, *optional*):
-            Vision layers tapped for the anomaly map, counted from 1. Resolved: the last.
+            Vision layers selected for the anomaly map, counted from 1. Resolved: the last.
         image_size (`int` or `list[int]`, *optional*):
-            Side or `[height, width]`, in pixels, to which the processor resizes; multiples of the patch. Resolved: the
-            largest multiple of the patch up to 518.
+            Side or `[height, width]`, in pixels, to which the processor resizes; multiples of the patch, at most 4096.
+            Resolved: the largest multiple of the patch up to 518.
         temperature (`float`, *optional*, defaults to 0.07):
             Divides every similarity before its softmax; greater than 0.
         pixel_loss_weight (`float`, *optional*, defaults to 4.0):
-            Weight of the pixel loss against the image loss; 0 leaves it out.
-        image_loss_weight (`float`, *optional*, defaults to 1.0): Weight of the image loss; 0 leaves it out.
+            Weight of the pixel loss; 0 leaves it out.
+        image_loss_weight (`float`, *optional*, defaults to 1.0):
+            Weight of the image loss; 0 leaves it out.
         base_model_name_or_path (`str`, *optional*):
-            The CLIP under the prompts, a Hub id or folder; what a prompts-only checkpoint loads.
+            The CLIP under the prompts, a Hub id or folder; a checkpoint that holds only prompts loads it.
         base_model_revision (`str`, *optional*), base_model_subfolder (`str`, *optional*):
-            Its commit and the folder in its repository.
+            Its commit, and the folder in its repository.
 
     Raises:
         ValueError: If settings contradict each other; the message names the setting, its value and what is allowed.
@@ -120,7 +102,7 @@ class AnomalyCLIPConfig(CLIPConfig):
 
     model_type = "anomalyclip"
 
-    prompts: str = "learned"
+    prompts: Literal["learned", "ensemble"] = "learned"
     num_prompt_tokens: int = 12
     deep_prompt_depth: int = PAPER_PROMPT_DEPTH
     num_deep_prompt_tokens: int = 4
@@ -129,7 +111,7 @@ class AnomalyCLIPConfig(CLIPConfig):
     abnormal_template: str = "damaged {}"
     normal_token_ids: list[int] | None = None
     abnormal_token_ids: list[int] | None = None
-    dpam_attention: str = "vv"
+    dpam_attention: Literal["vv", "qq", "kk"] = "vv"
     dpam_layers: int | None = None
     feature_layers: list[int] | tuple[int, ...] | None = None
     image_size: int | list[int] | tuple[int, int] | None = None
@@ -146,9 +128,89 @@ class AnomalyCLIPConfig(CLIPConfig):
     ]
 
     def __post_init__(self, **kwargs: Any) -> None:
-        check_clip_settings({**vars(self), **kwargs}, type(self))
         super().__post_init__(**kwargs)
-        self.resolve()
+        self.id2label = dict(enumerate(LABELS))
+        self.label2id = {label: index for index, label in enumerate(LABELS)}
+        self._resolve()
+        self.check()
+
+    def _resolve(self) -> None:
+        """Give what is left at `None` the value that fits the CLIP."""
+        layers, patch = self.vision_config.num_hidden_layers, self.vision_config.patch_size
+        if self.dpam_layers is None:
+            self.dpam_layers = math.ceil(19 * layers / 24)
+        self.feature_layers = [layers] if self.feature_layers is None else sorted(set(self.feature_layers))
+        if self.image_size is None:
+            self.image_size = max(patch, PAPER_IMAGE_SIZE // patch * patch)
+        elif not isinstance(self.image_size, int):
+            self.image_size = list(self.image_size)
+        has_default_words = self.prompt_words == ("object.", "damaged object.")
+        if has_default_words and self.text_config.vocab_size == CLIP_VOCAB_SIZE:
+            for name, known in zip(TOKEN_IDS, (CLIP_NORMAL_TOKEN_IDS, CLIP_ABNORMAL_TOKEN_IDS), strict=True):
+                if getattr(self, name) is None:
+                    setattr(self, name, list(known))
+
+    def check(self) -> None:
+        """Check that the settings fit each other and the CLIP.
+
+        Raises:
+            ValueError: naming the setting, its value and what is allowed.
+        """
+        self._check_layers()
+        self._check_image_size()
+        if self.prompts == "learned":
+            self._check_prompt_sizes()
+            self._check_token_ids()
+        _require(
+            0 < self.temperature < math.inf, "temperature", self.temperature, "a number above 0 (the paper: 0.07)"
+        )
+        for name in ("pixel_loss_weight", "image_loss_weight"):
+            weight = getattr(self, name)
+            _require(0 <= weight < math.inf, name, weight, "a number of at least 0")
+        for name in ("base_model_revision", "base_model_subfolder"):
+            path = getattr(self, name)
+            _require(path is None or is_inside(path), name, path, "a name without a way out of its repository")
+
+    def _check_layers(self) -> None:
+        layers = self.vision_config.num_hidden_layers
+        dpam_layers: Any = self.dpam_layers
+        _require(0 <= dpam_layers <= layers, "dpam_layers", dpam_layers, f"0 to {layers}, the vision layers")
+        selected: Any = self.feature_layers
+        fits = list(selected) == sorted(set(selected) & set(range(1, layers + 1))) and len(selected) > 0
+        _require(fits, "feature_layers", selected, f"one or more ascending layers, counted from 1 to {layers}")
+
+    def _check_image_size(self) -> None:
+        patch, size = self.vision_config.patch_size, self.image_size
+        sides: Any = [size, size] if isinstance(size, int) else size
+        fits = len(sides) == 2 and all(patch <= side <= MAX_IMAGE_SIDE and side % patch == 0 for side in sides)
+        expected = f"one side, or height and width: multiples of the patch size {patch}, at most {MAX_IMAGE_SIDE}"
+        _require(fits, "image_size", size, expected)
+
+    def _check_prompt_sizes(self) -> None:
+        text_layers = self.text_config.num_hidden_layers
+        tokens, depth, deep = self.num_prompt_tokens, self.deep_prompt_depth, self.num_deep_prompt_tokens
+        _require(tokens >= 1, "num_prompt_tokens", tokens, "at least 1")
+        expected = f"1 (no deep prompts) to {text_layers}, the text layers"
+        _require(1 <= depth <= text_layers, "deep_prompt_depth", depth, expected)
+        expected = f"0 to num_prompt_tokens ({tokens}), since more would overwrite the words"
+        _require(0 <= deep <= tokens, "num_deep_prompt_tokens", deep, expected)
+
+    def _check_token_ids(self) -> None:
+        vocab_size, positions = self.text_config.vocab_size, self.text_config.max_position_embeddings
+        for name in TOKEN_IDS:
+            token_ids: Any = getattr(self, name)
+            if token_ids is None:
+                raise ValueError(
+                    f"{name} is missing for the words {self.prompt_words} and a vocabulary of {vocab_size}; pass "
+                    "token ids, or use AnomalyCLIPModel.from_clip_pretrained, which has the tokenizer."
+                )
+            fits = len(token_ids) >= 2 and all(0 <= token_id < vocab_size for token_id in token_ids)
+            _require(fits, name, token_ids, f"start of text, words, end of text, each id below {vocab_size}")
+            length = len(token_ids) + self.num_prompt_tokens
+            expected = (
+                f"at most {positions}, the positions of the text tower; use fewer prompt tokens or shorter words"
+            )
+            _require(length <= positions, f"the length of {name} and num_prompt_tokens", length, expected)
 
     @classmethod
     def from_clip_config(cls, clip_config: CLIPConfig, **overrides: Any) -> "AnomalyCLIPConfig":
@@ -165,102 +227,87 @@ class AnomalyCLIPConfig(CLIPConfig):
         towers = {name: settings[name].to_dict() for name in cls.sub_configs}
         return cls(**{**settings, **towers, **overrides})
 
+    def to_clip_config(self) -> CLIPConfig:
+        """Return the CLIP's own configuration; its towers are shared with this one, not copied."""
+        return CLIPConfig(**{name: getattr(self, name) for name in CLIP_SETTINGS})
+
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
-        """As for any configuration; what contradicts itself is named together with where it is stored.
+        """Load a configuration as [`~transformers.PreTrainedConfig.from_pretrained`] does; errors name its source.
 
         Raises:
-            OSError: As for `get_config_dict`.
-            ValueError: As for `get_config_dict` and `from_dict`.
+            OSError: If there is no `config.json`, or it cannot be fetched or read.
+            ValueError: If it describes another type of model, a value has the wrong type, or settings contradict each
+                other.
         """
         try:
             return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-        except ValueError as error:
-            source = show_name(str(pretrained_model_name_or_path))
-            if source in str(error):
-                raise
-            raise ValueError(f"{source}: {error}") from error
+        except (StrictDataclassError, ValueError) as error:
+            raise ValueError(f"{pretrained_model_name_or_path}: {' '.join(str(error).split())}") from error
 
     @classmethod
     def get_config_dict(
         cls, pretrained_model_name_or_path: Any, **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """As for any configuration, but none, or another model's, is refused instead of filled up with defaults.
+        """Read a stored configuration; refuse a missing one, or another model's, instead of using defaults.
 
         Raises:
-            OSError: If there is no `config.json`, or it cannot be fetched or read, or is damaged.
-            ValueError: If what is stored there describes another type of model.
+            OSError: If there is no `config.json`, or it cannot be fetched or read.
+            ValueError: If it describes another type of model.
         """
-        kwargs = pin_commit(pretrained_model_name_or_path, kwargs)
-        kwargs.pop("force_download", None)  # done, and checked
         config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         if not config_dict:
             raise OSError(
-                f"{pretrained_model_name_or_path} holds no config.json, or an empty one; expected a folder or "
+                f"{pretrained_model_name_or_path} has no config.json, or an empty one; expected a folder or "
                 "repository that save_pretrained has written."
             )
         model_type = config_dict.get("model_type", cls.model_type)
         if model_type != cls.model_type:
             raise ValueError(
-                f"{pretrained_model_name_or_path} is a model of type {show_name(model_type)}, expected "
-                f"{cls.model_type}. A plain CLIP goes to AnomalyCLIPModel.from_clip_pretrained."
+                f"{pretrained_model_name_or_path} is a model of type {model_type!r:.100}, expected {cls.model_type}. "
+                "A plain CLIP goes to AnomalyCLIPModel.from_clip_pretrained."
             )
         return config_dict, kwargs
 
     @classmethod
-    def _dict_from_json_file(cls, json_file: Any) -> dict[str, Any]:
-        return cls._decode_special_floats(read_json(json_file))
-
-    @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """As for any configuration, with one line for a value of the wrong type.
+        """Build a configuration from stored settings; arguments of [`AnomalyCLIPConfig`] in `kwargs` override them.
 
         Raises:
-            ValueError: If a value has the wrong type, or settings contradict each other.
+            ValueError: If settings contradict each other, or words are overridden whose token ids or embeddings are
+                stored.
+            StrictDataclassError: If a value has the wrong type.
         """
-        config_dict = {name: value for name, value in config_dict.items() if name not in REMOTE_CODE_SETTINGS}
+        settings = _without(config_dict, IGNORED_SETTINGS)
         overrides = {name: kwargs.pop(name) for name in own_settings() & kwargs.keys()}
-        try:
-            loaded = super().from_dict(config_dict, **kwargs)
-        except StrictDataclassError as error:
-            raise ValueError(f"config.json does not hold a valid configuration: {one_line(error)}") from error
-        config = loaded[0] if isinstance(loaded, tuple) else loaded
-        config.override(overrides)
+        _check_words(settings, overrides)
+        base_model = {name: overrides.pop(name) for name in BASE_MODEL_SETTINGS if name in overrides}
+        loaded = super().from_dict({**settings, **overrides}, **kwargs)
+        (loaded[0] if isinstance(loaded, tuple) else loaded).set_base_model(**base_model)
         return loaded
 
-    def override(self, settings: Mapping[str, Any]) -> None:
-        """Change settings of a stored configuration, and see that it still fits together.
+    def set_base_model(
+        self,
+        base_model_name_or_path: str | None = None,
+        base_model_revision: str | None = None,
+        base_model_subfolder: str | None = None,
+    ) -> None:
+        """Name the CLIP under the prompts; what is `None` stays, but for the revision and folder of another CLIP.
 
         Args:
-            settings (`Mapping`): Any argument of [`AnomalyCLIPConfig`] but the towers' that acts on stored prompts.
-
-        Raises:
-            ValueError: If a value makes no sense, or words are given whose tokens or embeddings are stored already.
+            base_model_name_or_path (`str`, *optional*): Hub id, or folder, which becomes an absolute path.
+            base_model_revision (`str`, *optional*): Its commit, branch or tag.
+            base_model_subfolder (`str`, *optional*): Its folder in the repository.
         """
-        for name in WORDS & settings.keys():
-            acts = self.prompts == "learned" and settings.keys() >= TOKEN_IDS
-            if settings[name] != getattr(self, name) and not acts:
-                raise ValueError(
-                    f"{name} is {shorten(settings[name])}, expected {shorten(getattr(self, name))}: the prompts are "
-                    f"stored for these words. Make others with AnomalyCLIPModel.from_clip_pretrained(..., {name}=...)."
-                )
-        base_model = settings.get("base_model_name_or_path")
-        is_id = HUB_ID.fullmatch(str(base_model)) is not None
-        if base_model is not None and not is_id and os.path.isdir(base_model):
-            base_model = os.path.abspath(base_model)  # prompts saved elsewhere must find it again
-            settings = {**settings, "base_model_name_or_path": base_model}
-        if base_model not in (None, self.base_model_name_or_path):
-            self.base_model_revision = self.base_model_subfolder = None  # of another repository
-        for name, value in settings.items():
-            try:
-                setattr(self, name, value)
-            except StrictDataclassError as error:
-                raise ValueError(f"{name} is {shorten(value)}: {one_line(error)}") from error
-        self.resolve()
-
-    def to_clip_config(self) -> CLIPConfig:
-        """The CLIP's own configuration; its towers are shared with this one, not copied."""
-        return CLIPConfig(**{name: getattr(self, name) for name in CLIP_SETTINGS})
+        name = base_model_name_or_path
+        if name is not None and not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) and os.path.isdir(name):
+            name = os.path.abspath(name)  # prompts saved elsewhere must find it again
+        if name not in (None, self.base_model_name_or_path):
+            self.base_model_name_or_path = name
+            self.base_model_revision = self.base_model_subfolder = None
+        self.base_model_revision = base_model_revision or self.base_model_revision
+        self.base_model_subfolder = base_model_subfolder or self.base_model_subfolder
+        self.check()
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -270,129 +317,98 @@ class AnomalyCLIPConfig(CLIPConfig):
 
     @property
     def dual_path(self) -> dict[str, Any]:
-        """What [`encode_image`] needs to know: `dpam_layers`, `feature_layers` and `dpam_attention`."""
+        """The settings of [`encode_image`]: `dpam_layers`, `feature_layers` and `dpam_attention`."""
         self._check_layers()  # one may have been assigned since
         return {name: getattr(self, name) for name in ("dpam_layers", "feature_layers", "dpam_attention")}
 
     @property
     def prompt_words(self) -> tuple[str, str]:
         """The words after the learnable vectors: normal, abnormal."""
-        normal, abnormal = (fill(words, self.object_name) for words in (self.normal_template, self.abnormal_template))
+        for name in ("normal_template", "abnormal_template"):
+            _require(getattr(self, name).count("{}") == 1, name, getattr(self, name), "one {} for the object's name")
+        normal, abnormal = (
+            template.replace("{}", self.object_name) for template in (self.normal_template, self.abnormal_template)
+        )
         return f"{normal}.", f"{abnormal}."
-
-    def resolve(self) -> None:
-        """Give what is left at `None` the value that fits the CLIP, and check all.
-
-        Raises:
-            ValueError: naming the setting, its value and what is allowed.
-        """
-        self._check_texts()
-        layers, patch = self.vision_config.num_hidden_layers, self.vision_config.patch_size
-        if self.dpam_layers is None:
-            self.dpam_layers = math.ceil(19 * layers / 24)
-        self.feature_layers = [layers] if self.feature_layers is None else sorted(set(self.feature_layers))
-        if self.image_size is None:
-            self.image_size = max(patch, PAPER_IMAGE_SIZE // patch * patch)
-        elif not isinstance(self.image_size, int):
-            self.image_size = list(self.image_size)
-        has_default_words = self.prompt_words == ("object.", "damaged object.")
-        if has_default_words and self.text_config.vocab_size == CLIP_VOCAB_SIZE:
-            normal, abnormal = self.normal_token_ids, self.abnormal_token_ids
-            self.normal_token_ids = list(CLIP_NORMAL_TOKEN_IDS) if normal is None else normal
-            self.abnormal_token_ids = list(CLIP_ABNORMAL_TOKEN_IDS) if abnormal is None else abnormal
-        self.check()
-
-    def check(self) -> None:
-        """Check that the settings fit each other and the CLIP.
-
-        Raises:
-            ValueError: naming the setting, its value and what is allowed.
-        """
-        self._check_texts()
-        self._check_layers()
-        patch = self.vision_config.patch_size
-        check_input_size(self.image_size, patch)
-        check_patches((self.vision_config.image_size,) * 2, patch, "vision_config.image_size")
-        check_parameters(self.text_config, self.vision_config)
-        if self.prompts not in PROMPT_KINDS:
-            raise ValueError(f"prompts is {shorten(self.prompts)}; expected one of {', '.join(PROMPT_KINDS)}.")
-        if self.prompts == "learned":
-            self._check_prompt_sizes()
-            self._check_token_ids()
-        for name, least, most, papers in NUMBER_RANGES:
-            value = getattr(self, name)
-            if not (is_number(value) and least <= value <= most):
-                raise ValueError(
-                    f"{name} is {shorten(value)}; expected a number from {least:g} to {most:g} (the paper: {papers})."
-                )
-
-    def _check_texts(self) -> None:
-        for name in ("object_name", "normal_template", "abnormal_template", "base_model_name_or_path"):
-            check_text(getattr(self, name), name)
-        for name in BASE_MODEL[1:]:  # the Hub's client makes paths of them
-            if getattr(self, name):
-                check_inside(getattr(self, name), "the configuration", name)
-
-    def _check_layers(self) -> None:
-        layers = self.vision_config.num_hidden_layers
-        if self.dpam_attention not in DPAM_ATTENTIONS:
-            raise ValueError(
-                f"dpam_attention is {shorten(self.dpam_attention)}; expected one of {', '.join(DPAM_ATTENTIONS)}."
-            )
-        dpam_layers: Any = self.dpam_layers
-        if not 0 <= dpam_layers <= layers:
-            raise ValueError(
-                f"dpam_layers is {shorten(self.dpam_layers)}; expected 0 to {layers}, the layers of the vision tower."
-            )
-        feature_layers: Any = self.feature_layers
-        ascending = feature_layers and list(feature_layers) == sorted(set(feature_layers))
-        if not ascending or not (feature_layers[0] >= 1 and feature_layers[-1] <= layers):
-            raise ValueError(
-                f"feature_layers is {shorten(feature_layers)}; expected one or more ascending layers, counted from 1 "
-                f"to {layers}."
-            )
-
-    def _check_prompt_sizes(self) -> None:
-        text_layers = self.text_config.num_hidden_layers
-        if self.num_prompt_tokens < 1:
-            raise ValueError(f"num_prompt_tokens is {shorten(self.num_prompt_tokens)}; expected at least 1.")
-        if not 1 <= self.deep_prompt_depth <= text_layers:
-            raise ValueError(
-                f"deep_prompt_depth is {shorten(self.deep_prompt_depth)}; expected 1 (no deep prompts) to "
-                f"{text_layers}, the layers of the text tower."
-            )
-        if not 0 <= self.num_deep_prompt_tokens <= self.num_prompt_tokens:
-            raise ValueError(
-                f"num_deep_prompt_tokens is {shorten(self.num_deep_prompt_tokens)}; expected 0 to num_prompt_tokens "
-                f"({shorten(self.num_prompt_tokens)}), since more would overwrite the words."
-            )
-
-    def _check_token_ids(self) -> None:
-        vocab_size = self.text_config.vocab_size
-        longest_text = self.text_config.max_position_embeddings
-        for name in ("normal_token_ids", "abnormal_token_ids"):
-            token_ids = getattr(self, name)
-            if token_ids is None:
-                raise ValueError(
-                    f"{name} is missing for the words {self.prompt_words} and a vocabulary of {vocab_size}; pass "
-                    "token ids, or use AnomalyCLIPModel.from_clip_pretrained, which has the tokenizer."
-                )
-            if len(token_ids) < 2 or not all(0 <= token_id < vocab_size for token_id in token_ids):
-                raise ValueError(
-                    f"{name} is {shorten(token_ids)}; expected start of text, words, end of text, each id below "
-                    f"{vocab_size}."
-                )
-            positions = len(token_ids) + self.num_prompt_tokens
-            if positions > longest_text:
-                raise ValueError(
-                    f"{name} and num_prompt_tokens make {shorten(positions)} positions; the text tower has "
-                    f"{longest_text}. Use fewer prompt tokens or shorter words."
-                )
 
 
 def own_settings() -> set[str]:
-    """Names of the settings that [`AnomalyCLIPConfig`] adds to those of a CLIP."""
+    """Return the names of the settings that [`AnomalyCLIPConfig`] adds to those of a CLIP."""
     return {name for name in AnomalyCLIPConfig.__annotations__ if not name.startswith("keys_")}
 
 
-__all__ = ["AnomalyCLIPConfig", "own_settings"]
+def is_inside(path: str) -> bool:
+    """Return whether a path, with forward or backward slashes, stays below the folder that it is relative to."""
+    parts = PurePosixPath(path.replace("\\", "/")).parts
+    return bool(parts) and parts[0] != "/" and ".." not in parts and not PureWindowsPath(path).drive
+
+
+def _require(condition: bool, name: str, value: Any, expected: str) -> None:
+    if not condition:
+        raise ValueError(f"{name} is {value!r:.100}; expected {expected}.")
+
+
+def _without(settings: dict[str, Any], names: set[str]) -> dict[str, Any]:
+    """Copy settings without some names, at any depth."""
+    kept = {name: value for name, value in settings.items() if name not in names}
+    return {name: _without(value, names) if isinstance(value, dict) else value for name, value in kept.items()}
+
+
+def _check_words(stored: dict[str, Any], overrides: dict[str, Any]) -> None:
+    """Refuse other words for prompts whose token ids, or embeddings, are stored."""
+    has_token_ids = stored.get("prompts", "learned") == "learned" and overrides.keys() >= set(TOKEN_IDS)
+    for name in ("object_name", "normal_template", "abnormal_template"):
+        default = getattr(AnomalyCLIPConfig, name)
+        if name in overrides and overrides[name] != stored.get(name, default) and not has_token_ids:
+            raise ValueError(
+                f"{name} is {overrides[name]!r:.100}, expected {stored.get(name, default)!r:.100}: the prompts are "
+                f"stored for these words. Make others with AnomalyCLIPModel.from_clip_pretrained(..., {name}=...)."
+            )
+
+
+# ----------------------------------------------------------------------------------------- the ensemble's sentences
+
+# The idea of combining state words with photo templates is that of WinCLIP (Jeong et al., CVPR 2023) and of the
+# CLIP-AC baseline of the AnomalyCLIP paper; the words here are this package's own.
+NORMAL_STATES = (
+    *("{}", "intact {}", "flawless {}", "clean {}", "undamaged {}", "{} in good condition", "{} without any defect"),
+)
+ABNORMAL_STATES = (
+    *("damaged {}", "defective {}", "broken {}", "flawed {}", "{} in bad condition", "{} with a defect"),
+    "{} with damage",
+)
+PHOTO_TEMPLATES = (
+    *("{}.", "a photo of {}.", "a photo of the {}.", "a picture of one {}.", "a close-up of the {}."),
+    *("a close-up photo of {}.", "a blurry photo of the {}.", "a dark photo of the {}."),
+    *("a bright photo of the {}.", "a grey photo of the {}.", "an image of the {} for inspection."),
+    "a photo of the surface of the {}.",
+)
+
+
+def ensemble_sentences(object_name: str = "object") -> tuple[list[str], list[str]]:
+    """Combine every state with every photo template.
+
+    Args:
+        object_name (`str`, *optional*, defaults to `"object"`): What the images show.
+
+    Returns:
+        `tuple[list[str], list[str]]`: sentences about the normal and about the damaged thing.
+
+    Example:
+    ```python
+    >>> from anomalyclip_hf.configuration_anomalyclip import ensemble_sentences
+
+    >>> normal, abnormal = ensemble_sentences("screw")
+    >>> normal[1], abnormal[1], len(normal)
+    ('a photo of screw.', 'a photo of damaged screw.', 84)
+
+    ```
+    """
+    normal, abnormal = (
+        [photo.replace("{}", state.replace("{}", object_name)) for state in states for photo in PHOTO_TEMPLATES]
+        for states in (NORMAL_STATES, ABNORMAL_STATES)
+    )
+    return normal, abnormal
+
+
+__all__ = ["AnomalyCLIPConfig", "ensemble_sentences"]

@@ -38,7 +38,7 @@ def glocal_loss(
         image_logits (`torch.Tensor` of shape `(batch_size, 2)`): Similarities to (normal, abnormal) over temperature.
         labels (`torch.Tensor` of shape `(batch_size,)`): 0 normal, 1 anomalous.
         abnormal_maps (sequence of `torch.Tensor` of shape `(batch_size, height, width)`):
-            Probability of abnormal per tapped layer, in [0, 1], at the size of the masks.
+            Probability of abnormal per selected layer, in [0, 1], at the size of the masks.
         masks (`torch.Tensor` of shape `(batch_size, height, width)`, *optional*): 1 where anomalous, 0 elsewhere.
         pixel_loss_weight (`float`, *optional*, defaults to 4.0): Weight of the pixel loss.
         image_weights (`torch.Tensor` of shape `(batch_size,)`, *optional*):
@@ -73,11 +73,11 @@ def glocal_loss(
 
 
 def pixel_loss(abnormal_maps: Sequence[Tensor], masks: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Sum focal loss, Dice of the abnormal map and Dice of the normal map over the tapped layers.
+    """Sum focal loss, Dice of the abnormal map and Dice of the normal map over the selected layers.
 
     Args:
         abnormal_maps (sequence of `torch.Tensor` of shape `(batch_size, height, width)`):
-            Probability of abnormal per tapped layer, in [0, 1].
+            Probability of abnormal per selected layer, in [0, 1].
         masks (`torch.Tensor` of shape `(batch_size, height, width)`): 1 where anomalous, 0 elsewhere.
         weights (`torch.Tensor` of shape `(batch_size,)`, *optional*): What each image weighs; 1 by default.
 

@@ -16,10 +16,10 @@ from transformers import Pipeline, pipeline
 from transformers.utils import logging
 
 from .image_processing_anomalyclip import MAX_PIXELS, ImageSource, is_batch, load_image
+from .loading_anomalyclip import HubSharing, take_push_arguments
 from .modeling_anomalyclip import AnomalyCLIPModel
 from .postprocessing_anomalyclip import to_pil
 from .processing_anomalyclip import AnomalyCLIPProcessor
-from .sharing_anomalyclip import HubSharing, take_push_arguments
 
 
 DEMONSTRATION_MODEL = Path(__file__).parent / "assets" / "default_model"

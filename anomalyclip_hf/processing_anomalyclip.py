@@ -4,24 +4,21 @@
 import os
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import BatchFeature, CLIPImageProcessorPil, ProcessorMixin
-from transformers.utils import IMAGE_PROCESSOR_NAME, PROCESSOR_NAME
+from transformers.utils import PROCESSOR_NAME
 
-from .configuration_anomalyclip import AnomalyCLIPConfig
-from .hub_files_anomalyclip import find_file, hub_arguments, pin_commit
+from .configuration_anomalyclip import LABELS, MAX_IMAGE_SIDE, AnomalyCLIPConfig
 from .image_processing_anomalyclip import ImageSource, check_value_range, is_batch, load_image, masks_to_tensor
-from .limits_anomalyclip import read_json
+from .loading_anomalyclip import HubSharing, add_code, find_file, hub_arguments, take_push_arguments
 from .postprocessing_anomalyclip import find_regions, gaussian_smooth, resize_map
-from .processor_settings_anomalyclip import AUDIO_TOKENIZER, MAX_SIGMA, check_stored_settings
-from .sharing_anomalyclip import HubSharing, add_code, take_push_arguments
 
 
-LABELS = ("normal", "anomalous")
+MAX_SIGMA = 256  # pixels; half the paper's image
 OWN_SETTINGS = ("smoothing_sigma", "threshold", "pixel_threshold", "map_maximum", "value_range")
 
 
@@ -75,8 +72,9 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
         if not isinstance(image_processor, CLIPImageProcessorPil):
             # Where torchvision is installed, a saved processor comes back with that backend, which rounds differently.
             image_processor = CLIPImageProcessorPil(**image_processor.to_dict())
-        if image_processor.size.get("height") is None or image_processor.size.get("width") is None:
-            raise ValueError(f"the image processor resizes to {image_processor.size}; expected a height and a width.")
+        size = dict(image_processor.size)
+        if not all(0 < (size.get(side) or 0) <= MAX_IMAGE_SIDE for side in ("height", "width")):
+            raise ValueError(f"size is {size}; expected a height and a width of 1 to {MAX_IMAGE_SIDE} pixels.")
         if image_processor.do_center_crop and dict(image_processor.crop_size) != dict(image_processor.size):
             raise ValueError(
                 "the image processor cuts out the middle, while a map shows the whole image; expected one with "
@@ -110,7 +108,7 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
         return cls(CLIPImageProcessorPil(size={"height": height, "width": width}, do_center_crop=False), **kwargs)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Self:
         """Load a processor; a model that was saved without one gets the one that fits its configuration.
 
         Args:
@@ -125,19 +123,11 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
             OSError: If there is neither a processor nor the configuration of a model, or it is no JSON.
             ValueError: If a setting has a value that makes no sense; the message names it.
         """
-        kwargs = pin_commit(pretrained_model_name_or_path, kwargs)
-        if (path := find_file(pretrained_model_name_or_path, AUDIO_TOKENIZER, **kwargs)) is not None:
-            raise ValueError(f"{path} is there; expected no audio tokenizer with a model of images. Remove it.")
-        names = (PROCESSOR_NAME, IMAGE_PROCESSOR_NAME)
-        paths = [find_file(pretrained_model_name_or_path, name, **kwargs) for name in names]
-        kwargs.pop("force_download", None)  # done, and checked
-        for path in filter(None, paths):
-            check_stored_settings(read_json(path), path, needs_image_processor=paths[1] is None)
         kwargs.setdefault("trust_remote_code", False)  # None would ask at the terminal
         try:
             return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         except OSError:
-            if paths[0] is not None:
+            if find_file(pretrained_model_name_or_path, PROCESSOR_NAME, kwargs) is not None:
                 raise  # there is one, and it cannot be read
             config = AnomalyCLIPConfig.from_pretrained(pretrained_model_name_or_path, **hub_arguments(kwargs))
             given = {name: kwargs[name] for name in OWN_SETTINGS if kwargs.get(name) is not None}

@@ -10,25 +10,18 @@ from pathlib import Path
 import pytest
 
 import anomalyclip_hf
-from anomalyclip_hf.sharing_anomalyclip import CODE_FILES
+from anomalyclip_hf.loading_anomalyclip import CODE_FILES
 
 
 PACKAGE = Path(anomalyclip_hf.__file__).parent
 # Each file may import only from those above it; the Hub's remote-code loading copies this block.
 CLOSED_SET = [
-    "limits_anomalyclip",
-    "hub_files_anomalyclip",
     "configuration_anomalyclip",
     "image_processing_anomalyclip",
     "losses_anomalyclip",
-    "prompt_ensemble_anomalyclip",
-    "pickle_files_anomalyclip",
-    "weight_files_anomalyclip",
-    "checkpoints_anomalyclip",
-    "sharing_anomalyclip",
+    "loading_anomalyclip",
     "modeling_anomalyclip",
     "postprocessing_anomalyclip",
-    "processor_settings_anomalyclip",
     "processing_anomalyclip",
     "pipeline_anomaly_detection",
 ]
@@ -50,7 +43,7 @@ OPEN_SET = [
     "serving",
     "cli",
 ]
-ALLOWED = {"torch", "numpy", "PIL", "transformers", "huggingface_hub"}
+ALLOWED = {"torch", "numpy", "PIL", "safetensors", "transformers", "huggingface_hub"}
 
 
 def imports_of(path: Path) -> list[tuple[int, str, bool]]:
@@ -97,8 +90,8 @@ def test_nothing_above_imports_from_below():
 def test_budgets():
     for path in PACKAGE.rglob("*.py"):
         lines = len(path.read_text().splitlines())
-        budget = {"modeling_anomalyclip": 800, "image_processing_anomalyclip": 700}.get(path.stem, 400)
-        assert lines <= budget, path.name
+        larger = {"modeling_anomalyclip": 700, "loading_anomalyclip": 700, "image_processing_anomalyclip": 700}
+        assert lines <= {**larger, "configuration_anomalyclip": 420}.get(path.stem, 400), path.name
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef):
                 docstring = (ast.get_docstring(node, clean=False) or "").count("\n") + 1

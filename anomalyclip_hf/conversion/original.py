@@ -1,16 +1,15 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Published checkpoints into this package: OpenAI's CLIP files and the AnomalyCLIP authors' prompt files.
+"""Convert published checkpoints: OpenAI's CLIP files and the AnomalyCLIP authors' prompt files.
 
-No pickle that could run code is ever read: `torch.load` with `weights_only=True`, or safetensors. OpenAI's own files
-are TorchScript archives, which are programs; they are opened only when their SHA-256 is one that OpenAI publishes, or
-when the caller says that the file is trusted.
+Pickles are read with `weights_only=True`, so that they cannot run code. OpenAI's own files are TorchScript archives,
+which are programs; they are opened only when their SHA-256 is one that OpenAI publishes, or when the caller trusts the
+file.
 """
 
 import hashlib
 import io
 import math
 import os
-import pickle
 import re
 import zipfile
 from collections.abc import Mapping
@@ -18,16 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPModel
 from transformers.utils import logging
 
-from ..checkpoints_anomalyclip import load_tokenizer, readable_weights
 from ..configuration_anomalyclip import AnomalyCLIPConfig
-from ..limits_anomalyclip import shorten, show_name
+from ..loading_anomalyclip import load_tokenizer
 from ..modeling_anomalyclip import AnomalyCLIPModel
-from ..weight_files_anomalyclip import validate_weight_file
 
 
 # SHA-256 of the vision transformers that OpenAI publishes (a part of each download's URL), and their Hub ids.
@@ -89,8 +87,8 @@ def convert_original_checkpoint(
             heads: those of OpenAI's CLIPs are assumed, with a warning where the file is not one of theirs.
         prompts (`str`, `os.PathLike`, `Mapping` or `None`):
             A published `.pth` of the prompt learner or its content; `None` for fresh prompts.
-        feature_layers (`list[int]`, *optional*): Vision layers to tap; the published checkpoints tap 24 of 24.
-        dpam_layers (`int`, *optional*): Last layers with a local path; the published checkpoints have 19 of 24.
+        feature_layers (`list[int]`, *optional*): Selected vision layers; 24 of 24 for the published checkpoints.
+        dpam_layers (`int`, *optional*): Last layers with a local path; 19 of 24 for the published checkpoints.
         image_size (`int` or `list[int]`, *optional*): Input size in pixels; 518 for the published checkpoints.
         trust_torchscript (`bool`, *optional*, defaults to `False`):
             Open a TorchScript archive whose SHA-256 is not one that OpenAI publishes. It can run code.
@@ -163,9 +161,10 @@ def _load_clip(
 def _read_clip_file(path: Path, trust_torchscript: bool) -> tuple[State, str | None]:
     """Read a CLIP's state dict, and the Hub id of the same weights where OpenAI publishes them."""
     if path.suffix == ".safetensors":
-        validate_weight_file(path)
-        with readable_weights(path):
+        try:
             return load_file(path), None
+        except SafetensorError as error:
+            raise OSError(f"{path} is damaged or cut short ({error}); download it again.") from error
     if not _is_torchscript(path):
         return _load_pickle(path), None
     content = path.read_bytes()  # once, so that what is opened is what was hashed
@@ -197,15 +196,13 @@ def _load_pickle(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         problem = "is a folder" if path.is_dir() else "does not exist"
         raise FileNotFoundError(f"{path} {problem}; expected a file written by torch.save.")
-    validate_weight_file(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except Exception as error:  # torch.load raises many types for what it refuses
         raise OSError(
-            f"{path} holds more than tensors, so reading it could run code; refused. Ask its author for safetensors."
+            f"{path} cannot be read: it is damaged, or holds more than tensors, so that reading it could run code. "
+            "Download it again, or ask its author for safetensors."
         ) from error
-    except (RuntimeError, EOFError, ValueError) as error:
-        raise OSError(f"{path} is damaged or cut short, or no torch.save file; download it again.") from error
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}; expected a state dict.")
     nested = content.get("state_dict")
@@ -226,7 +223,7 @@ def _clip_from_openai(state: State, source: str) -> CLIPModel:
         for new_name, part in _rename(name, tensor, source):
             if new_name in expected and part.shape != expected[new_name]:
                 raise ValueError(
-                    f"{source}: {show_name(name)} gives {new_name} of shape {tuple(part.shape)}, expected "
+                    f"{source}: {name!r:.200} gives {new_name} of shape {tuple(part.shape)}, expected "
                     f"{tuple(expected[new_name])} by the other tensors. Is this file one checkpoint, unchanged?"
                 )
             converted[new_name] = part.float().contiguous()
@@ -235,7 +232,7 @@ def _clip_from_openai(state: State, source: str) -> CLIPModel:
             name = min(names)
             shape = tuple(expected[name] if name in expected else converted[name].shape)
             raise ValueError(
-                f"{source} {problem} {len(names)} tensors, the first is that for {show_name(name)} of shape {shape}."
+                f"{source} {problem} {len(names)} tensors, the first is that for {name!r:.200} of shape {shape}."
             )
     clip = clip.to_empty(device="cpu")
     clip.load_state_dict(converted, strict=True)
@@ -248,12 +245,10 @@ def _check_tensors(state: Mapping[Any, Any], source: str) -> dict[str, Tensor]:
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise ValueError(
-                f"{source}: {show_name(name)} is a {type(value).__name__}; expected tensors under their names."
+                f"{source}: {name!r:.200} is a {type(value).__name__}; expected tensors under their names."
             )
         if value.is_floating_point() and not torch.isfinite(value).all():
-            raise ValueError(
-                f"{source}: {show_name(name)} of shape {tuple(value.shape)} holds NaN or infinite values."
-            )
+            raise ValueError(f"{source}: {name!r:.200} of shape {tuple(value.shape)} holds NaN or infinite values.")
     return dict(state)
 
 
@@ -275,7 +270,7 @@ def _rename(name: str, tensor: Tensor, source: str) -> list[tuple[str, Tensor]]:
     layer = re.fullmatch(r"((?:visual\.)?transformer\.resblocks)\.(\d+)\.(.+?)[._](weight|bias)", name)
     if layer is None:
         raise ValueError(
-            f"{source}: unexpected tensor {show_name(name)} of shape {tuple(tensor.shape)}; expected the names of "
+            f"{source}: unexpected tensor {name!r:.200} of shape {tuple(tensor.shape)}; expected the names of "
             "OpenAI's vision transformers. A checkpoint in transformers' layout is converted from its folder."
         )
     prefix, number, part, kind = layer.groups()
@@ -358,7 +353,7 @@ def _prompt_tensors(prompts: str | os.PathLike | Mapping[str, Any], source: str)
     numbers = sorted(int(match[1]) for name in tensors if (match := DEEP_PROMPT.fullmatch(name)))
     if numbers != list(range(len(numbers))):
         raise ValueError(
-            f"{source}: the deep prompts are numbered {shorten(numbers)}; expected 0 to {len(numbers) - 1}."
+            f"{source}: the deep prompts are numbered {numbers!r:.100}; expected 0 to {len(numbers) - 1}."
         )
     deep_shape = tuple(tensors.get("compound_prompts_text.0", torch.empty(0, width)).shape)
     if len(deep_shape) != 2:
@@ -366,11 +361,11 @@ def _prompt_tensors(prompts: str | os.PathLike | Mapping[str, Any], source: str)
     for name, tensor in tensors.items():
         is_context = name in ("ctx_pos", "ctx_neg")
         if not is_context and not DEEP_PROMPT.fullmatch(name):
-            raise ValueError(f"{source}: unexpected tensor {show_name(name)} of shape {tuple(tensor.shape)}.")
+            raise ValueError(f"{source}: unexpected tensor {name!r:.200} of shape {tuple(tensor.shape)}.")
         expected = tuple(tensors["ctx_pos"].shape) if is_context else deep_shape
         if tuple(tensor.shape) != expected or expected[-1] != width:
             raise ValueError(
-                f"{source}: {show_name(name)} has shape {tuple(tensor.shape)}, expected {(*expected[:-1], width)}."
+                f"{source}: {name!r:.200} has shape {tuple(tensor.shape)}, expected {(*expected[:-1], width)}."
             )
     return tensors
 

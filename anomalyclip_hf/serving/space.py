@@ -9,8 +9,8 @@ from pathlib import Path
 
 from ..assets import DEFAULT_MODEL, EXAMPLE_IMAGES
 from ..io.atomic import atomic_folder, atomic_write
+from ..loading_anomalyclip import add_code, remove_local_paths
 from ..sharing.folders import CheckpointFolder
-from ..sharing_anomalyclip import add_code, remove_local_paths
 
 
 DISTRIBUTION = "anomalyclip-hf"

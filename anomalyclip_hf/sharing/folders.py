@@ -10,11 +10,17 @@ from typing import Any
 from huggingface_hub import CommitInfo, HfApi
 
 from ..configuration_anomalyclip import AnomalyCLIPConfig
-from ..hub_files_anomalyclip import broken_connections
 from ..io.atomic import atomic_folder
+from ..loading_anomalyclip import (
+    CARD_NAME,
+    CODE_FILES,
+    WEIGHT_FILES,
+    HubSharing,
+    add_code,
+    broken_connections,
+)
 from ..modeling_anomalyclip import AnomalyCLIPModel
 from ..processing_anomalyclip import AnomalyCLIPProcessor
-from ..sharing_anomalyclip import CARD_NAME, CODE_FILES, WEIGHT_FILES, HubSharing, add_code
 from .model_card import TRAINING_FILE, write_model_card
 
 

@@ -12,11 +12,16 @@ from torch import nn
 from transformers import EarlyStoppingCallback, Trainer, TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, TrainOutput, rotate_checkpoints
 
-from ..checkpoints_anomalyclip import PROMPTS_FILE, load_prompts_file, save_prompts_file
 from ..io.atomic import atomic_write
+from ..loading_anomalyclip import (
+    PROMPTS_FILE,
+    is_on_this_machine,
+    load_prompts_file,
+    remove_local_paths,
+    save_prompts_file,
+)
 from ..processing_anomalyclip import AnomalyCLIPProcessor
 from ..sharing.model_card import TRAINING_FILE, write_model_card
-from ..sharing_anomalyclip import is_on_this_machine, remove_local_paths
 from .arguments import AnomalyCLIPTrainingArguments
 from .checkpoints import is_complete, latest_complete_checkpoint, mark_complete
 

@@ -136,7 +136,7 @@ def test_pickles_that_run_code_are_refused_and_not_run(clip, tmp_path, place, le
     trap, target = tmp_path / "trap.pth", tmp_path / "ran"
     torch.save({"prompt_learner": {"ctx_pos": Bomb(target)}}, trap, _use_new_zipfile_serialization=not legacy)
     arguments = (trap, None) if place == "clip" else (clip, trap)
-    with pytest.raises(OSError, match=r"trap\.pth holds more than tensors"):
+    with pytest.raises(OSError, match=r"trap\.pth .* holds more than tensors"):
         convert_original_checkpoint(*arguments)
     assert not target.exists()
     with trap.open("rb") as file:
@@ -220,7 +220,7 @@ def test_files_cut_short(clip, prompts, tmp_path, ending, keep):
         ),
         (lambda s: s.update({"visual.positional_embedding": torch.ones(0, 128)}), "positional_embedding has 0 rows"),
         (lambda s: s.update({"visual.conv1.weight": torch.ones(1280, 3, 8, 8)}), "width 1280, wider than OpenAI's"),
-        (lambda s: s.update({"visual.conv1.weight": torch.ones(128, 3, 8, 2000)}), "the state dict has sizes that no"),
+        (lambda s: s.update({"visual.conv1.weight": torch.ones(128, 3, 8, 2000)}), "visual.conv1.weight"),
     ],
 )
 def test_clips_that_do_not_fit(clip, prompts, change, words):
@@ -228,7 +228,7 @@ def test_clips_that_do_not_fit(clip, prompts, change, words):
     change(state)
     with pytest.raises(ValueError) as caught:
         convert_original_checkpoint(state, prompts)
-    assert words in str(caught.value)
+    assert words.replace("'", "") in str(caught.value).replace("'", "")
     assert str(caught.value).startswith("the state dict")
     assert "\n" not in str(caught.value)
 
@@ -273,7 +273,7 @@ def test_prompts_that_do_not_fit(clip, prompts, change, words):
     change(prompts)
     with pytest.raises(ValueError) as caught:
         convert_original_checkpoint(clip, prompts)
-    assert words in str(caught.value)
+    assert words.replace("'", "") in str(caught.value).replace("'", "")
     assert "\n" not in str(caught.value)
 
 

@@ -8,10 +8,9 @@ from fuzz.guard import guarded, inputs
 from fuzz.mutations import mutated_bytes, mutated_settings
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
-from anomalyclip_hf.checkpoints_anomalyclip import load_prompts_file, prompt_state_dict
-from anomalyclip_hf.weight_files_anomalyclip import validate_weight_file
+from anomalyclip_hf.loading_anomalyclip import load_prompts_file, prompt_state_dict
 from conftest import tiny_model
 
 
@@ -40,19 +39,14 @@ def with_header(header, data: bytes = DATA) -> bytes:
 
 
 def check(path, content: bytes) -> None:
-    """No harm to the model's loader, and whatever passes is what the format's own library makes of it."""
+    """The prompts are replaced as a whole, or not at all with a one-line error."""
     path.write_bytes(content)
     before = MODEL.state_dict()["prompt_learner.normal_prompt"].clone()
     if isinstance(guarded(load_prompts_file, MODEL, path, allowed=(OSError, ValueError)), Exception):
-        assert torch.equal(MODEL.state_dict()["prompt_learner.normal_prompt"], before)  # not half loaded
-    found = guarded(validate_weight_file, path, allowed=(OSError,))
-    if not isinstance(found, OSError):
-        assert {name: tensor.shape for name, tensor in found.items()} == {
-            name: tuple(tensor.shape) for name, tensor in load_file(path).items()
-        }
+        assert torch.equal(MODEL.state_dict()["prompt_learner.normal_prompt"], before)
 
 
-@inputs(300)
+@inputs(150)
 @given(
     content=mutated_bytes(
         [VALID, with_header({"x": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}, b"\0" * 8)]
@@ -62,13 +56,13 @@ def test_bytes(path, content):
     check(path, content)
 
 
-@inputs(200)
+@inputs(100)
 @given(header=mutated_settings(HEADER, NAMES))
 def test_headers(path, header):
     check(path, with_header(header))
 
 
-@inputs(200)
+@inputs(100)
 @given(claims=st.dictionaries(st.text(max_size=5), CLAIM, max_size=4), data=st.binary(max_size=80))
 def test_claims(path, claims, data):
     check(path, with_header(claims, data))

@@ -10,8 +10,8 @@ import pytest
 from huggingface_hub import SpaceCard
 
 import anomalyclip_hf
+from anomalyclip_hf.loading_anomalyclip import CODE_FILES
 from anomalyclip_hf.serving.space import write_handler, write_space
-from anomalyclip_hf.sharing_anomalyclip import CODE_FILES
 
 
 PACKAGE = Path(anomalyclip_hf.__file__).parent

@@ -9,8 +9,8 @@ from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from anomalyclip_hf import AnomalyCLIPModel, AnomalyDetectionMetric
+from anomalyclip_hf.loading_anomalyclip import add_code
 from anomalyclip_hf.sharing.model_card import TRAINING_FILE, write_model_card
-from anomalyclip_hf.sharing_anomalyclip import add_code
 from conftest import tiny_model
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
-from anomalyclip_hf.prompt_ensemble_anomalyclip import ABNORMAL_STATES, NORMAL_STATES, PHOTO_TEMPLATES
+from anomalyclip_hf.configuration_anomalyclip import ABNORMAL_STATES, NORMAL_STATES, PHOTO_TEMPLATES
 
 
 VOCAB_SIZE = 768

