@@ -1,10 +1,10 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""What each part of AnomalyCLIP is worth: train on one thing, test on another, several seeds, one part changed a row.
+"""Measure what each part of AnomalyCLIP contributes: train on one object, test on another, change one part per row.
 
-    python ablation.py --train ball_screw --train-object "ball screw" --test pcb --test-object "circuit board"
+    python examples/ablation.py --base-model openai/clip-vit-base-patch16 --train ball_screw --test pcb
 
-Folders in any layout that `load_anomaly_dataset("folder", …)` reads. At the demonstration model's scale a row takes
-some ten seconds a seed; a real CLIP is given by --base-model. Prints mean and standard deviation over the seeds.
+Folders may have any layout that `load_anomaly_dataset("folder", …)` reads. CLIP features are cached and shared by the
+rows that do not change them. Prints mean and standard deviation over several seeds.
 """
 
 import argparse
@@ -20,10 +20,9 @@ from transformers import PrinterCallback, set_seed
 from transformers.utils import logging
 
 from anomalyclip_hf import AnomalyCLIPModel, AnomalyCLIPTrainer, AnomalyCLIPTrainingArguments, load_anomaly_dataset
-from anomalyclip_hf.training.base_model import load_base_model
 
 
-FIGURES = ("image_auroc", "image_ap", "pixel_auroc", "pixel_aupro")
+METRICS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_aupro")
 OBJECT_AWARE = "object-aware prompts"
 GRID: dict[str, dict[str, Any]] = {
     "as in the paper": {},
@@ -35,7 +34,7 @@ GRID: dict[str, dict[str, Any]] = {
     "no deep prompts": {"deep_prompt_depth": 1},
     "1 deep token": {"num_deep_prompt_tokens": 1},
     "4 prompt tokens": {"num_prompt_tokens": 4},
-    "two layers tapped": {"feature_layers": [3, 4]},
+    "two layers selected": {"feature_layers": [3, 4]},
     OBJECT_AWARE: {},
 }
 
@@ -43,14 +42,15 @@ GRID: dict[str, dict[str, Any]] = {
 def train_and_test(
     settings: dict[str, Any], names: tuple[str, str], seed: int, args: argparse.Namespace
 ) -> list[float]:
-    """Figures on the test data of prompts that were learned with one setting and seed."""
+    """Train prompts with one setting and seed, and return their metrics on the test data."""
     set_seed(seed)
-    model = load_base_model(args.base_model, **settings, object_name=names[0])
+    settings = {**settings, "image_size": args.image_size}
+    model = AnomalyCLIPModel.from_clip_pretrained(args.base_model, **settings, object_name=names[0])
     arguments = AnomalyCLIPTrainingArguments(
         output_dir=str(args.output_dir / "run"),
         num_train_epochs=args.epochs,
         seed=seed,
-        cache_dir=str(args.output_dir / "features"),  # shared by all rows that do not change what the tower gives
+        cache_dir=str(args.output_dir / "features"),  # shared by all rows that do not change the features
         cache_dtype="float32",
         save_strategy="no",
         logging_strategy="no",
@@ -58,36 +58,33 @@ def train_and_test(
         disable_tqdm=True,
     )
     trainer = AnomalyCLIPTrainer(model, arguments, load_anomaly_dataset("folder", args.train))
-    trainer.remove_callback(PrinterCallback)  # a line for each run would hide the table
+    trainer.remove_callback(PrinterCallback)  # its lines would hide the table
     trainer.train()
-    tested = rename(model, load_base_model(args.base_model, **settings, object_name=names[1]))
+    # The learned vectors, in front of the name of the other object
+    tested = AnomalyCLIPModel.from_clip_pretrained(args.base_model, **settings, object_name=names[1])
+    tested.prompt_learner.load_state_dict(model.prompt_learner.state_dict())
     tester = AnomalyCLIPTrainer(tested, arguments, eval_dataset=load_anomaly_dataset("folder", args.test))
     tester.remove_callback(PrinterCallback)
-    figures = tester.evaluate()
-    return [figures[f"eval_{name}"] for name in FIGURES]
-
-
-def rename(learned: AnomalyCLIPModel, fresh: AnomalyCLIPModel) -> AnomalyCLIPModel:
-    """Put learned vectors before the name of another object."""
-    fresh.prompt_learner.load_state_dict(learned.prompt_learner.state_dict())
-    return fresh
+    metrics = tester.evaluate()
+    return [metrics[f"eval_{name}"] for name in METRICS]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", type=Path, required=True)
     parser.add_argument("--test", type=Path, required=True)
-    parser.add_argument("--train-object", default="object", help="its name, for the object-aware row")
+    parser.add_argument("--train-object", default="object", help="name of the object, for the object-aware row")
     parser.add_argument("--test-object", default="object")
-    parser.add_argument("--base-model", default="", help="a CLIP: Hub id or folder")
+    parser.add_argument("--base-model", required=True, help="a CLIP: Hub id or folder")
     parser.add_argument("--output-dir", type=Path, default=Path("ablation"))
+    parser.add_argument("--image-size", type=int, help="side in pixels; default: the largest that fits up to 518")
     parser.add_argument("--rows", nargs="*", choices=list(GRID), default=list(GRID))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=float, default=15)
     args = parser.parse_args()
     datasets.disable_progress_bars()
     logging.disable_progress_bar()
-    table = Table("", *FIGURES, title=f"{args.train.name} to {args.test.name}, percent, {args.seeds} seeds")
+    table = Table("", *METRICS, title=f"{args.train.name} to {args.test.name}, percent, {args.seeds} seeds")
     for row in track(args.rows, console=Console(stderr=True), transient=True):
         aware = (args.train_object, args.test_object)
         names = aware if row == OBJECT_AWARE else ("object", "object")

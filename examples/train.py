@@ -1,11 +1,10 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Learn prompts on one data set and see how well they find the anomalies of another: the recipe of the paper.
+"""Train prompts on one dataset and test them on another, as in the paper.
 
-    python train.py --base-model openai/clip-vit-large-patch14-336 --train visa data/VisA --test mvtec data/mvtec \
-        --output-dir prompts
+    python examples/train.py --base-model openai/clip-vit-large-patch14-336 --train visa data/VisA \\
+        --test mvtec data/mvtec --output-dir prompts
 
-Runs under `accelerate launch train.py …` as well, on several processors, GPUs or machines. Without `--base-model` the
-CLIP of the demonstration model is used, which trains in a minute on a laptop.
+It also runs under `accelerate launch examples/train.py …`, on several processors, GPUs or machines.
 """
 
 import argparse
@@ -14,30 +13,35 @@ from pathlib import Path
 
 from transformers import set_seed
 
-from anomalyclip_hf import AnomalyCLIPTrainer, AnomalyCLIPTrainingArguments, load_anomaly_dataset
-from anomalyclip_hf.training.base_model import load_base_model
+from anomalyclip_hf import (
+    AnomalyCLIPModel,
+    AnomalyCLIPTrainer,
+    AnomalyCLIPTrainingArguments,
+    load_anomaly_dataset,
+)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base-model", default="", help="a CLIP: Hub id or folder")
-    parser.add_argument("--train", nargs=2, metavar=("NAME", "DIR"), required=True, help="data set to learn from")
-    parser.add_argument("--test", nargs=2, metavar=("NAME", "DIR"), help="data set of other things, to test on")
+    parser.add_argument("--base-model", required=True, help="a CLIP: Hub id or folder")
+    parser.add_argument("--train", nargs=2, metavar=("NAME", "DIR"), required=True, help="dataset to train on")
+    parser.add_argument("--test", nargs=2, metavar=("NAME", "DIR"), help="dataset of other objects to test on")
     parser.add_argument("--output-dir", type=Path, required=True)
+    parser.add_argument("--image-size", type=int, help="side in pixels; default: the largest that fits up to 518")
     parser.add_argument("--epochs", type=float, default=15)
     parser.add_argument("--seed", type=int, default=111)
-    parser.add_argument("--synthetic", action="store_true", help="learn from normal images and drawn defects")
+    parser.add_argument("--synthetic", action="store_true", help="train on normal images and synthetic defects")
     args = parser.parse_args()
 
-    # 1. A frozen CLIP under fresh prompts: 43,008 numbers to learn for ViT-L/14
+    # 1. A frozen CLIP with new prompts: 43,008 trainable numbers for ViT-L/14
     set_seed(args.seed)
-    model = load_base_model(args.base_model)
+    model = AnomalyCLIPModel.from_clip_pretrained(args.base_model, image_size=args.image_size)
 
-    # 2. The paper learns from a test split, because it holds anomalies, and tests on other things
+    # 2. The paper trains on a test split, because it contains anomalies, and tests on other objects
     train_dataset = load_anomaly_dataset(*args.train, split="test")
     test_dataset = load_anomaly_dataset(*args.test, split="test") if args.test else None
 
-    # 3. The paper's settings; what CLIP makes of each image is computed once, in the first minutes
+    # 3. The paper's settings; CLIP features are cached, so each image is encoded once
     arguments = AnomalyCLIPTrainingArguments(
         output_dir=str(args.output_dir),
         num_train_epochs=args.epochs,
@@ -47,13 +51,13 @@ def main() -> None:
     )
     trainer = AnomalyCLIPTrainer(model, arguments, train_dataset=train_dataset, eval_dataset=test_dataset)
 
-    # 4. A run that was stopped goes on from its newest checkpoint
+    # 4. An interrupted run resumes from its latest checkpoint
     trainer.train(resume_from_checkpoint=True)
     trainer.save_model()
     if test_dataset is not None:
-        figures = trainer.evaluate()
+        metrics = trainer.evaluate()
         if trainer.is_world_process_zero():
-            print(json.dumps({name: round(value, 4) for name, value in figures.items()}, indent=2))
+            print(json.dumps({name: round(value, 4) for name, value in metrics.items()}, indent=2))
 
 
 if __name__ == "__main__":
