@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch.utils.data import Dataset
-from transformers import Pipeline, pipeline
+from transformers import Pipeline
 from transformers.utils import logging
 
 from .image_processing_anomalyclip import MAX_PIXELS, ImageSource, is_batch, load_image
@@ -182,23 +182,6 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
         self.model.save_pretrained(save_directory, include_code=include_code, **kwargs)
         if push_arguments is not None:
             self.push_to_hub(**push_arguments, include_code=include_code, **kwargs)
-
-
-def load_pipeline(source: str | os.PathLike, dtype: str = "auto", **settings: Any) -> AnomalyDetectionPipeline:
-    """Load a pipeline as `pipeline("anomaly-detection", model=source)` does, but raise one clear error.
-
-    Args:
-        source (`str` or `os.PathLike`): Folder or Hub id.
-        dtype (`str`, *optional*, defaults to `"auto"`): Precision of the weights; `"auto"` is the stored one.
-        **settings: As for `pipeline`: `device`, `threshold`, ….
-
-    Raises:
-        OSError: If there is no such model, or a file of it is damaged.
-        ValueError: If the model contradicts itself.
-    """
-    model = AnomalyCLIPModel.from_pretrained(source, dtype=dtype)
-    processor = AnomalyCLIPProcessor.from_pretrained(source)
-    return pipeline("anomaly-detection", model=model, processor=processor, **settings)
 
 
 def _image_of(row: Any) -> ImageSource:

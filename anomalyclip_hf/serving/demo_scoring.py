@@ -87,7 +87,7 @@ class DemoModel:
             ValueError: If the file is not an image, damaged or too large.
         """
         path = Path(path)
-        picture = load_image(path, path.name, max_pixels)
+        picture = load_image(path, path.name, max_pixels, self.scorer.value_range)
         (result,) = self.scorer.score([picture])
         if result.size is None or result.score is None or result.anomaly_map is None:
             raise ValueError(f"{path.name}: {result.error}")

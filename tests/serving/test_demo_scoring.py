@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from transformers import pipeline
 
+from anomalyclip_hf import AnomalyCLIPProcessor
 from anomalyclip_hf.serving.demo_scoring import DISPLAY_SIDE, DemoModel, ScoredImage
 
 
@@ -85,3 +86,13 @@ def test_colours_are_the_same_for_every_image(detector, photo):
 def test_too_many_pixels(detector, image):
     with pytest.raises(ValueError, match=r"a\.png.*80x50.*3999"):
         detector.score(image, 3999)
+
+
+def test_deep_images_have_the_range_of_the_processor(model_folder, photo, tmp_path):
+    processor = AnomalyCLIPProcessor.from_pretrained(model_folder)
+    processor.value_range = (0, 4095)
+    processor.save_pretrained(model_folder)
+    deep = np.asarray(photo.convert("L")).astype(np.uint16) * 16  # 12 bits
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    scored = DemoModel(str(model_folder)).score(tmp_path / "deep.png", 10_000)
+    np.testing.assert_allclose(np.asarray(scored.picture)[..., 0], np.asarray(photo.convert("L")), atol=1)
