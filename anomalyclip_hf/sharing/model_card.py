@@ -10,7 +10,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..configuration_anomalyclip import AnomalyCLIPConfig
-from ..evaluation.report import MEAN, TITLES, result_notes, result_rows
+from ..evaluation.tables import MEAN, TITLES, result_notes, result_rows
 from ..io.atomic import atomic_write
 from ..io.templates import render
 from ..loading_anomalyclip import CARD_NAME, CARD_TAGS, CODE_FILES, PROMPTS_FILE, TASK, is_on_this_machine
