@@ -193,17 +193,6 @@ def processor(model) -> AnomalyCLIPProcessor:
 
 
 @pytest.fixture
-def make_scorer(model, processor, parts_folder):
-    """A scorer of the tiny model on the parts, as they lie on disk when it is called."""
-    from anomalyclip_hf.evaluation.scoring import Scorer
-
-    def make(**options) -> Scorer:
-        return Scorer(model, processor, load_anomaly_dataset("folder", parts_folder), **options)
-
-    return make
-
-
-@pytest.fixture
 def images(parts, processor):
     """The parts as training examples."""
     from anomalyclip_hf.training.examples import TrainingImages

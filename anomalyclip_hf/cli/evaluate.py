@@ -100,7 +100,7 @@ def evaluate(
     use `accelerate launch -m anomalyclip_hf.cli evaluate …` or `torchrun`.
     """
     options = {"columns": parse_columns(column), "mask_rule": "nonzero" if paper_masks else "auto"}
-    rows = load_rows(dataset, data_dir, split, category, options)
+    rows = load_rows(dataset, data_dir, split, category, options)  # its mask column keeps the rule
     scorer = load_scorer(model, device, dtype, batch_size=batch_size, num_workers=num_workers)
 
     from ..evaluation.evaluating import evaluate_model
@@ -112,7 +112,6 @@ def evaluate(
         output_dir=output_dir,
         metrics=None if metrics is None else [name.value for name in metrics],
         resolution=resolution.value,
-        mask_rule=options["mask_rule"],
         aupro_limit=aupro_limit,
         on_error="raise" if on_error is OnError.fail else "skip",
         restart=restart,
@@ -141,9 +140,9 @@ def load_rows(
     from ..io.processes import process_state
 
     datasets.disable_progress_bars()
-    state = process_state()
+    state, chosen = process_state(), categories or (None,)
     with state.main_process_first(), _warnings_as_lines(show=state.is_main_process):
-        parts = [load_anomaly_dataset(name, data_dir, split, one, **options) for one in categories or [None]]
+        parts = [load_anomaly_dataset(name, data_dir, split, one, **options) for one in chosen]
     return datasets.concatenate_datasets(parts, info=parts[0].info, split=parts[0].split)
 
 

@@ -5,30 +5,27 @@ import copy
 import importlib.metadata
 import json
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
 from datasets import Dataset, Features, Value
 
 from ..assets import DEFAULT_MODEL
-from ..data.samples import Sample, SampleReader
+from ..data.samples import SampleReader
 from ..io.atomic import atomic_write
 from ..io.processes import is_distributed, process_state
-from ..metrics import AnomalyDetectionMetric
 from ..metrics.category import METRICS
 from ..modeling_anomalyclip import AnomalyCLIPModel
-from ..scoring.engine import RESOLUTIONS, AnomalyResult, AnomalyScorer
-from .progress import Counted, Progress, evaluation_key
+from ..scoring.engine import RESOLUTIONS, AnomalyScorer
+from .counting import Counting
+from .progress import Counted, Progress
 from .report import write_report
 from .tables import TITLES, defined_metrics, result_rows
 
 
-SECONDS_BETWEEN_SAVES = 20.0
 PACKAGES = ("anomalyclip-hf", "transformers", "torch")
 ON_ERROR = ("skip", "raise")
 ROW_TYPES = {"index": "int64", "path": "string", "label": "int64", "category": "string", "defect_type": "string"}
@@ -83,8 +80,8 @@ def evaluate_model(
 ) -> EvaluationResult:
     """Evaluate a model on a dataset, as `anomalyclip evaluate` does.
 
-    Under `torchrun` or `accelerate launch` the processes share the images, and each of them gets the whole result. With
-    `output_dir`, progress is saved every 20 seconds: the same call continues an evaluation that was killed.
+    Under `torchrun` or `accelerate launch` the processes share the images, and each of them gets the whole result.
+    With `output_dir`, progress is saved every 20 seconds: the same call continues an evaluation that was killed.
 
     Args:
         model ([`AnomalyCLIPModel`], [`AnomalyScorer`], `str` or `os.PathLike`): Model, folder or Hub id of a model, or
@@ -124,148 +121,37 @@ def evaluate_model(
     >>> dataset = load_anomaly_dataset("csv", "examples/samples.csv")
     >>> result = evaluate_model(DEFAULT_MODEL, dataset, metrics=["image_auroc", "pixel_auroc"])
     >>> sorted(result.metrics["per_category"])
-    ['capsule', 'corrugated', 'foam', 'gear', 'solar cell']
+    ['capsule', 'corrugated', 'foam', 'gear', 'solar_cell']
     >>> len(result.rows), result.rows[0]["path"]
     (10, 'images/capsule.png')
 
     ```
     """
-    names = _check_names(metrics)
-    if resolution not in RESOLUTIONS:
-        raise ValueError(f"resolution is {resolution!r}; expected one of {', '.join(RESOLUTIONS)}.")
-    if on_error not in ON_ERROR:
-        raise ValueError(f"on_error is {on_error!r}; expected one of {', '.join(ON_ERROR)}.")
+    names = list(METRICS if metrics is None else metrics)
+    for option, value, allowed in [
+        *(("metrics", name, METRICS) for name in names),
+        ("resolution", resolution, RESOLUTIONS),
+        ("on_error", on_error, ON_ERROR),
+    ]:
+        if value not in allowed:
+            raise ValueError(f"{option} got {value!r}; expected one of {', '.join(allowed)}.")
     reader = SampleReader(dataset, mask_rule=mask_rule)
     if unlabelled := sum(label is None for label in reader.labels):
         raise ValueError(f"{unlabelled} images have no label; an evaluation needs one for each. Use predict for them.")
     scorer = _make_scorer(model, device, dtype, batch_size, num_workers, resolution)
-    counting = _Counting(scorer, reader, any(name.startswith("pixel") for name in names), aupro_limit, on_error)
+    counting = Counting(scorer, reader, any(name.startswith("pixel") for name in names), aupro_limit, on_error)
     folder = None if output_dir is None else Path(output_dir)
     counted = counting.run(folder, restart, show_progress)
 
-    description = {
-        "model": _model_name(scorer),
-        "dataset": _describe(dataset, dataset_name),
-        "settings": {
-            "resolution": resolution,
-            "mask_rule": reader.mask_rule,
-            "aupro_limit": aupro_limit,
-            "dtype": scorer.settings["dtype"],
-            "metrics": names,
-        },
-    }
+    settings = {"resolution": resolution, "mask_rule": reader.mask_rule, "aupro_limit": aupro_limit}
+    settings |= {"dtype": scorer.settings["dtype"], "metrics": names}
+    description = {"model": _model_name(scorer), "dataset": _describe(dataset, dataset_name), "settings": settings}
     curves = counted.metric.curves()
     summary = _summarise(counted, description)
     result = EvaluationResult(summary["metrics"], counted.rows, summary)
     if folder is not None and process_state().is_main_process:
         _write(folder, result, curves, scorer, reader)
     return result
-
-
-class _Counting:
-    """Score the images of a reader and count them.
-
-    Args:
-        scorer ([`AnomalyScorer`]): Scores at the resolution of the evaluation.
-        reader ([`SampleReader`]): All images have labels.
-        count_pixels (`bool`): Whether maps are counted.
-        aupro_limit (`float`): Of the metric.
-        on_error (`str`): `"skip"` or `"raise"`.
-    """
-
-    def __init__(
-        self, scorer: AnomalyScorer, reader: SampleReader, count_pixels: bool, aupro_limit: float, on_error: str
-    ):
-        self.scorer, self.reader, self.count_pixels = scorer, reader, count_pixels
-        self.aupro_limit, self.on_error = aupro_limit, on_error
-        self.labels, self.categories = reader.labels, reader.categories
-
-    def run(self, output_dir: Path | None, restart: bool, show_progress: bool) -> Counted:
-        """Count all images that an earlier run has left, this process its share; return the counts of all."""
-        state = process_state()
-        counted, progress = Counted(AnomalyDetectionMetric(self.aupro_limit)), None
-        remaining = list(range(len(self.reader)))
-        if output_dir is not None:
-            settings = {"count_pixels": self.count_pixels, "aupro_limit": self.aupro_limit}
-            progress = Progress(output_dir / "progress", evaluation_key(self.scorer, self.reader, settings))
-            if restart and state.is_main_process:
-                progress.clear()
-            state.wait_for_everyone()
-            earlier = progress.load(self.aupro_limit)
-            state.wait_for_everyone()  # nobody writes before all have read
-            done = {row["index"] for row in earlier.rows}
-            remaining = [index for index in remaining if index not in done]
-            if state.is_main_process:
-                counted = earlier
-            else:
-                progress.replaced = []
-
-        mine = remaining[state.process_index :: state.num_processes]
-        self._score(mine, counted, progress, show_progress and state.is_main_process)
-        whole, *others = gather_object([counted])
-        for other in others:
-            whole.merge(other)
-        whole.rows.sort(key=lambda row: row["index"])
-        if not len(whole.metric):
-            first = whole.rows[0]["error"] if whole.rows else "the dataset is empty"
-            raise ValueError(f"none of the {len(self.reader)} images could be scored; the first: {first}")
-        return whole
-
-    def _score(self, indices: list[int], counted: Counted, progress: Progress | None, show: bool) -> None:
-        from rich.console import Console
-        from rich.progress import Progress as Bar
-
-        saved, console = float("-inf"), Console(stderr=True)
-        with Bar(console=console, transient=True, disable=not (show and console.is_terminal)) as bar:
-            task = bar.add_task("Evaluating", total=len(indices))
-            for result in self.scorer.score_samples(self.reader, indices):
-                self._count(result, counted)
-                bar.advance(task)
-                if progress is not None and time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
-                    progress.save(counted)
-                    saved = time.monotonic()
-        if indices and progress is not None:
-            progress.save(counted)
-
-    def _count(self, result: AnomalyResult, counted: Counted) -> None:
-        label, category = self.labels[result.index], self.categories[result.index]
-        sample = result.sample
-        row = {
-            "index": result.index,
-            "path": result.source,
-            "label": label,
-            "category": category,
-            "defect_type": None if sample is None else sample.defect_type,
-            "score": result.score,
-            "note": None,
-            "error": result.error,
-        }
-        counted.rows.append(row)
-        if result.error is not None:
-            if self.on_error == "raise":
-                raise ValueError(result.error)
-            return
-        mask = self._mask(sample, result.anomaly_map.shape) if self.count_pixels else None
-        row["note"] = sample.note if self.count_pixels else None
-        counted.metric.add(
-            image_score=result.score,
-            label=label,
-            anomaly_map=result.anomaly_map if self.count_pixels else None,
-            mask=mask,
-            category=category,
-        )
-
-    @staticmethod
-    def _mask(sample: Sample, size: tuple[int, int]) -> torch.Tensor | None:
-        """Return the ground truth at the size of the map; `None` for a normal image, whose pixels are all normal."""
-        return sample.mask_at(size) if sample.label else None
-
-
-def _check_names(metrics: Sequence[str] | None) -> list[str]:
-    names = list(METRICS if metrics is None else metrics)
-    if unknown := [name for name in names if name not in METRICS]:
-        raise ValueError(f"the metric {unknown[0]!r} is unknown; expected some of {', '.join(METRICS)}.")
-    return names
 
 
 def _make_scorer(

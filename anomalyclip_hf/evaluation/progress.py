@@ -98,8 +98,8 @@ class Progress:
             return None
         if header["key"] != self.key:
             raise ValueError(
-                f"{self.folder} holds progress of an evaluation with another model, dataset or setting. Choose another "
-                "output folder, or start again with restart=True (--restart)."
+                f"{self.folder} holds progress of an evaluation with another model, dataset or setting. Choose "
+                "another output folder, or start again with restart=True (--restart)."
             )
         state = {name.removeprefix("metric."): array for name, array in arrays.items()}
         return header, AnomalyDetectionMetric.from_state(state)

@@ -65,7 +65,7 @@ def write_report(
         notes=result_notes(metrics, names),
         histograms=draw_histograms(rows, summary["thresholds"]),
         plots=draw_curves(curves),
-        gallery=draw_gallery(find_worst(rows), scorer, reader),
+        gallery=draw_gallery(find_worst(rows), summary["thresholds"], scorer, reader),
         maximum=scorer.processor.map_maximum,
     )
     with atomic_write(path) as partial:
@@ -84,8 +84,7 @@ def table_rows(
 
     Returns:
         `list[dict]`: per category, and for the mean, `category`, `normal` and `anomalous` (numbers of images) and
-        `cells`, each a pair of a percentage and an interval, or an empty string, as text. The mean of a single category
-        is left out.
+        `cells`, each a pair of a percentage and an interval, or an empty string, as text.
     """
     intervals, entries = summary["confidence_intervals"], []
     for category, cells in result_rows(summary["metrics"], columns):
@@ -98,9 +97,9 @@ def table_rows(
         entries.append(
             {"category": category, "normal": normal, "anomalous": len(labels) - normal, "cells": cells_with_intervals}
         )
-    if len(entries) == 1:
+    if not intervals["per_category"]:
         entries[0]["category"] = ALL
-    return entries[:1] if len(entries) == 2 else entries
+    return entries
 
 
 def find_worst(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -111,8 +110,8 @@ def find_worst(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
     Returns:
         `list[dict]`: per category with such images `category`; `false_alarms`, at most three normal images with the
-        highest scores, all above the score of an anomalous image; and `misses`, at most three anomalous images with the
-        lowest scores, all below the score of a normal image.
+        highest scores, each above the score of an anomalous image; and `misses`, at most three anomalous images with
+        the lowest scores, each below the score of a normal image.
     """
     found = []
     scored = [row for row in rows if row["error"] is None]
@@ -132,9 +131,9 @@ def find_worst(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def draw_gallery(
-    worst: Sequence[Mapping[str, Any]], scorer: AnomalyScorer, reader: SampleReader
+    worst: Sequence[Mapping[str, Any]], thresholds: Mapping[str, Any], scorer: AnomalyScorer, reader: SampleReader
 ) -> list[dict[str, Any]]:
-    """Add pictures to the images of [`find_worst`].
+    """Add pictures to the images of [`find_worst`]; yellow in heat maps is the pixel threshold of their category.
 
     Returns:
         `list[dict]`: the same, where each image has `panels`, pairs of a label and a picture (data URL).
@@ -143,19 +142,20 @@ def draw_gallery(
     indices = [row["index"] for entry in worst for kind in kinds for row in entry[kind]]
     results = scorer.score_samples(reader, indices, keep_images=True) if indices else iter(())
     # Results come in the order of the indices.
-    return [
-        {**entry, **{kind: [{**row, "panels": _panels(next(results), scorer)} for row in entry[kind]] for kind in kinds}}
-        for entry in worst
-    ]
+    gallery = []
+    for entry in worst:
+        scale = scorer.processor.map_maximum, thresholds[entry["category"]]["pixel"]
+        drawn = {kind: [{**row, "panels": _panels(next(results), *scale)} for row in entry[kind]] for kind in kinds}
+        gallery.append({**entry, **drawn})
+    return gallery
 
 
-def _panels(result: AnomalyResult, scorer: AnomalyScorer) -> list[tuple[str, str]]:
-    if result.image is None or result.sample is None:  # became unreadable after it was scored
+def _panels(result: AnomalyResult, maximum: float, middle: float | None) -> list[tuple[str, str]]:
+    if result.image is None or result.sample is None or result.anomaly_map is None:  # can no longer be read
         return []
     width = max(1, round(result.image.width * PANEL_HEIGHT / result.image.height))
     image = result.image.resize((width, PANEL_HEIGHT))
-    processor = scorer.processor
-    overlay = draw_overlay(image, result.anomaly_map, processor.map_maximum, middle=processor.pixel_threshold)
+    overlay = draw_overlay(image, result.anomaly_map, maximum, middle=middle)
     panels = [("image", image), ("heat map", overlay)]
     if result.sample.label and result.sample.mask is not None:
         panels.append(("ground truth", to_pil(result.sample.mask.bool()).resize((width, PANEL_HEIGHT))))
@@ -174,7 +174,7 @@ def draw_histograms(rows: Sequence[Mapping[str, Any]], thresholds: Mapping[str, 
         of_category = [row for row in scored if (row["category"] or ALL) == category]
         scores = [[row["score"] for row in of_category if row["label"] == label] for label in (0, 1)]
         lowest, highest = min(map(min, filter(None, scores))), max(map(max, filter(None, scores)))
-        figure, axes = _new_figure((4, 2.8))
+        figure, axes = _new_figure((3.7, 2.6))
         bins = np.linspace(lowest, highest if highest > lowest else lowest + 1e-6, BINS + 1)
         titles = [f"{len(values)} {kind}" for values, kind in zip(scores, ("normal", "anomalous"), strict=True)]
         axes.hist(scores, bins, label=titles, color=[NORMAL_COLOUR, ANOMALOUS_COLOUR])
@@ -197,7 +197,7 @@ def draw_curves(curves: Mapping[str, Mapping[str, Curve]]) -> list[tuple[str, st
         lines = {category: found[name] for category, found in curves.items() if name in found}
         if not lines:
             continue
-        figure, axes = _new_figure((5, 4.2))
+        figure, axes = _new_figure((3.7, 3.2))
         for category, (x, y) in lines.items():
             axes.plot(x, y, label=category, linewidth=1.3)
         axes.set(xlabel=x_label, ylabel=y_label, xlim=(0, 1), ylim=(0, 1.01))

@@ -34,6 +34,8 @@ def defined_metrics(result: Mapping[str, Any], names: Iterable[str] = METRICS) -
 def result_rows(result: Mapping[str, Any], names: Sequence[str]) -> list[tuple[str, list[str]]]:
     """Format metrics as the paper does: percent with one digit, a row per category, the mean last.
 
+    The mean of a single category is left out.
+
     Args:
         result (`Mapping`): As returned by [`AnomalyDetectionMetric.compute`].
         names (`Sequence[str]`): Metrics of the columns, keys of `TITLES`.
@@ -45,13 +47,16 @@ def result_rows(result: Mapping[str, Any], names: Sequence[str]) -> list[tuple[s
     ```python
     >>> from anomalyclip_hf.evaluation.tables import result_rows
 
-    >>> result_rows({"image_auroc": 0.9155, "per_category": {"bolt": {"image_auroc": None}}}, ["image_auroc"])
-    [('bolt', ['–']), ('Mean', ['91.5'])]
+    >>> per_category = {"bolt": {"image_auroc": 0.9155}, "nut": {"image_auroc": None}}
+    >>> result_rows({"image_auroc": 0.9155, "per_category": per_category}, ["image_auroc"])
+    [('bolt', ['91.5']), ('nut', ['–']), ('Mean', ['91.5'])]
 
     ```
     """
-    rows = [(category, [percent(values[name]) for name in names]) for category, values in result["per_category"].items()]
-    return [*rows, (MEAN, [percent(result[name]) for name in names])]
+    rows = [
+        (category, [percent(values[name]) for name in names]) for category, values in result["per_category"].items()
+    ]
+    return rows if len(rows) == 1 else [*rows, (MEAN, [percent(result[name]) for name in names])]
 
 
 def result_notes(result: Mapping[str, Any], names: Iterable[str]) -> list[str]:
