@@ -49,7 +49,15 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from transformers.utils import logging
 
-from anomalyclip_hf import AnomalyCLIPConfig, AnomalyCLIPModel, AnomalyCLIPProcessor, load_anomaly_dataset
+from anomalyclip_hf import (
+    AnomalyCLIPConfig,
+    AnomalyCLIPModel,
+    AnomalyCLIPProcessor,
+    AnomalyScorer,
+    EvaluationResult,
+    evaluate_model,
+    load_anomaly_dataset,
+)
 from anomalyclip_hf.configuration_anomalyclip import ensemble_sentences
 
 
@@ -190,6 +198,17 @@ def parts(parts_folder):
 def processor(model) -> AnomalyCLIPProcessor:
     """Of the tiny model."""
     return AnomalyCLIPProcessor.from_config(model.config, smoothing_sigma=1.0)
+
+
+@pytest.fixture
+def evaluate(model, processor, parts_folder):
+    """Evaluate the tiny model on the parts, as they lie on disk when it is called."""
+
+    def evaluate_parts(batch_size: int = 8, **options) -> EvaluationResult:
+        scorer = AnomalyScorer(model, processor, batch_size=batch_size)
+        return evaluate_model(scorer, load_anomaly_dataset("folder", parts_folder), show_progress=False, **options)
+
+    return evaluate_parts
 
 
 @pytest.fixture

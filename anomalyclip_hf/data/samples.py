@@ -16,7 +16,6 @@ from torch import Tensor
 
 from ..image_processing_anomalyclip import MASK_RULES, check_value_range, load_image, load_mask, masks_to_tensor
 from ..io.fingerprints import file_state, fingerprint
-from ..io.fingerprints import file_state, fingerprint
 from .layouts import ANOMALOUS, NORMAL, clean, parse_label
 
 
