@@ -181,7 +181,7 @@ def draw_histograms(rows: Sequence[Mapping[str, Any]], thresholds: Mapping[str, 
         if (threshold := thresholds[category]["image"]) is not None:
             axes.axvline(threshold, color="black", linewidth=1, linestyle="--", label=f"best F1: {threshold:.3g}")
         axes.set(xlabel="score", ylabel="images")
-        axes.legend(fontsize=7)
+        axes.legend(fontsize=7, loc="upper right")
         plots.append((category, _figure_url(figure)))
     return plots
 
@@ -201,7 +201,8 @@ def draw_curves(curves: Mapping[str, Mapping[str, Curve]]) -> list[tuple[str, st
         for category, (x, y) in lines.items():
             axes.plot(x, y, label=category, linewidth=1.3)
         axes.set(xlabel=x_label, ylabel=y_label, xlim=(0, 1), ylim=(0, 1.01))
-        axes.legend(fontsize=7, ncols=1 + len(lines) // 9)
+        place = "lower left" if name.endswith("pr") else "lower right"
+        axes.legend(fontsize=7, ncols=1 + len(lines) // 9, loc=place)
         plots.append((title, _figure_url(figure)))
     return plots
 
