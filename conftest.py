@@ -1,7 +1,6 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """Fixtures for the tests and for the examples in docstrings and documentation."""
 
-import atexit
 import os
 import shutil
 import socket
@@ -13,7 +12,6 @@ HUB_PORT = socket.socket()
 HUB_PORT.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 HUB_PORT.bind(("127.0.0.1", 0))
 OWN_HOME = tempfile.mkdtemp(prefix="anomalyclip-tests-")  # nobody's caches grow, nobody's token is read
-atexit.register(shutil.rmtree, OWN_HOME, ignore_errors=True)
 # huggingface_hub reads these when it is imported. No test may reach a network: without the fixture `hub` it is
 # offline, with it the only Hub is ours.
 os.environ |= {
@@ -49,19 +47,22 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from transformers.utils import logging
 
-from anomalyclip_hf import (
-    AnomalyCLIPConfig,
-    AnomalyCLIPModel,
-    AnomalyCLIPProcessor,
-    AnomalyScorer,
-    EvaluationResult,
-    evaluate_model,
-    load_anomaly_dataset,
-)
+from anomalyclip_hf import AnomalyCLIPConfig, AnomalyCLIPModel, AnomalyCLIPProcessor, load_anomaly_dataset
 from anomalyclip_hf.configuration_anomalyclip import ensemble_sentences
 
 
 logging.disable_progress_bar()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Share the whole suite among processes; a few files take longer to distribute than to run."""
+    return min(4, os.cpu_count() or 1) if config.args_source is pytest.Config.ArgsSource.TESTPATHS else 0
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(OWN_HOME, ignore_errors=True)
+
 
 FIXTURES = Path(__file__).parent / "tests" / "fixtures"
 TINY_TEXT = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2}
@@ -201,14 +202,14 @@ def processor(model) -> AnomalyCLIPProcessor:
 
 
 @pytest.fixture
-def evaluate(model, processor, parts_folder):
-    """Evaluate the tiny model on the parts, as they lie on disk when it is called."""
+def make_scorer(model, processor, parts_folder):
+    """A scorer of the tiny model on the parts, as they lie on disk when it is called."""
+    from anomalyclip_hf.evaluation.scoring import Scorer
 
-    def evaluate_parts(batch_size: int = 8, **options) -> EvaluationResult:
-        scorer = AnomalyScorer(model, processor, batch_size=batch_size)
-        return evaluate_model(scorer, load_anomaly_dataset("folder", parts_folder), show_progress=False, **options)
+    def make(**options) -> Scorer:
+        return Scorer(model, processor, load_anomaly_dataset("folder", parts_folder), **options)
 
-    return evaluate_parts
+    return make
 
 
 @pytest.fixture
