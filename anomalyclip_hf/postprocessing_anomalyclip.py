@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 from torch import Tensor, nn
 
 
@@ -194,14 +194,15 @@ def draw_overlay(
 
     ```
     """
-    heat = anomaly_map if isinstance(anomaly_map, Image.Image) else to_pil(anomaly_map)
-    if heat.size != image.size:
-        heat = heat.resize(image.size, Image.Resampling.BILINEAR)
-    level = _colour_level(np.asarray(heat), maximum, middle)
-    colours = Image.fromarray(_colour_table()[level])
-    overlay = Image.composite(colours, image, Image.fromarray((level * opacity).astype(np.uint8)))
+    values = np.asarray(anomaly_map.detach().cpu() if isinstance(anomaly_map, Tensor) else anomaly_map)
+    level = Image.fromarray(_colour_level(values, maximum, middle))
+    if level.size != image.size:
+        level = level.resize(image.size, Image.Resampling.BILINEAR)
+    transparency = level.point([round(value * opacity) for value in range(256)])
+    level.putpalette(_colour_table().tobytes())
+    overlay = Image.composite(level.convert("RGB"), image, transparency)
     if mask is not None:
-        _draw_outline(overlay, np.asarray(to_pil(mask).resize(image.size, Image.Resampling.NEAREST)) > 0)
+        _draw_outline(overlay, to_pil(mask).resize(image.size, Image.Resampling.NEAREST))
     return overlay
 
 
@@ -251,21 +252,21 @@ def _colour_table() -> np.ndarray:
     return np.stack(channels, axis=-1).round().astype(np.uint8)
 
 
-def _draw_outline(overlay: Image.Image, mask: np.ndarray) -> None:
+def _draw_outline(overlay: Image.Image, mask: Image.Image) -> None:
     """Draw the edge of a mask just inside it: white with a black seam, which shows on any background."""
-    width = max(1, round(max(mask.shape) / OUTLINE_PARTS))
-    inner = mask
+    width = max(1, round(max(mask.size) / OUTLINE_PARTS))
     for colour in ("white", "black"):
-        outer, inner = inner, _erode(inner, width)
-        overlay.paste(colour, mask=Image.fromarray(outer & ~inner))
+        inner = _erode(mask, width)
+        overlay.paste(colour, mask=ImageChops.subtract(mask, inner))
+        mask = inner
 
 
-def _erode(mask: np.ndarray, width: int) -> np.ndarray:
-    """Remove `width` pixels from all edges of a mask; the image's own border is no edge."""
-    outside = torch.from_numpy(~mask)[None, None].float()
-    for kernel in ((2 * width + 1, 1), (1, 2 * width + 1)):
-        outside = F.max_pool2d(outside, kernel, stride=1, padding=(kernel[0] // 2, kernel[1] // 2))
-    return (outside[0, 0] == 0).numpy()
+def _erode(mask: Image.Image, width: int) -> Image.Image:
+    """Remove `width` pixels from all edges of a mask of 0 and 255; the image's own border is no edge."""
+    only_full = [0] * 255 + [255]
+    for radius in ((width, 0), (0, width)):  # a mean of 255 means that all pixels around are set
+        mask = mask.filter(ImageFilter.BoxBlur(radius)).point(only_full)
+    return mask
 
 
 __all__ = ["AnomalyMapHead", "add_legend", "draw_overlay", "find_regions", "gaussian_smooth", "resize_map", "to_pil"]

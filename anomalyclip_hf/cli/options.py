@@ -22,6 +22,13 @@ class OnError(StrEnum):
     fail = "fail"
 
 
+class Resolution(StrEnum):
+    """Size of anomaly maps."""
+
+    model = "model"
+    original = "original"
+
+
 class Dtype(StrEnum):
     """Precision of weights and activations; maps are always float32."""
 
@@ -36,7 +43,7 @@ ModelOption = Annotated[
 BatchSizeOption = Annotated[int, typer.Option(min=1, help="Images per forward pass.")]
 WorkersOption = Annotated[
     int | None,
-    typer.Option(min=0, help="Processes that read and resize images; default: none on a CPU, up to 8 beside a GPU."),
+    typer.Option(min=0, help="Threads that read and resize images; default: one less than the processors, up to 8."),
 ]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps; default: the first there is.")]
 DtypeOption = Annotated[Dtype, typer.Option(help="Precision to compute in.")]

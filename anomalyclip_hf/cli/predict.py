@@ -22,9 +22,17 @@ from .options import (
     ModelOption,
     OnError,
     OnErrorOption,
+    Resolution,
     WorkersOption,
     load_scorer,
 )
+
+
+class OverlayFormat(StrEnum):
+    """File format of overlays: JPEG of quality 90, or PNG."""
+
+    jpg = "jpg"
+    png = "png"
 
 
 class Scale(StrEnum):
@@ -44,6 +52,13 @@ def predict(
     pixel_threshold: Annotated[
         float | None, typer.Option(help="Map value from which a pixel is anomalous; writes masks and regions.")
     ] = None,
+    outputs: Annotated[
+        str, typer.Option(help="Files to write for each image: overlay, map, mask, separated by commas, or none.")
+    ] = "overlay,map,mask",
+    resolution: Annotated[
+        Resolution, typer.Option(help="Size of maps and of the search for regions: the model's, or the image's.")
+    ] = Resolution.model,
+    overlay_format: Annotated[OverlayFormat, typer.Option(help="File format of the overlays.")] = OverlayFormat.jpg,
     scale: Annotated[
         Scale, typer.Option(help="Colours of the overlays: one scale for all images, or up to each image's own peak.")
     ] = Scale.fixed,
@@ -53,34 +68,36 @@ def predict(
     device: DeviceOption = "",
     dtype: DtypeOption = Dtype.float32,
     on_error: OnErrorOption = OnError.skip,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Score images that are done already again.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON instead of a table.")] = False,
 ) -> None:
     """Score images and write a heat map of each.
 
-    For each image NAME: NAME_overlay.png, NAME_map.tiff (float32, one value per pixel) and, with --pixel-threshold,
-    NAME_mask.png; for all of them scores.csv, to which later runs add. Images that cannot be read are named, and the
-    exit code is 2. Under `torchrun` or `accelerate launch` the processes share the images.
+    For each image NAME: NAME_overlay.jpg, NAME_map.npz (float16) and, with --pixel-threshold, NAME_mask.png; for all
+    of them scores.csv and scores.jsonl, to which later runs add. A run that was stopped goes on where it was: images
+    whose file, model and settings are unchanged are passed over. Images that cannot be read are named, and the exit
+    code is 2. Under `torchrun` or `accelerate launch` the processes share the images.
     """
     found, problems = find_images(images)
     failed = [{**dict.fromkeys(COLUMNS), "image": name, "error": problem} for name, problem in problems.items()]
     if not found or (problems and on_error is OnError.fail):
         _report(failed, None, output_dir, as_json=False)
         raise typer.Exit(2)
-    results = ResultFolder(output_dir)
+    kinds = [] if outputs == "none" else outputs.split(",")
+    results = ResultFolder(output_dir, kinds, overlay_format.value, overlay_size, scale.value)
     scorer = load_scorer(
         model, device, dtype, threshold=threshold, pixel_threshold=pixel_threshold, batch_size=batch_size,
-        num_workers=num_workers,
+        num_workers=num_workers, resolution=resolution.value,
     )  # fmt: skip
 
     from ..io.processes import is_distributed, process_state
     from ..scoring.predicting import describe_one_sided, predict_images
 
     with _progress_bar(len(found)) as advance:
-        rows = predict_images(
-            scorer, found, results, on_error=on_error.value, scale=scale.value, overlay_side=overlay_size,
-            on_row=advance,
-        )  # fmt: skip
+        rows = predict_images(scorer, found, results, on_error=on_error.value, overwrite=overwrite, on_row=advance)
     if not is_distributed() or process_state().is_main_process:
+        if results.skipped:
+            print_error(f"skipped {results.skipped:,} of {len(found):,} images, which were done already")
         _report([*failed, *rows], describe_one_sided(rows, scorer.threshold), output_dir, as_json)
     if failed or any(row["error"] for row in rows):
         raise typer.Exit(2)
@@ -91,7 +108,7 @@ def _report(rows: list[dict[str, Any]], note: str | None, output_dir: Path, as_j
         if row["error"] is not None:
             print_error(row["error"])
     if as_json:
-        print(json.dumps(rows, indent=2))
+        print(json.dumps([{name: row[name] for name in COLUMNS} for row in rows], indent=2))
     else:
         _print_table([row for row in rows if row["error"] is None], output_dir)
     if note is not None:

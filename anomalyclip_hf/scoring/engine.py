@@ -1,15 +1,19 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """The one engine: reads images, runs a backend in batches, post-processes. Every command scores through it."""
 
+import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
 from transformers.utils import logging
 
 from ..assets import DEFAULT_MODEL
@@ -23,7 +27,7 @@ from .backends import Backend, TorchBackend
 
 BACKENDS = ("torch",)
 RESOLUTIONS = ("model", "original")
-MAX_BATCH_PIXELS = 50_000_000  # as read: large images and their maps are kept until their batch is done
+MAX_PIXELS_IN_FLIGHT = 50_000_000  # read and not yet scored
 
 logger = logging.get_logger(__name__)
 
@@ -76,8 +80,8 @@ class AnomalyScorer:
             stays where it is.
         dtype (`str` or `torch.dtype`, *optional*): Precision to compute in; defaults to that of the weights.
         batch_size (`int`, *optional*, defaults to 8): Images per forward pass.
-        num_workers (`int`, *optional*): Processes that read and resize; defaults to none on a CPU, where they would
-            compete with the model, and to one less than the processors, at most 8, beside an accelerator.
+        num_workers (`int`, *optional*): Threads that read and resize ahead of the model; defaults to one less than the
+            processors, at least 1 and at most 8.
         resolution (`str`, *optional*, defaults to `"original"`): Size of the maps: each image's own, or `"model"`.
         threshold (`float`, *optional*): Overrides the processor's.
         pixel_threshold (`float`, *optional*): Overrides the processor's.
@@ -129,7 +133,7 @@ class AnomalyScorer:
         self.value_range = check_value_range(self.processor.value_range if value_range is None else value_range)
         self.backend = _make_backend(backend, self.model)
         self.batch_size, self.resolution = batch_size, resolution
-        self.num_workers = _default_workers(self.model.device) if num_workers is None else num_workers
+        self.num_workers = min(8, max(1, (os.cpu_count() or 1) - 1)) if num_workers is None else max(1, num_workers)
 
     def score(self, images: Iterable[Any], masks: Sequence[Any] | None = None) -> Iterator[AnomalyResult]:
         """Score images one after another.
@@ -156,19 +160,23 @@ class AnomalyScorer:
             images = [{"image": image, "mask": mask, "label": int(mask is not None)} for image, mask in rows]
         if hasattr(images, "__len__") and hasattr(images, "__getitem__"):
             yield from self.score_samples(SampleReader(images, value_range=self.value_range))
-        else:
-            stream = _read_stream(images, self.processor, self.value_range)
-            yield from self._score(stream, keep_images=False)
+        else:  # a generator or stream
+            yield from self._score(partial(self._read_one, index, image) for index, image in enumerate(images))
 
     def score_samples(
-        self, reader: SampleReader, indices: Sequence[int] | None = None, keep_images: bool = False
+        self,
+        reader: SampleReader,
+        indices: Iterable[int] | None = None,
+        keep_images: bool = False,
+        image_side: int | None = None,
     ) -> Iterator[AnomalyResult]:
         """Score samples of a reader, with their ground truth.
 
         Args:
             reader ([`SampleReader`]): Opens images and masks.
-            indices (`Sequence[int]`, *optional*): Places of the samples to score; defaults to all.
+            indices (`Iterable[int]`, *optional*): Places of the samples to score; defaults to all.
             keep_images (`bool`, *optional*, defaults to `False`): Keep each image in its result.
+            image_side (`int`, *optional*): Longest side, in pixels, to which images that are kept are reduced.
 
         Yields:
             [`AnomalyResult`]: one per index, in order, with `sample`.
@@ -176,18 +184,10 @@ class AnomalyScorer:
         Raises:
             ValueError: If the model gives NaN; names the images.
         """
+        order = range(len(reader)) if indices is None else indices
         if reader.value_range is None:
             reader.value_range = self.value_range
-        reading = _Reading(reader, self.processor)
-        order = range(len(reader)) if indices is None else indices
-        loader = DataLoader(
-            reading,
-            batch_size=None,  # batches are formed below, where large images can be counted
-            sampler=order,
-            num_workers=min(self.num_workers, len(order)),
-            pin_memory=self.model.device.type == "cuda",
-        )
-        yield from self._score(loader, keep_images)
+        yield from self._score(partial(self._read, reader, index, keep_images, image_side) for index in order)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -200,60 +200,89 @@ class AnomalyScorer:
             "resolution": self.resolution,
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "value_range": self.value_range,
+            "backend": type(self.backend).__name__,
         }
 
-    def _score(self, items: Iterable["_Item"], keep_images: bool) -> Iterator[AnomalyResult]:
-        """Form batches and score them; results keep the order of the items."""
+    def _score(self, tasks: Iterator[Callable[[], "_Item"]]) -> Iterator[AnomalyResult]:
+        """Form batches of what the readers deliver, and score them; results keep the order of the tasks."""
         batch: list[_Item] = []
-        pixels = 0
-        for item in items:
+        for item in _read_ahead(tasks, self.num_workers, 2 * self.batch_size):
             batch.append(item)
-            pixels += item.sample.image.width * item.sample.image.height if item.sample else 0
-            if sum(item.error is None for item in batch) == self.batch_size or pixels > MAX_BATCH_PIXELS:
-                yield from self._score_batch(batch, keep_images)
-                batch, pixels = [], 0
-        yield from self._score_batch(batch, keep_images)
+            if sum(item.error is None for item in batch) >= self.batch_size:
+                yield from self._score_batch(batch)
+                batch = []
+        yield from self._score_batch(batch)
 
-    def _score_batch(self, items: list["_Item"], keep_images: bool) -> Iterator[AnomalyResult]:
-        samples = [item.sample for item in items if item.sample is not None]
-        post_processed = iter(
-            self._run(samples, [item.pixel_values for item in items if item.pixel_values is not None])
-        )
+    def _read(
+        self, reader: SampleReader, index: int, keep_image: bool = False, image_side: int | None = None
+    ) -> "_Item":
+        try:
+            sample = reader.read(index)
+            size = (sample.image.height, sample.image.width)
+            pixel_values = self.processor(images=sample.image)["pixel_values"][0]
+        except (OSError, ValueError) as error:
+            return _Item(index, reader.name(index), error=" ".join(str(error).split()))
+        if not keep_image:
+            sample.image = None  # type: ignore[assignment]
+        elif image_side is not None and max(size) > image_side:
+            sample.image.thumbnail((image_side, image_side))
+        return _Item(index, sample.source, size, sample, pixel_values)
+
+    def _read_one(self, index: int, image: Any) -> "_Item":
+        item = self._read(SampleReader([image], value_range=self.value_range), 0)
+        item.index = index
+        if item.source == "image 0":
+            item.source = f"image {index}"
+        return item
+
+    def _score_batch(self, items: list["_Item"]) -> Iterator[AnomalyResult]:
+        readable = [item for item in items if item.error is None]
+        found = iter(self._post_process(readable, *self._run(readable)) if readable else ())
         for item in items:
-            if item.sample is None:
+            if item.error is not None:
                 yield AnomalyResult(item.index, item.source, error=item.error)
                 continue
-            found, sample = next(post_processed), item.sample
-            size = (sample.image.height, sample.image.width)
-            if not keep_images:
-                sample.image = None  # type: ignore[assignment]
-            mask = None if found["mask"] is None else found["mask"].numpy()
+            values = next(found)
+            mask = None if values["mask"] is None else values["mask"].numpy()
             yield AnomalyResult(
                 item.index,
                 item.source,
-                size,
-                found["score"],
-                found["label"],
-                found["anomaly_map"].numpy(),
+                item.size,
+                values["score"],
+                values["label"],
+                values["anomaly_map"].numpy(),
                 mask,
-                found["regions"],
-                sample=sample,
+                values["regions"],
+                sample=item.sample,
             )
 
-    def _run(self, samples: list[Sample], pixel_values: list[torch.Tensor]) -> list[dict[str, Any]]:
-        if not samples:
-            return []
-        scores, maps = self.backend.run(torch.stack(pixel_values))
-        sizes = [(sample.image.height, sample.image.width) for sample in samples]
+    def _run(self, items: list["_Item"]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Run the backend; where the device has too little memory, in halves, also from then on."""
         try:
-            return self.processor.post_process_anomaly_detection(
+            return self.backend.run(torch.stack([item.pixel_values for item in items]))  # type: ignore[misc]
+        except torch.OutOfMemoryError:
+            if len(items) == 1:
+                raise
+            self.batch_size = len(items) // 2
+            logger.warning("The device is out of memory; going on with batches of %d.", self.batch_size)
+        halves = [self._run(items[: self.batch_size]), self._run(items[self.batch_size :])]
+        scores, maps = zip(*halves, strict=True)
+        return torch.cat(scores), torch.cat(maps)
+
+    def _post_process(self, items: list["_Item"], scores: torch.Tensor, maps: torch.Tensor) -> list[dict[str, Any]]:
+        try:
+            results = self.processor.post_process_anomaly_detection(
                 {"image_scores": scores, "anomaly_maps": maps},
-                target_sizes=sizes if self.resolution == "original" else None,
+                target_sizes=[item.size for item in items] if self.resolution == "original" else None,  # type: ignore[misc]
                 threshold=self.threshold,
                 pixel_threshold=self.pixel_threshold,
             )
         except ValueError as error:
-            raise ValueError(f"{samples[0].source} to {samples[-1].source}: {error}") from error
+            raise ValueError(f"{items[0].source} to {items[-1].source}: {error}") from error
+        for item, result in zip(items, results, strict=True):
+            if result["regions"] and self.resolution == "model":
+                result["regions"] = scale_regions(result["regions"], result["anomaly_map"].shape, item.size)
+        return results
 
 
 @dataclass
@@ -262,40 +291,65 @@ class _Item:
 
     index: int
     source: str
+    size: tuple[int, int] | None = None
     sample: Sample | None = None
     pixel_values: torch.Tensor | None = None
     error: str | None = None
 
-
-class _Reading(Dataset):
-    """Reads and resizes in the workers of a `DataLoader`."""
-
-    def __init__(self, reader: SampleReader, processor: AnomalyCLIPProcessor):
-        self.reader, self.processor = reader, processor
-
-    def __len__(self) -> int:
-        return len(self.reader)
-
-    def __getitem__(self, index: int) -> _Item:
-        return _read(self.reader, index, self.processor)
+    @property
+    def pixels(self) -> int:
+        """Number of pixels as read, 1 for an image that could not be read."""
+        return 1 if self.size is None else self.size[0] * self.size[1]
 
 
-def _read(reader: SampleReader, index: int, processor: AnomalyCLIPProcessor) -> _Item:
-    try:
-        sample = reader.read(index)
-        return _Item(index, sample.source, sample, processor(images=sample.image)["pixel_values"][0])
-    except (OSError, ValueError) as error:
-        return _Item(index, reader.name(index), error=" ".join(str(error).split()))
+def _read_ahead(tasks: Iterator[Callable[[], _Item]], workers: int, most: int) -> Iterator[_Item]:
+    """Run tasks in threads, in order, a bounded number ahead: Pillow and NumPy release the interpreter lock.
+
+    The number starts at 1 and then depends on the largest recent image, so that memory stays bounded at any size.
+    """
+    recent: deque[int] = deque(maxlen=most)
+    with ThreadPoolExecutor(workers, thread_name_prefix="reader") as pool:
+        waiting: deque[Future[_Item]] = deque()
+        try:
+            while True:
+                ahead = min(most, max(1, MAX_PIXELS_IN_FLIGHT // max(recent))) if recent else 1
+                waiting.extend(pool.submit(task) for task in islice(tasks, max(0, ahead - len(waiting))))
+                if not waiting:
+                    return
+                item = waiting.popleft().result()
+                recent.append(item.pixels)
+                yield item
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
-def _read_stream(images: Iterable[Any], processor: AnomalyCLIPProcessor, value_range: Any) -> Iterator[_Item]:
-    """Read images that come one after another and cannot be indexed."""
-    for index, image in enumerate(images):
-        item = _read(SampleReader([image], value_range=value_range), 0, processor)
-        item.index = index
-        if item.source == "image 0":
-            item.source = f"image {index}"
-        yield item
+def scale_regions(
+    regions: Sequence[dict[str, Any]], size: Sequence[int], target: Sequence[int] | None
+) -> list[dict[str, Any]]:
+    """Convert regions from the pixels of one size to those of another.
+
+    Args:
+        regions (`Sequence[dict]`): From [`find_regions`].
+        size (`Sequence[int]`): Height and width in which they were found.
+        target (`Sequence[int]`): Height and width of the image.
+
+    Returns:
+        `list[dict]`: with boxes rounded outwards and areas rounded.
+    """
+    assert target is not None  # of every image that could be read
+    y_scale, x_scale = target[0] / size[0], target[1] / size[1]
+    scaled = []
+    for region in regions:
+        box = region["box"]
+        box = {
+            "xmin": math.floor(box["xmin"] * x_scale),
+            "ymin": math.floor(box["ymin"] * y_scale),
+            "xmax": math.ceil(box["xmax"] * x_scale),
+            "ymax": math.ceil(box["ymax"] * y_scale),
+        }
+        scaled.append({**region, "box": box, "area": round(region["area"] * x_scale * y_scale)})
+    return scaled
 
 
 def _load_model(model: Any, device: Any, dtype: Any) -> AnomalyCLIPModel:
@@ -324,10 +378,6 @@ def _make_backend(backend: str | Backend | None, model: AnomalyCLIPModel) -> Bac
     if isinstance(backend, str) and backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}; expected one of {', '.join(BACKENDS)}.")
     return TorchBackend(model) if backend is None or isinstance(backend, str) else backend
-
-
-def _default_workers(device: torch.device) -> int:
-    return 0 if device.type == "cpu" else min(8, max(1, (os.cpu_count() or 1) - 1))
 
 
 __all__ = ["AnomalyResult", "AnomalyScorer"]

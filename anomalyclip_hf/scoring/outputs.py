@@ -1,14 +1,19 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Write the results of images into a folder: overlay, anomaly map and mask of each, and one table of scores."""
+"""Write the results of images into a folder: overlay, anomaly map and mask of each, and the tables of scores."""
 
 import csv
 import hashlib
+import io
+import json
 import os
 import tempfile
-from collections.abc import Iterable
-from contextlib import ExitStack, suppress
+import zipfile
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..io.atomic import atomic_write, remove_leftovers
 
@@ -20,49 +25,71 @@ if TYPE_CHECKING:
     from .engine import AnomalyResult
 
 
-TABLE_NAME = "scores.csv"
+KINDS = ("overlay", "map", "mask")
+ENDINGS = {"overlay": ("_overlay.jpg", "_overlay.png"), "map": ("_map.npz",), "mask": ("_mask.png",)}
+MAX_STEM_BYTES = 255 - max(len(ending) for endings in ENDINGS.values() for ending in endings)  # of a file's name
+SIGNATURE = "anomalyclip_hf"  # in the EXIF data of overlays and masks
+ROWS_NAME, TABLE_NAME = "scores.jsonl", "scores.csv"
 COLUMNS = ("image", "score", "label", "threshold", "pixel_threshold", "height", "width", "regions", "output", "error")
-ENDINGS = {"overlay": "_overlay.png", "anomaly_map": "_map.tiff", "mask": "_mask.png"}
-MAX_STEM_BYTES = 255 - max(len(ending) for ending in ENDINGS.values())  # file systems take names of 255 bytes
+JPEG_QUALITY = 90
 OVERLAY_SIDE = 2048  # pixels
 SCALES = ("fixed", "image")
-
-
-def is_result(path: Path) -> bool:
-    """Return whether a file was written by an earlier run, by its name and the files always written beside it."""
-    for ending in ENDINGS.values():
-        if path.name.endswith(ending):
-            stem = path.name.removesuffix(ending)
-            return all(path.with_name(stem + ENDINGS[name]).exists() for name in ("overlay", "anomaly_map"))
-    return False
 
 
 class ResultFolder:
     """A folder of results. Later runs add to it and never replace results of other images.
 
+    `scores.jsonl` has one JSON object per image, with its regions; `scores.csv` is the same as a table. Rows are added
+    as soon as an image is done, so that a run which is killed at any moment goes on where it was.
+
     Args:
         folder (`str` or `os.PathLike`): Created where missing.
+        kinds (`Sequence[str]`, *optional*): What to write for each image: `"overlay"`, `"map"`, `"mask"`, or nothing.
+        overlay_format (`str`, *optional*, defaults to `"jpg"`): `"jpg"` (quality 90) or `"png"`.
+        overlay_side (`int`, *optional*, defaults to 2048): Longest side of an overlay, in pixels.
+        scale (`str`, *optional*, defaults to `"fixed"`): See [`draw_result`].
 
     Raises:
         OSError: If the folder cannot be written to.
-        FileExistsError: If it has a `scores.csv` that is no table of this package.
+        FileExistsError: If it has a `scores.csv` without the `scores.jsonl` of an earlier run.
+        ValueError: If a kind or format is unknown.
     """
 
-    def __init__(self, folder: str | os.PathLike):
-        self.folder = Path(folder)
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        kinds: Sequence[str] = KINDS,
+        overlay_format: str = "jpg",
+        overlay_side: int = OVERLAY_SIDE,
+        scale: str = "fixed",
+    ):
+        for name, values, allowed in (
+            ("outputs", kinds, KINDS),
+            ("overlay_format", [overlay_format], ("jpg", "png")),
+            ("scale", [scale], SCALES),
+        ):
+            if unknown := set(values) - set(allowed):
+                raise ValueError(f"{name} is {min(unknown)!r}; expected {', '.join(allowed)}.")
+        self.folder, self.kinds, self.overlay_format = Path(folder), tuple(kinds), overlay_format
+        self.overlay_side, self.scale = overlay_side, scale
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.folder).close()  # fail before a model is loaded
         except OSError as error:
             raise OSError(f"{folder} cannot be written to ({error.strerror}); choose another folder.") from error
         remove_leftovers(self.folder)
-        self.rows = {row["image"]: row for row in self._read_table()}
+        if (self.folder / TABLE_NAME).exists() and not (self.folder / ROWS_NAME).exists():
+            raise FileExistsError(f"{self.folder / TABLE_NAME} is not of an earlier run; choose another folder.")
+        self.rows = _read_rows(self.folder / ROWS_NAME)
         self.stems = {image: row["output"] for image, row in self.rows.items() if row["output"]}
+        self._taken = set(self.stems.values())
+        self.skipped = 0  # images of this run that were done already
 
     @property
-    def table(self) -> Path:
-        """Path of the table of scores."""
-        return self.folder / TABLE_NAME
+    def settings(self) -> dict[str, Any]:
+        """All that the files depend on beside scores and maps, ready for JSON."""
+        drawing = {"overlay_format": self.overlay_format, "overlay_side": self.overlay_side, "scale": self.scale}
+        return {"outputs": list(self.kinds), **drawing}
 
     def assign(self, image: str, relative: PurePath) -> str:
         """Choose where the results of an image go: as before, or a name that no other image has.
@@ -74,99 +101,134 @@ class ResultFolder:
         Returns:
             `str`: path below this folder, without ending.
         """
-        image = printable(image)
         if image not in self.stems:
             parts = [part for part in relative.parts if part not in ("..", os.sep)]  # stay inside this folder
-            stem, taken = PurePath(*parts).with_suffix(""), set(self.stems.values())
+            stem = PurePath(*parts).with_suffix("")
             candidate, number = _shorten(stem), 2
-            while str(candidate) in taken:
+            while str(candidate) in self._taken:
                 candidate, number = _shorten(stem.with_name(f"{stem.name}_{number}")), number + 1
             self.stems[image] = str(candidate)
+            self._taken.add(str(candidate))
         return self.stems[image]
 
     def paths(self, stem: str) -> dict[str, Path]:
-        """Return the files of one image by kind.
+        """Return the files to write for one image, by kind."""
+        endings = {kind: ENDINGS[kind][0] for kind in self.kinds}
+        if "overlay" in endings:
+            endings["overlay"] = f"_overlay.{self.overlay_format}"
+        base = self.folder / stem
+        return {kind: base.with_name(base.name + ending) for kind, ending in endings.items()}
+
+    def is_done(self, image: str, file: Sequence[int] | None, key: str) -> bool:
+        """Return whether an image needs no scoring: its file, the settings and all results are as they were.
+
+        Args:
+            image (`str`): Absolute path or URL.
+            file (`Sequence[int]`, *optional*): From [`file_state`]; `None` for a URL.
+            key (`str`): Fingerprint of the model and all settings.
+        """
+        row = self.rows.get(image)
+        if row is None or file is None or row["error"] is not None:
+            return False
+        if (row["key"], row["file"]) != (key, list(file)):
+            return False
+        has_mask = row["pixel_threshold"] is not None
+        return all(path.exists() for kind, path in self.paths(row["output"]).items() if kind != "mask" or has_mask)
+
+    def check_free(self, stem: str) -> None:
+        """Refuse to write where a file is that no earlier run has written.
 
         Args:
             stem (`str`): From `assign`.
 
         Raises:
-            FileExistsError: If one of the files exists and no earlier run has written it.
+            FileExistsError: Naming the file.
         """
-        base = self.folder / stem
-        paths = {kind: base.with_name(base.name + ending) for kind, ending in ENDINGS.items()}
-        for path in paths.values():
+        for path in self.paths(stem).values():
             if path.exists() and not is_result(path):
                 raise FileExistsError(
                     f"{path} exists and is no result of an earlier run, so it is not replaced; choose another output "
                     "folder."
                 )
-        return paths
 
     def save(
-        self,
-        result: "AnomalyResult",
-        stem: str,
-        processor: "AnomalyCLIPProcessor",
-        pixel_threshold: float | None = None,
-        scale: str = "fixed",
-        overlay_side: int = OVERLAY_SIDE,
+        self, result: "AnomalyResult", stem: str, processor: "AnomalyCLIPProcessor", middle: float | None
     ) -> None:
-        """Write overlay, map and mask of one image, all or none.
+        """Write the files of one image, all or none.
 
         Args:
-            result ([`AnomalyResult`]): With its image.
+            result ([`AnomalyResult`]): With its image, if an overlay is to be drawn.
             stem (`str`): From `assign`.
             processor ([`AnomalyCLIPProcessor`]): Stores the scale of the overlays.
-            pixel_threshold (`float`, *optional*): Map value in the middle of the colour bar.
-            scale (`str`, *optional*, defaults to `"fixed"`): See [`draw_result`].
-            overlay_side (`int`, *optional*, defaults to 2048): Longest side of an overlay, in pixels.
+            middle (`float`, *optional*): Map value in the middle of the colour bar, the pixel threshold.
         """
-        from ..postprocessing_anomalyclip import to_pil
-
         paths = self.paths(stem)
-        pictures = {
-            "overlay": draw_result(result, processor, pixel_threshold, scale, overlay_side),
-            "anomaly_map": to_pil(result.anomaly_map),  # type: ignore[arg-type]
-        }
-        if result.mask is not None:
-            pictures["mask"] = to_pil(result.mask)
-        with ExitStack() as together:  # an overlay without its map would be taken for an image of the user
-            for kind, picture in pictures.items():
-                picture.save(together.enter_context(atomic_write(paths[kind])))
+        with ExitStack() as together:
+            for kind, path in paths.items():
+                if kind == "mask" and result.mask is None:
+                    continue
+                partial = together.enter_context(atomic_write(path))
+                if kind == "overlay":
+                    overlay = draw_result(result, processor, middle, self.scale, self.overlay_side)
+                    overlay.save(partial, quality=JPEG_QUALITY, compress_level=1, exif=_signature())
+                elif kind == "map":
+                    write_map(partial, result.anomaly_map)  # type: ignore[arg-type]
+                else:
+                    _mask_of(result).save(partial, exif=_signature())
 
-    def write_table(self, rows: Iterable[dict[str, Any]]) -> None:
-        """Write the table: new rows take the place of earlier rows of the same images, all others stay.
+    def append(self, row: dict[str, Any]) -> None:
+        """Add the row of one image to both tables, in one write each."""
+        self.rows[row["image"]] = row
+        _append(self.folder / ROWS_NAME, json.dumps(row) + "\n")
+        table = self.folder / TABLE_NAME
+        _append(table, _csv_lines([row], with_header=not table.exists()))
+
+    def compact(self, order: Sequence[str] = ()) -> None:
+        """Write both tables anew, with the last row of each image alone.
 
         Args:
-            rows (`Iterable[dict]`): With the keys of [`COLUMNS`]; `regions` may be a list, which is counted.
+            order (`Sequence[str]`, *optional*): Images of this run, in the order that the user gave; they come last.
         """
-        for row in rows:
-            regions = row["regions"]
-            counted = {**row, "image": printable(row["image"]), "regions": None if regions is None else len(regions)}
-            self.rows[counted["image"]] = counted
-        with (
-            atomic_write(self.table) as partial,
-            partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
-        ):
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(self.rows.values())
+        rows = _read_rows(self.folder / ROWS_NAME)  # with those of other processes
+        rows = {image: row for image, row in rows.items() if image not in set(order)} | {
+            image: rows[image] for image in order if image in rows
+        }
+        contents = {ROWS_NAME: "".join(json.dumps(row) + "\n" for row in rows.values())}
+        contents[TABLE_NAME] = _csv_lines(rows.values(), with_header=True)
+        for name, content in contents.items():
+            with atomic_write(self.folder / name) as partial:
+                partial.write_text(content, encoding="utf-8", newline="")
+        self.rows = rows
 
-    def _read_table(self) -> list[dict[str, Any]]:
-        if not self.table.exists():
-            return []
-        with suppress(csv.Error), self.table.open(newline="", encoding="utf-8", errors="replace") as file:
-            reader = csv.DictReader(file)
-            if tuple(reader.fieldnames or ()) == COLUMNS:
-                return list(reader)
-        raise FileExistsError(f"{self.table} exists and is no table of an earlier run; choose another output folder.")
+
+def is_result(path: Path) -> bool:
+    """Return whether a file was written by an earlier run: by its name and the signature in it.
+
+    Args:
+        path (`Path`): Any file; only those with the name of a result are opened.
+    """
+    if path.name.endswith(ENDINGS["map"]):
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return file.files == ["anomaly_map"]
+        except (OSError, ValueError, zipfile.BadZipFile):
+            return False
+    if not path.name.endswith((*ENDINGS["overlay"], *ENDINGS["mask"])):
+        return False
+
+    from PIL import ExifTags, Image
+
+    try:
+        with Image.open(path) as image:
+            return image.getexif().get(ExifTags.Base.Software) == SIGNATURE
+    except (OSError, ValueError, SyntaxError):
+        return False
 
 
 def draw_result(
     result: "AnomalyResult",
     processor: "AnomalyCLIPProcessor",
-    pixel_threshold: float | None = None,
+    middle: float | None = None,
     scale: str = "fixed",
     overlay_side: int = OVERLAY_SIDE,
 ) -> "Image.Image":
@@ -175,7 +237,7 @@ def draw_result(
     Args:
         result ([`AnomalyResult`]): With its image.
         processor ([`AnomalyCLIPProcessor`]): Stores the scale, `map_maximum`.
-        pixel_threshold (`float`, *optional*): Map value in the middle of the colour bar.
+        middle (`float`, *optional*): Map value in the middle of the colour bar, the pixel threshold.
         scale (`str`, *optional*, defaults to `"fixed"`):
             `"fixed"`: one scale for all images, from 0 to the processor's `map_maximum`. `"image"`: each image's own
             peak in full red, which shows where to look first but not how much is wrong.
@@ -184,6 +246,9 @@ def draw_result(
 
     Returns:
         `PIL.Image.Image`: in mode RGB; images wide enough for it have a legend below.
+
+    Raises:
+        ValueError: If the result has no image or no map.
     """
     from ..postprocessing_anomalyclip import add_legend, draw_overlay
 
@@ -193,11 +258,71 @@ def draw_result(
     if max(image.size) > overlay_side:
         image = image.copy()
         image.thumbnail((overlay_side, overlay_side))
-    maximum, middle = processor.map_maximum, pixel_threshold
+    maximum = processor.map_maximum
     if scale == "image":
         maximum, middle = max(float(anomaly_map.max()), 1e-12), None
     overlay = draw_overlay(image, anomaly_map, maximum, middle=middle, mask=result.mask)
-    return add_legend(overlay, f"{result.score:.3f} {result.label}", maximum)
+    return add_legend(overlay, f"{result.score:.3f} {result.label}", maximum, middle)
+
+
+def write_map(path: Path, anomaly_map: np.ndarray) -> None:
+    """Write an anomaly map as compressed float16, which keeps three digits.
+
+    Read it back with `numpy.load(path)["anomaly_map"]`.
+
+    Args:
+        path (`Path`): File to write, with the ending `.npz`.
+        anomaly_map (`np.ndarray` of shape `(height, width)`): The map.
+    """
+    np.savez_compressed(path, anomaly_map=anomaly_map.astype(np.float16))
+
+
+def _mask_of(result: "AnomalyResult") -> "Image.Image":
+    """Return the mask at the size of the image."""
+    from PIL import Image
+
+    height, width = result.size or (0, 0)
+    mask = Image.fromarray(result.mask)  # type: ignore[arg-type]
+    return mask if mask.size == (width, height) else mask.resize((width, height), Image.Resampling.NEAREST)
+
+
+def _signature() -> "Image.Exif":
+    from PIL import ExifTags, Image
+
+    exif = Image.Exif()
+    exif[ExifTags.Base.Software] = SIGNATURE
+    return exif
+
+
+def _read_rows(path: Path) -> dict[str, dict[str, Any]]:
+    """Read the last row of each image; a line that was cut off by a kill is passed over."""
+    if not path.exists():
+        return {}
+    rows = {}
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            row = json.loads(line)
+            rows[row["image"]] = row
+        except (ValueError, KeyError, TypeError):
+            continue
+    return rows
+
+
+def _csv_lines(rows: Iterable[dict[str, Any]], with_header: bool) -> str:
+    """Format rows as CSV, with the number of regions in place of the regions."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore")
+    if with_header:
+        writer.writeheader()
+    for row in rows:
+        writer.writerow({**row, "regions": None if row["regions"] is None else len(row["regions"])})
+    return text.getvalue()
+
+
+def _append(path: Path, text: str) -> None:
+    """Add text to a file in one write, so that processes do not mix their lines."""
+    with path.open("ab", buffering=0) as file:
+        file.write(text.encode("utf-8", errors="backslashreplace"))
 
 
 def printable(name: str) -> str:

@@ -1,16 +1,21 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """Score the images that a user names and write what is found: what `anomalyclip predict` does."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from ..data.samples import SampleReader
-from ..io.processes import gather_object, is_distributed, process_state
+from ..io.fingerprints import file_state, fingerprint
+from ..io.processes import is_distributed, process_state
 from .engine import AnomalyResult, AnomalyScorer
-from .inputs import InputImage
-from .outputs import COLUMNS, OVERLAY_SIDE, ResultFolder
+from .inputs import InputImage, is_url
+from .outputs import COLUMNS, ResultFolder, printable
 
 
+WRITERS = 2
+MAX_WAITING = 16  # results that wait to be written; more would only fill memory
 MIN_IMAGES_TO_JUDGE = 10
 ONE_SIDED = 0.95  # share of images on one side of the threshold from which a note is due
 
@@ -21,69 +26,85 @@ def predict_images(
     results: ResultFolder,
     *,
     on_error: str = "skip",
-    scale: str = "fixed",
-    overlay_side: int = OVERLAY_SIDE,
+    overwrite: bool = False,
     on_row: Callable[[dict[str, Any]], None] = lambda row: None,
 ) -> list[dict[str, Any]]:
-    """Score images, write overlay, map and mask of each, and add them to the table.
+    """Score images, write what is asked for of each, and add them to the tables.
 
-    Several processes, started by `torchrun` or `accelerate launch`, share the images. What is done when a run is
-    stopped is in the table.
+    An image is passed over if its results are there and its file, the model and all settings are as they were, so a
+    run that was stopped goes on where it was. Several processes, started by `torchrun` or `accelerate launch`, share
+    the images.
 
     Args:
         scorer ([`AnomalyScorer`]): The engine.
         images (`Sequence[InputImage]`): From [`find_images`].
-        results ([`ResultFolder`]): Receives the files and the table.
+        results ([`ResultFolder`]): Receives files and rows.
         on_error (`str`, *optional*, defaults to `"skip"`): `"skip"` goes on after an image that cannot be read,
             `"fail"` stops there.
-        scale (`str`, *optional*, defaults to `"fixed"`): See [`draw_result`].
-        overlay_side (`int`, *optional*, defaults to 2048): Longest side of an overlay, in pixels.
-        on_row (`Callable`, *optional*): Is called with each row of this process as soon as it is done.
+        overwrite (`bool`, *optional*, defaults to `False`): Score images that are done already again.
+        on_row (`Callable`, *optional*): Is called with each new row of this process as soon as it is written.
 
     Returns:
-        `list[dict]`: one row per image, in order, with the columns of the table. An image that cannot be read, or
-        whose results would replace a file of the user, has an `error`. Processes other than the first return only
-        their own rows.
+        `list[dict]`: one row per image, in order, those passed over included. An image that cannot be read, or whose
+        results would replace a file of the user, has an `error`. Processes other than the first return only their own
+        rows.
     """
     state = process_state() if is_distributed() else None
     rank, processes = (0, 1) if state is None else (state.process_index, state.num_processes)
-    rows: list[dict[str, Any]] = []
+    names = [printable(image.identity) for image in images]
+    files = [None if is_url(image.source) else file_state(image.source) for image in images]
+    key = fingerprint(scorer.model, scorer.settings, results.settings)
+    stems = [results.assign(name, image.relative) for name, image in zip(names, images, strict=True)]
+    done = {index for index, name in enumerate(names) if not overwrite and results.is_done(name, files[index], key)}
+    results.skipped = len(done)
+    own = [index for index in range(len(images)) if index not in done][rank::processes]
+    scored = _score(scorer, results, [image.source for image in images], stems, own)
     try:
-        for row in _score(scorer, images, results, range(rank, len(images), processes), scale, overlay_side):
-            rows.append(row)
+        for result in scored:
+            stem = None if result.error else stems[result.index]
+            row = _row(names[result.index], result, stem, scorer)
+            results.append(row | {"file": files[result.index], "key": key})
             on_row(row)
             if row["error"] is not None and on_error == "fail":
                 break
     finally:
-        if processes == 1 and rows:
-            results.write_table(rows)
-    if processes > 1:
-        place = {image.identity: index for index, image in enumerate(images)}
-        gathered = sorted(gather_object(rows), key=lambda row: place[row["image"]])
+        scored.close()
+        if processes == 1 and results.rows:
+            results.compact(names)
+    if state is not None:
+        state.wait_for_everyone()
         if rank == 0:
-            rows = gathered
-            results.write_table(rows)
-    return rows
+            results.compact(names)
+    return [results.rows[name] for name in names if name in results.rows]
 
 
 def _score(
-    scorer: AnomalyScorer,
-    images: Sequence[InputImage],
-    results: ResultFolder,
-    indices: Sequence[int],
-    scale: str,
-    overlay_side: int,
-) -> Iterator[dict[str, Any]]:
-    stems = [results.assign(image.identity, image.relative) for image in images]  # the same in each process
-    refused = {index: error for index in indices if (error := _refusal(results, stems[index])) is not None}
-    reader = SampleReader([image.source for image in images])
-    scored = scorer.score_samples(reader, [index for index in indices if index not in refused], keep_images=True)
-    for index in indices:
-        error = refused.get(index)
-        result = next(scored) if error is None else AnomalyResult(index, images[index].source, error=error)
-        if result.error is None:
-            results.save(result, stems[index], scorer.processor, scorer.pixel_threshold, scale, overlay_side)
-        yield _row(images[index], result, stems[index], scorer)
+    scorer: AnomalyScorer, results: ResultFolder, sources: list[str], stems: list[str], indices: list[int]
+) -> Generator[AnomalyResult, None, None]:
+    """Score images and write their files in a thread, while the next batch is scored; results keep their order."""
+    free = {index: _refusal(results, stems[index]) for index in indices}
+    readable = [index for index in indices if free[index] is None]
+    keeps_images = "overlay" in results.kinds
+    scored = scorer.score_samples(SampleReader(sources), readable, keeps_images, results.overlay_side)
+    waiting: deque[tuple[AnomalyResult, Future[None]]] = deque()
+    with ThreadPoolExecutor(WRITERS, thread_name_prefix="writer") as pool:
+        for index in indices:
+            error = free[index]
+            result = next(scored) if error is None else AnomalyResult(index, sources[index], error=error)
+            waiting.append((result, pool.submit(_save, results, result, stems[index], scorer)))
+            while waiting and (len(waiting) > MAX_WAITING or waiting[0][1].done()):
+                result, saved = waiting.popleft()
+                saved.result()
+                yield result
+        for result, saved in waiting:
+            saved.result()
+            yield result
+
+
+def _save(results: ResultFolder, result: AnomalyResult, stem: str, scorer: AnomalyScorer) -> None:
+    if result.error is None:
+        results.save(result, stem, scorer.processor, scorer.pixel_threshold)
+        result.anomaly_map = result.mask = result.sample = None  # written, and no longer needed
 
 
 def describe_one_sided(rows: Sequence[dict[str, Any]], threshold: float) -> str | None:
@@ -112,14 +133,14 @@ def describe_one_sided(rows: Sequence[dict[str, Any]], threshold: float) -> str 
 
 def _refusal(results: ResultFolder, stem: str) -> str | None:
     try:
-        results.paths(stem)
+        results.check_free(stem)
     except OSError as error:
         return str(error)
     return None
 
 
-def _row(image: InputImage, result: AnomalyResult, stem: str, scorer: AnomalyScorer) -> dict[str, Any]:
-    row = {**dict.fromkeys(COLUMNS), "image": image.identity, "error": result.error}
+def _row(image: str, result: AnomalyResult, stem: str | None, scorer: AnomalyScorer) -> dict[str, Any]:
+    row = {**dict.fromkeys(COLUMNS), "image": image, "output": stem, "error": result.error}
     if result.size is None or result.score is None:
         return row
     return row | {
@@ -130,5 +151,4 @@ def _row(image: InputImage, result: AnomalyResult, stem: str, scorer: AnomalySco
         "height": result.size[0],
         "width": result.size[1],
         "regions": result.regions,
-        "output": stem,
     }

@@ -1,0 +1,71 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+from pathlib import PurePath
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anomalyclip_hf import AnomalyCLIPProcessor, AnomalyResult
+from anomalyclip_hf.data.samples import Sample
+from anomalyclip_hf.scoring.outputs import ResultFolder, draw_result, is_result
+from conftest import tiny_config
+
+
+@pytest.fixture
+def processor() -> AnomalyCLIPProcessor:
+    return AnomalyCLIPProcessor.from_config(tiny_config())
+
+
+def result(peak: float) -> AnomalyResult:
+    """A grey image with a square of one map value."""
+    anomaly_map = np.zeros((300, 400), np.float32)
+    anomaly_map[100:150, 100:150] = peak
+    sample = Sample(0, "a", Image.new("RGB", (400, 300), "grey"))
+    return AnomalyResult(0, "a", (300, 400), 0.5, "normal", anomaly_map, anomaly_map > 0.5, sample=sample)
+
+
+def test_normal_images_are_not_drawn_as_red_as_anomalous_ones(processor):
+    def redness(peak: float, scale: str) -> int:
+        red, green, _ = draw_result(result(peak), processor, scale=scale).getpixel((120, 120))
+        return red - green
+
+    assert redness(1.6e-6, "fixed") == 0
+    assert redness(0.9, "fixed") > 50
+    assert redness(1.6e-6, "image") == redness(0.9, "image") > 50
+
+
+@pytest.mark.parametrize("overlay_format", ["jpg", "png"])
+def test_results_are_told_from_files_of_the_user(processor, tmp_path, overlay_format):
+    results = ResultFolder(tmp_path / "out", overlay_format=overlay_format)
+    results.save(result(0.9), "a", processor)
+    files = sorted((tmp_path / "out").iterdir())
+    assert [path.name for path in files] == ["a_map.npz", "a_mask.png", f"a_overlay.{overlay_format}"]
+    assert all(is_result(path) for path in files)
+    results.check_free("a")
+    for name in ("b_overlay.jpg", "b_overlay.png", "b_mask.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / "out" / name)
+    np.savez(tmp_path / "out" / "b_map.npz", weights=np.ones(2))
+    (tmp_path / "out" / "c_map.npz").write_bytes(b"no archive")
+    for path in (tmp_path / "out").glob("[bc]_*"):
+        assert not is_result(path)
+    with pytest.raises(FileExistsError, match="b_"):
+        results.check_free("b")
+
+
+def test_maps_keep_three_digits(processor, tmp_path):
+    ResultFolder(tmp_path, ["map"]).save(result(0.123), "deep/a", processor)
+    with np.load(tmp_path / "deep" / "a_map.npz") as file:
+        np.testing.assert_allclose(file["anomaly_map"], result(0.123).anomaly_map, atol=5e-4)
+
+
+def test_names_stay_inside_the_folder_and_apart(tmp_path):
+    results = ResultFolder(tmp_path)
+    assert results.assign("/x/a.png", PurePath("../../a.png")) == "a"
+    assert results.assign("/y/a.png", PurePath("a.png")) == "a_2"
+    assert results.assign("/x/a.png", PurePath("other.png")) == "a"
+
+
+@pytest.mark.parametrize("arguments", [{"kinds": ["heat"]}, {"overlay_format": "gif"}, {"scale": "log"}])
+def test_unknown_settings(tmp_path, arguments):
+    with pytest.raises(ValueError, match=str(*arguments.values()).strip("[]'")):
+        ResultFolder(tmp_path, **arguments)
