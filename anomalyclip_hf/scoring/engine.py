@@ -237,7 +237,7 @@ class AnomalyScorer:
 
     def _score_batch(self, items: list["_Item"]) -> Iterator[AnomalyResult]:
         readable = [item for item in items if item.error is None]
-        found = iter(self._post_process(readable, *self._run(readable)) if readable else ())
+        found = self._post_process(readable)
         for item in items:
             if item.error is not None:
                 yield AnomalyResult(item.index, item.source, error=item.error)
@@ -263,26 +263,33 @@ class AnomalyScorer:
         except torch.OutOfMemoryError:
             if len(items) == 1:
                 raise
-            self.batch_size = len(items) // 2
+            half = self.batch_size = len(items) // 2
             logger.warning("The device is out of memory; going on with batches of %d.", self.batch_size)
-        halves = [self._run(items[: self.batch_size]), self._run(items[self.batch_size :])]
+        halves = [self._run(items[:half]), self._run(items[half:])]
         scores, maps = zip(*halves, strict=True)
         return torch.cat(scores), torch.cat(maps)
 
-    def _post_process(self, items: list["_Item"], scores: torch.Tensor, maps: torch.Tensor) -> list[dict[str, Any]]:
-        try:
-            results = self.processor.post_process_anomaly_detection(
-                {"image_scores": scores, "anomaly_maps": maps},
-                target_sizes=[item.size for item in items] if self.resolution == "original" else None,  # type: ignore[misc]
-                threshold=self.threshold,
-                pixel_threshold=self.pixel_threshold,
-            )
-        except ValueError as error:
-            raise ValueError(f"{items[0].source} to {items[-1].source}: {error}") from error
-        for item, result in zip(items, results, strict=True):
-            if result["regions"] and self.resolution == "model":
-                result["regions"] = scale_regions(result["regions"], result["anomaly_map"].shape, item.size)
-        return results
+    def _post_process(self, items: list["_Item"]) -> Iterator[dict[str, Any]]:
+        """Score a batch and post-process it: at once, or one by one where maps may be as large as the images."""
+        if not items:
+            return
+        scores, maps = self._run(items)
+        step = 1 if self.resolution == "original" else len(items)
+        for start in range(0, len(items), step):
+            part = slice(start, start + step)
+            try:
+                results = self.processor.post_process_anomaly_detection(
+                    {"image_scores": scores[part], "anomaly_maps": maps[part]},
+                    target_sizes=[item.size for item in items[part]] if self.resolution == "original" else None,  # type: ignore[misc]
+                    threshold=self.threshold,
+                    pixel_threshold=self.pixel_threshold,
+                )
+            except ValueError as error:
+                raise ValueError(f"{items[0].source} to {items[-1].source}: {error}") from error
+            for item, result in zip(items[part], results, strict=True):
+                if result["regions"]:
+                    result["regions"] = scale_regions(result["regions"], result["anomaly_map"].shape, item.size)
+                yield result
 
 
 @dataclass

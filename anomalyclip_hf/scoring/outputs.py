@@ -7,11 +7,12 @@ import io
 import json
 import os
 import tempfile
+import threading
 import zipfile
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -81,6 +82,7 @@ class ResultFolder:
         if (self.folder / TABLE_NAME).exists() and not (self.folder / ROWS_NAME).exists():
             raise FileExistsError(f"{self.folder / TABLE_NAME} is not of an earlier run; choose another folder.")
         self.rows = _read_rows(self.folder / ROWS_NAME)
+        self._lock = threading.Lock()  # rows are added by several writers
         self.stems = {image: row["output"] for image, row in self.rows.items() if row["output"]}
         self._taken = set(self.stems.values())
         self.skipped = 0  # images of this run that were done already
@@ -152,7 +154,7 @@ class ResultFolder:
                 )
 
     def save(
-        self, result: "AnomalyResult", stem: str, processor: "AnomalyCLIPProcessor", middle: float | None
+        self, result: "AnomalyResult", stem: str, processor: "AnomalyCLIPProcessor", middle: float | None = None
     ) -> None:
         """Write the files of one image, all or none.
 
@@ -178,10 +180,11 @@ class ResultFolder:
 
     def append(self, row: dict[str, Any]) -> None:
         """Add the row of one image to both tables, in one write each."""
-        self.rows[row["image"]] = row
-        _append(self.folder / ROWS_NAME, json.dumps(row) + "\n")
-        table = self.folder / TABLE_NAME
-        _append(table, _csv_lines([row], with_header=not table.exists()))
+        with self._lock:
+            self.rows[row["image"]] = row
+            _append(self.folder / ROWS_NAME, json.dumps(row) + "\n")
+            table = self.folder / TABLE_NAME
+            _append(table, _csv_lines([row], with_header=not table.exists()))
 
     def compact(self, order: Sequence[str] = ()) -> None:
         """Write both tables anew, with the last row of each image alone.
@@ -197,7 +200,7 @@ class ResultFolder:
         contents[TABLE_NAME] = _csv_lines(rows.values(), with_header=True)
         for name, content in contents.items():
             with atomic_write(self.folder / name) as partial:
-                partial.write_text(content, encoding="utf-8", newline="")
+                partial.write_bytes(content.encode("utf-8", errors="backslashreplace"))
         self.rows = rows
 
 
@@ -278,12 +281,13 @@ def write_map(path: Path, anomaly_map: np.ndarray) -> None:
 
 
 def _mask_of(result: "AnomalyResult") -> "Image.Image":
-    """Return the mask at the size of the image."""
+    """Return the mask at the size of the image, 0 and 255."""
     from PIL import Image
 
+    from ..postprocessing_anomalyclip import to_pil
+
     height, width = result.size or (0, 0)
-    mask = Image.fromarray(result.mask)  # type: ignore[arg-type]
-    return mask if mask.size == (width, height) else mask.resize((width, height), Image.Resampling.NEAREST)
+    return to_pil(result.mask).resize((width, height), Image.Resampling.NEAREST)  # type: ignore[arg-type]
 
 
 def _signature() -> "Image.Exif":
@@ -320,9 +324,16 @@ def _csv_lines(rows: Iterable[dict[str, Any]], with_header: bool) -> str:
 
 
 def _append(path: Path, text: str) -> None:
-    """Add text to a file in one write, so that processes do not mix their lines."""
-    with path.open("ab", buffering=0) as file:
+    """Add lines to a file in one write, so that processes do not mix theirs; a line that a kill has cut is ended."""
+    with path.open("a+b", buffering=0) as file:
+        if file.tell() and _last_byte(file) != b"\n":
+            text = f"\n{text}"
         file.write(text.encode("utf-8", errors="backslashreplace"))
+
+
+def _last_byte(file: BinaryIO) -> bytes:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1)
 
 
 def printable(name: str) -> str:

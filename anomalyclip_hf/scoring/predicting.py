@@ -58,12 +58,16 @@ def predict_images(
     done = {index for index, name in enumerate(names) if not overwrite and results.is_done(name, files[index], key)}
     results.skipped = len(done)
     own = [index for index in range(len(images)) if index not in done][rank::processes]
-    scored = _score(scorer, results, [image.source for image in images], stems, own)
+    sources = [image.source for image in images]
+    marks = [
+        {"image": name, "output": stem, "file": file, "key": key}
+        for name, stem, file in zip(names, stems, files, strict=True)
+    ]
+    scored = _score(scorer, results, sources, marks, own)
+    finished = {names[index] for index in done}
     try:
-        for result in scored:
-            stem = None if result.error else stems[result.index]
-            row = _row(names[result.index], result, stem, scorer)
-            results.append(row | {"file": files[result.index], "key": key})
+        for row in scored:
+            finished.add(row["image"])
             on_row(row)
             if row["error"] is not None and on_error == "fail":
                 break
@@ -75,36 +79,59 @@ def predict_images(
         state.wait_for_everyone()
         if rank == 0:
             results.compact(names)
-    return [results.rows[name] for name in names if name in results.rows]
+            finished = set(names)
+    return [results.rows[name] for name in names if name in finished]
 
 
 def _score(
-    scorer: AnomalyScorer, results: ResultFolder, sources: list[str], stems: list[str], indices: list[int]
-) -> Generator[AnomalyResult, None, None]:
-    """Score images and write their files in a thread, while the next batch is scored; results keep their order."""
-    free = {index: _refusal(results, stems[index]) for index in indices}
-    readable = [index for index in indices if free[index] is None]
+    scorer: AnomalyScorer,
+    results: ResultFolder,
+    sources: list[str],
+    marks: list[dict[str, Any]],
+    indices: list[int],
+) -> Generator[dict[str, Any], None, None]:
+    """Score images, and write their files and rows in threads while the next batch is scored; rows keep their order.
+
+    `marks` are what the rows of all images say whatever their score; `indices` are the images to score.
+    """
+    refused = {index: problem for index in indices if (problem := _refusal(results, marks[index]["output"]))}
+    readable = [index for index in indices if index not in refused]
     keeps_images = "overlay" in results.kinds
     scored = scorer.score_samples(SampleReader(sources), readable, keeps_images, results.overlay_side)
-    waiting: deque[tuple[AnomalyResult, Future[None]]] = deque()
+    waiting: deque[Future[dict[str, Any]]] = deque()
     with ThreadPoolExecutor(WRITERS, thread_name_prefix="writer") as pool:
         for index in indices:
-            error = free[index]
-            result = next(scored) if error is None else AnomalyResult(index, sources[index], error=error)
-            waiting.append((result, pool.submit(_save, results, result, stems[index], scorer)))
-            while waiting and (len(waiting) > MAX_WAITING or waiting[0][1].done()):
-                result, saved = waiting.popleft()
-                saved.result()
-                yield result
-        for result, saved in waiting:
-            saved.result()
-            yield result
+            problem = refused.get(index)
+            result = next(scored) if problem is None else AnomalyResult(index, sources[index], error=problem)
+            is_last = result.error is not None  # the caller may stop here, so nothing later is written before
+            while waiting and (is_last or len(waiting) >= MAX_WAITING or waiting[0].done()):
+                yield waiting.popleft().result()
+            waiting.append(pool.submit(_write, results, result, marks[index], scorer))
+            if is_last:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
-def _save(results: ResultFolder, result: AnomalyResult, stem: str, scorer: AnomalyScorer) -> None:
-    if result.error is None:
-        results.save(result, stem, scorer.processor, scorer.pixel_threshold)
-        result.anomaly_map = result.mask = result.sample = None  # written, and no longer needed
+def _write(
+    results: ResultFolder, result: AnomalyResult, mark: dict[str, Any], scorer: AnomalyScorer
+) -> dict[str, Any]:
+    row = {**dict.fromkeys(COLUMNS), **mark, "error": result.error}
+    if result.size is None or result.score is None:
+        row["output"] = None
+    else:
+        results.save(result, mark["output"], scorer.processor, scorer.pixel_threshold)
+        row |= {
+            "score": round(result.score, 6),
+            "label": result.label,
+            "threshold": scorer.threshold,
+            "pixel_threshold": scorer.pixel_threshold,
+            "height": result.size[0],
+            "width": result.size[1],
+            "regions": result.regions,
+        }
+    results.append(row)
+    return row
 
 
 def describe_one_sided(rows: Sequence[dict[str, Any]], threshold: float) -> str | None:
@@ -137,18 +164,3 @@ def _refusal(results: ResultFolder, stem: str) -> str | None:
     except OSError as error:
         return str(error)
     return None
-
-
-def _row(image: str, result: AnomalyResult, stem: str | None, scorer: AnomalyScorer) -> dict[str, Any]:
-    row = {**dict.fromkeys(COLUMNS), "image": image, "output": stem, "error": result.error}
-    if result.size is None or result.score is None:
-        return row
-    return row | {
-        "score": round(result.score, 6),
-        "label": result.label,
-        "threshold": scorer.threshold,
-        "pixel_threshold": scorer.pixel_threshold,
-        "height": result.size[0],
-        "width": result.size[1],
-        "regions": result.regions,
-    }

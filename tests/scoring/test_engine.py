@@ -1,5 +1,7 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 import io
+import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from PIL import Image
 from anomalyclip_hf import AnomalyCLIPModel, AnomalyCLIPProcessor, AnomalyDetectionPipeline, AnomalyScorer
 from anomalyclip_hf.data.samples import SampleReader
 from anomalyclip_hf.scoring import engine
+from anomalyclip_hf.scoring.backends import TorchBackend
 
 
 @pytest.fixture
@@ -81,7 +84,7 @@ def test_generators_are_read_as_they_are_needed(scorer, photos):
 
     results = scorer.score(endless())
     assert [next(results).source for _ in range(9)] == [f"image {number}" for number in range(9)]
-    assert len(asked) <= 16
+    assert len(asked) <= 9 + 3 * 8  # a batch, and two read ahead
 
 
 def test_masks_come_back_with_the_results(scorer, photos):
@@ -99,7 +102,7 @@ def test_resolution_and_thresholds(model_folder, photos):
     assert result.anomaly_map.shape == result.mask.shape == (40, 40)
     assert result.size == (30, 50)
     assert result.label == "anomalous"
-    assert result.regions[0]["area"] == 1600
+    assert result.regions[0]["area"] == 30 * 50  # in pixels of the image
 
 
 def test_only_some_and_with_their_images(scorer, photos):
@@ -108,13 +111,40 @@ def test_only_some_and_with_their_images(scorer, photos):
     assert [result.image.size for result in results] == [(90, 25), (43, 61)]
 
 
-def test_large_images_end_a_batch(scorer, photos, monkeypatch):
+@pytest.mark.parametrize(("size", "most"), [((1000, 1000), 4), ((2000, 2000), 1), ((10, 10), 16)])
+def test_fewer_large_images_are_read_ahead(monkeypatch, size, most):
+    monkeypatch.setattr(engine, "MAX_PIXELS_IN_FLIGHT", 4_000_000)
+    started, taken, ahead = [], [], []
+
+    def read(index):
+        started.append(index)
+        return engine._Item(index, str(index), size)
+
+    for item in engine._read_ahead((partial(read, index) for index in range(60)), 2, 16):
+        taken.append(item.index)
+        time.sleep(0.002)  # the readers are faster than the model
+        ahead.append(len(started) - len(taken))
+    assert taken == list(range(60))
+    assert max(ahead) <= most
+    assert max(ahead) >= most - 1
+
+
+def test_a_device_out_of_memory_gets_smaller_batches(model_folder, photos):
     sizes = []
-    run = scorer.backend.run
-    monkeypatch.setattr(scorer.backend, "run", lambda pixels: sizes.append(pixels.shape[0]) or run(pixels))
-    monkeypatch.setattr(engine, "MAX_BATCH_PIXELS", 4000)
-    assert len(list(scorer.score(photos))) == 5
-    assert sizes == [2, 3]
+
+    class Small(TorchBackend):
+        def run(self, pixel_values):
+            if pixel_values.shape[0] > 2:
+                raise torch.OutOfMemoryError("out of memory")
+            sizes.append(pixel_values.shape[0])
+            return super().run(pixel_values)
+
+    expected = list(AnomalyScorer(model_folder).score(photos))
+    scorer = AnomalyScorer(model_folder, backend=Small(AnomalyCLIPModel.from_pretrained(model_folder)))
+    for result, other in zip(scorer.score(photos * 2), expected * 2, strict=True):
+        assert result.score == pytest.approx(other.score, abs=1e-5)
+    assert max(sizes) == 2
+    assert scorer.batch_size == 2
 
 
 def test_nan_names_the_images(scorer, photos):
