@@ -42,34 +42,47 @@ class Scale(StrEnum):
     image = "image"
 
 
+ImagesArgument = Annotated[list[str], typer.Argument(help="Files, folders, globs or URLs.", show_default=False)]
+OutputDirOption = Annotated[Path, typer.Option(help="Folder for overlays, maps and scores.csv.", show_default=False)]
+ThresholdOption = Annotated[
+    float | None, typer.Option(help="Score, 0 to 1, from which an image is anomalous; default: the model's.")
+]
+PixelThresholdOption = Annotated[
+    float | None, typer.Option(help="Map value from which a pixel is anomalous; writes masks and regions.")
+]
+OutputsOption = Annotated[
+    str, typer.Option(help="Files to write for each image: overlay, map, mask, separated by commas, or none.")
+]
+ResolutionOption = Annotated[
+    Resolution, typer.Option(help="Size of maps and of the search for regions: the model's, or the image's.")
+]
+OverlayFormatOption = Annotated[OverlayFormat, typer.Option(help="File format of the overlays.")]
+ScaleOption = Annotated[
+    Scale, typer.Option(help="Colours of the overlays: one scale for all images, or up to each image's own peak.")
+]
+OverlaySizeOption = Annotated[int, typer.Option(min=16, help="Longest side of an overlay, in pixels.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Score images that are done already again.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the scores as JSON instead of a table.")]
+
+
 def predict(
-    images: Annotated[list[str], typer.Argument(help="Files, folders, globs or URLs.", show_default=False)],
-    output_dir: Annotated[Path, typer.Option(help="Folder for overlays, maps and scores.csv.", show_default=False)],
+    images: ImagesArgument,
+    output_dir: OutputDirOption,
     model: ModelOption = "",
-    threshold: Annotated[
-        float | None, typer.Option(help="Score, 0 to 1, from which an image is anomalous; default: the model's.")
-    ] = None,
-    pixel_threshold: Annotated[
-        float | None, typer.Option(help="Map value from which a pixel is anomalous; writes masks and regions.")
-    ] = None,
-    outputs: Annotated[
-        str, typer.Option(help="Files to write for each image: overlay, map, mask, separated by commas, or none.")
-    ] = "overlay,map,mask",
-    resolution: Annotated[
-        Resolution, typer.Option(help="Size of maps and of the search for regions: the model's, or the image's.")
-    ] = Resolution.model,
-    overlay_format: Annotated[OverlayFormat, typer.Option(help="File format of the overlays.")] = OverlayFormat.jpg,
-    scale: Annotated[
-        Scale, typer.Option(help="Colours of the overlays: one scale for all images, or up to each image's own peak.")
-    ] = Scale.fixed,
-    overlay_size: Annotated[int, typer.Option(min=16, help="Longest side of an overlay, in pixels.")] = OVERLAY_SIDE,
+    threshold: ThresholdOption = None,
+    pixel_threshold: PixelThresholdOption = None,
+    outputs: OutputsOption = "overlay,map,mask",
+    resolution: ResolutionOption = Resolution.model,
+    overlay_format: OverlayFormatOption = OverlayFormat.jpg,
+    scale: ScaleOption = Scale.fixed,
+    overlay_size: OverlaySizeOption = OVERLAY_SIDE,
     batch_size: BatchSizeOption = 8,
     num_workers: WorkersOption = None,
     device: DeviceOption = "",
     dtype: DtypeOption = Dtype.float32,
     on_error: OnErrorOption = OnError.skip,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Score images that are done already again.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON instead of a table.")] = False,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Score images and write a heat map of each.
 
@@ -81,7 +94,7 @@ def predict(
     found, problems = find_images(images)
     failed = [{**dict.fromkeys(COLUMNS), "image": name, "error": problem} for name, problem in problems.items()]
     if not found or (problems and on_error is OnError.fail):
-        _report(failed, None, output_dir, as_json=False)
+        _report(failed, [], output_dir, as_json=False)
         raise typer.Exit(2)
     kinds = [] if outputs == "none" else outputs.split(",")
     results = ResultFolder(output_dir, kinds, overlay_format.value, overlay_size, scale.value)
@@ -91,19 +104,18 @@ def predict(
     )  # fmt: skip
 
     from ..io.processes import is_distributed, process_state
-    from ..scoring.predicting import describe_one_sided, predict_images
+    from ..scoring.predicting import describe_one_sided, describe_skipped, predict_images
 
     with _progress_bar(len(found)) as advance:
         rows = predict_images(scorer, found, results, on_error=on_error.value, overwrite=overwrite, on_row=advance)
+    notes = [describe_skipped(results.skipped, len(found)), describe_one_sided(rows, scorer.threshold)]
     if not is_distributed() or process_state().is_main_process:
-        if results.skipped:
-            print_error(f"skipped {results.skipped:,} of {len(found):,} images, which were done already")
-        _report([*failed, *rows], describe_one_sided(rows, scorer.threshold), output_dir, as_json)
+        _report([*failed, *rows], notes, output_dir, as_json)
     if failed or any(row["error"] for row in rows):
         raise typer.Exit(2)
 
 
-def _report(rows: list[dict[str, Any]], note: str | None, output_dir: Path, as_json: bool) -> None:
+def _report(rows: list[dict[str, Any]], notes: list[str | None], output_dir: Path, as_json: bool) -> None:
     for row in rows:
         if row["error"] is not None:
             print_error(row["error"])
@@ -111,7 +123,7 @@ def _report(rows: list[dict[str, Any]], note: str | None, output_dir: Path, as_j
         print(json.dumps([{name: row[name] for name in COLUMNS} for row in rows], indent=2))
     else:
         _print_table([row for row in rows if row["error"] is None], output_dir)
-    if note is not None:
+    for note in filter(None, notes):
         print_error(note)
 
 

@@ -83,6 +83,7 @@ class ResultFolder:
             raise FileExistsError(f"{self.folder / TABLE_NAME} is not of an earlier run; choose another folder.")
         self.rows = _read_rows(self.folder / ROWS_NAME)
         self._lock = threading.Lock()  # rows are added by several writers
+        self._earlier = list(self.rows)
         self.stems = {image: row["output"] for image, row in self.rows.items() if row["output"]}
         self._taken = set(self.stems.values())
         self.skipped = 0  # images of this run that were done already
@@ -187,15 +188,13 @@ class ResultFolder:
             _append(table, _csv_lines([row], with_header=not table.exists()))
 
     def compact(self, order: Sequence[str] = ()) -> None:
-        """Write both tables anew, with the last row of each image alone.
+        """Write both tables anew, with the last row of each image alone; earlier images keep their place.
 
         Args:
-            order (`Sequence[str]`, *optional*): Images of this run, in the order that the user gave; they come last.
+            order (`Sequence[str]`, *optional*): Images of this run, in the order that the user gave.
         """
-        rows = _read_rows(self.folder / ROWS_NAME)  # with those of other processes
-        rows = {image: row for image, row in rows.items() if image not in set(order)} | {
-            image: rows[image] for image in order if image in rows
-        }
+        found = _read_rows(self.folder / ROWS_NAME)  # with those of other processes
+        rows = {image: found[image] for image in dict.fromkeys([*self._earlier, *order, *found]) if image in found}
         contents = {ROWS_NAME: "".join(json.dumps(row) + "\n" for row in rows.values())}
         contents[TABLE_NAME] = _csv_lines(rows.values(), with_header=True)
         for name, content in contents.items():

@@ -134,6 +134,11 @@ def _write(
     return row
 
 
+def describe_skipped(skipped: int, images: int) -> str | None:
+    """Say how many images were done already; `None` where none was."""
+    return f"skipped {skipped:,} of {images:,} images, which were done already." if skipped else None
+
+
 def describe_one_sided(rows: Sequence[dict[str, Any]], threshold: float) -> str | None:
     """Say that the threshold separates nothing, where nearly all images are on one side of it.
 

@@ -413,7 +413,7 @@ def test_models_that_cannot_be_read(run, tmp_path, model_folder):
     weights.write_bytes(weights.read_bytes()[:300])
     code, _, err = run(tmp_path / "in")
     assert code == 2
-    assert f"{weights} is damaged or cut short" in err
+    assert str(model_folder) in err
     assert len(err.splitlines()) == 1
     assert len(err) < 400
     config = model_folder / "config.json"

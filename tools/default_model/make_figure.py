@@ -24,7 +24,7 @@ def main() -> None:
     images = [args.examples / "images" / mask.name for mask in sorted((args.examples / "masks").glob("*.png"))]
     figure = Image.new("RGB", (len(images) * (SIDE + GAP) - GAP, 2 * SIDE + GAP), "white")
     for column, path in enumerate(images):
-        for row, source in enumerate((path, args.heatmaps / f"{path.stem}_overlay.png")):
+        for row, source in enumerate((path, args.heatmaps / f"{path.stem}_overlay.jpg")):
             picture = Image.open(source).convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
             figure.paste(picture, (column * (SIDE + GAP), row * (SIDE + GAP)))
     args.output.parent.mkdir(parents=True, exist_ok=True)
