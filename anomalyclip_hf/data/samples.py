@@ -1,7 +1,6 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """The one reader of an image with its ground truth, for training, evaluation, prediction and the feature cache."""
 
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -151,12 +150,8 @@ class SampleReader:
     def digest(self, index: int) -> str:
         """Return the SHA-256 of all that a sample depends on: the bytes of both files, the label and the settings."""
         row = self._row(index)
-        digest = hashlib.sha256(repr((self._label(row, index), self.mask_rule, self.value_range)).encode())
-        for source in (row["image"], row.get("mask")):
-            content = _content(source)
-            digest.update(f"{len(content)} ".encode())
-            digest.update(content)
-        return digest.hexdigest()
+        contents = (_content(source) for source in (row["image"], row.get("mask")))
+        return fingerprint((self._label(row, index), self.mask_rule, self.value_range), *contents)
 
     @property
     def labels(self) -> list[int | None]:

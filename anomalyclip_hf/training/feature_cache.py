@@ -2,7 +2,6 @@
 """Cached features: each image is encoded by the frozen CLIP once and kept on disk in memory-mapped Arrow files."""
 
 import errno
-import hashlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..io.atomic import atomic_write
+from ..io.fingerprints import fingerprint
 from ..io.processes import process_state
 from ..modeling_anomalyclip import AnomalyCLIPModel, encode_image
 from .examples import TrainingImages, WeightedIndex
@@ -116,21 +116,13 @@ def cache_features(
 
 def tower_digest(model: AnomalyCLIPModel, images: TrainingImages, dtype: str) -> str:
     """Return a digest of everything that the features depend on, except the images."""
-    digest = hashlib.sha256()
     processor = images.processor.image_processor.to_json_string()
-    digest.update(repr((FORMAT, dtype, model.config.dual_path, images.processor.size, processor)).encode())
-    for module in (model.clip.vision_model, model.clip.visual_projection):
-        for name, tensor in module.state_dict().items():
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
+    settings = (FORMAT, dtype, model.config.dual_path, images.processor.size, processor)
+    return fingerprint(settings, model.clip.vision_model, model.clip.visual_projection)
 
 
 def _group_digest(tower: str, images: TrainingImages, group: range) -> str:
-    digest = hashlib.sha256(tower.encode())
-    for index in group:
-        digest.update(images.digest(index).encode())
-    return digest.hexdigest()[:40]
+    return fingerprint(tower, *map(images.digest, group))[:40]
 
 
 def _is_readable(path: Path, length: int) -> bool:

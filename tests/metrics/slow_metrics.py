@@ -1,6 +1,7 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """Anomaly maps of many kinds, and a slow reference that computes the metrics from single pixels."""
 
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -62,21 +63,29 @@ def slow_score_metrics(scores: np.ndarray, labels: np.ndarray) -> tuple[float, f
     return roc_auc_score(labels, scores), average_precision_score(labels, scores), f1.max()
 
 
-def slow_pro_point(maps: np.ndarray, masks: np.ndarray, found: np.ndarray) -> tuple[float, float]:
-    """False-positive rate, and overlap region by region."""
-    overlaps = []
-    for mask, detected in zip(masks, found, strict=True):
+def regions_of(masks: np.ndarray) -> list[np.ndarray]:
+    """The 8-connected regions of all masks, each as indices into the stacked, flattened masks."""
+    regions = []
+    for number, mask in enumerate(masks):
         labelled, count = ndimage.label(mask, np.ones((3, 3)))
-        overlaps += [detected[labelled == number].mean() for number in range(1, count + 1)]
-    return found[~masks].mean(), float(np.mean(overlaps))
+        regions += [number * mask.size + np.flatnonzero(labelled == region) for region in range(1, count + 1)]
+    return regions
+
+
+def slow_pro_curve(maps: np.ndarray, masks: np.ndarray, found_at: Iterable[np.ndarray]) -> Iterator[tuple]:
+    """False-positive rate and mean overlap of the regions for each set of found pixels."""
+    regions, normal = regions_of(masks), ~masks.ravel()
+    for found in found_at:
+        flat = found.ravel()
+        yield flat[normal].mean(), float(np.mean([flat[region].mean() for region in regions]))
 
 
 def slow_aupro(maps: np.ndarray, masks: np.ndarray, limit: float) -> float:
     """A point at every distinct value, linear in between, cut at the limit."""
     points = [(0.0, 0.0)]
-    for threshold in np.unique(maps)[::-1]:
-        points.append(slow_pro_point(maps, masks, maps >= threshold))
-        if points[-1][0] > limit:
+    for point in slow_pro_curve(maps, masks, (maps >= threshold for threshold in np.unique(maps)[::-1])):
+        points.append(point)
+        if point[0] > limit:
             break
     area = 0.0
     for (x0, y0), (x1, y1) in pairwise(points):
@@ -90,8 +99,8 @@ def slow_aupro(maps: np.ndarray, masks: np.ndarray, limit: float) -> float:
 def slow_aupro_published(maps: np.ndarray, masks: np.ndarray) -> float:
     low, high = float(maps.min()), float(maps.max())
     thresholds = np.arange(low, high, (high - low) / 200)[:200]  # rounding may give one more
-    points = [slow_pro_point(maps, masks, maps > threshold) for threshold in thresholds]
-    points = sorted(point for point in points if point[0] < 0.3)
+    curve = slow_pro_curve(maps, masks, (maps > threshold for threshold in thresholds))
+    points = sorted(point for point in curve if point[0] < 0.3)
     rates, overlaps = np.array(points).T
     rates = (rates - rates.min()) / (rates.max() - rates.min())
     return float(((rates[1:] - rates[:-1]) * (overlaps[1:] + overlaps[:-1]) / 2).sum())
