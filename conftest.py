@@ -47,7 +47,15 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from transformers.utils import logging
 
-from anomalyclip_hf import AnomalyCLIPConfig, AnomalyCLIPModel, AnomalyCLIPProcessor, load_anomaly_dataset
+from anomalyclip_hf import (
+    AnomalyCLIPConfig,
+    AnomalyCLIPModel,
+    AnomalyCLIPProcessor,
+    AnomalyScorer,
+    EvaluationResult,
+    evaluate_model,
+    load_anomaly_dataset,
+)
 from anomalyclip_hf.configuration_anomalyclip import ensemble_sentences
 
 
@@ -202,14 +210,14 @@ def processor(model) -> AnomalyCLIPProcessor:
 
 
 @pytest.fixture
-def make_scorer(model, processor, parts_folder):
-    """A scorer of the tiny model on the parts, as they lie on disk when it is called."""
-    from anomalyclip_hf.evaluation.scoring import Scorer
+def evaluate(model, processor, parts_folder):
+    """Evaluate the tiny model on the parts, as they lie on disk when it is called."""
 
-    def make(**options) -> Scorer:
-        return Scorer(model, processor, load_anomaly_dataset("folder", parts_folder), **options)
+    def evaluate_parts(batch_size: int = 8, **options) -> EvaluationResult:
+        scorer = AnomalyScorer(model, processor, batch_size=batch_size)
+        return evaluate_model(scorer, load_anomaly_dataset("folder", parts_folder), show_progress=False, **options)
 
-    return make
+    return evaluate_parts
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .configuration_anomalyclip import AnomalyCLIPConfig
     from .conversion.original import convert_original_checkpoint
     from .data.loading import load_anomaly_dataset
+    from .evaluation.evaluating import EvaluationResult, evaluate_model
     from .metrics.anomaly_detection import AnomalyDetectionMetric
     from .modeling_anomalyclip import AnomalyCLIPModel
     from .pipeline_anomaly_detection import AnomalyDetectionPipeline
@@ -41,7 +42,9 @@ _MODULE_OF = {
     "AnomalyCLIPTrainer": "training.trainer",
     "AnomalyCLIPTrainingArguments": "training.arguments",
     "AnomalyDetectionMetric": "metrics.anomaly_detection",
+    "EvaluationResult": "evaluation.evaluating",
     "convert_original_checkpoint": "conversion.original",
+    "evaluate_model": "evaluation.evaluating",
     "load_anomaly_dataset": "data.loading",
 }
 
@@ -128,8 +131,10 @@ __all__ = [
     "AnomalyMapHead",
     "AnomalyResult",
     "AnomalyScorer",
+    "EvaluationResult",
     "__version__",
     "convert_original_checkpoint",
+    "evaluate_model",
     "load_anomaly_dataset",
     "register",
 ]

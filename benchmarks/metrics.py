@@ -1,12 +1,14 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""What the pixel-level figures cost: counts while images stream by against the textbook way over all pixels.
+"""Measure time and memory of the pixel metrics, beside the textbook way.
 
+    pip install scikit-learn scikit-image
     python benchmarks/metrics.py [--maps 3000] [--runs 5]
 
-First 20 maps of 518x518 px, one thread: AnomalyDetectionMetric against scikit-learn's AUROC and average precision over
-all pixels and 200 thresholds over scikit-image's regions; needs scikit-learn and scikit-image. Then `--maps` maps over
-15 categories, streamed in batches of 8: the peak of memory above the start, in a fresh process (Linux), beside what
-keeping all maps and masks would take. Prints both sides and their ratio.
+Time: 20 maps of 518x518 px in one thread. AnomalyDetectionMetric is compared with scikit-learn's AUROC and average
+precision over all pixels and with AUPRO at 200 thresholds over the regions of scikit-image.
+
+Memory: `--maps` maps in 15 categories, in batches of 8. The peak above the start, in a new process (Linux only), is
+compared with the size of all maps and masks.
 """
 
 import os
@@ -19,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 
 import numpy as np
 from scipy import ndimage
@@ -29,10 +32,11 @@ from anomalyclip_hf.metrics import AnomalyDetectionMetric
 SIZE = 518
 CATEGORIES = 15
 BATCH = 8
+NEEDED = {"sklearn": "scikit-learn", "skimage": "scikit-image"}
 
 
 def make_maps(number: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Smooth maps in (0, 1) as a model gives them, every second image with three anomalous regions."""
+    """Make smooth maps in (0, 1), like those of a model; every second image has three anomalous regions."""
     rng = np.random.default_rng(seed)
     maps, masks = np.empty((number, SIZE, SIZE), np.float32), np.zeros((number, SIZE, SIZE), np.uint8)
     labels = np.arange(number) % 2
@@ -52,12 +56,12 @@ def ours(batch: dict[str, np.ndarray]) -> dict[str, float]:
 
 
 def textbook(batch: dict[str, np.ndarray]) -> dict[str, float]:
-    """AUROC and average precision of all pixels, and the published AUPRO: 200 thresholds, region by region."""
+    """Compute AUROC and average precision of all pixels, and the published AUPRO, region by region."""
     from skimage import measure
     from sklearn.metrics import auc, average_precision_score, roc_auc_score
 
     maps, masks = batch["anomaly_maps"], batch["masks"]
-    figures = {
+    metrics = {
         "pixel_auroc": roc_auc_score(masks.ravel(), maps.ravel()),
         "pixel_ap": average_precision_score(masks.ravel(), maps.ravel()),
     }
@@ -74,11 +78,11 @@ def textbook(batch: dict[str, np.ndarray]) -> dict[str, float]:
     rates, overlaps = np.array(rates), np.array(overlaps)
     kept = rates < 0.3
     stretched = (rates[kept] - rates[kept].min()) / (rates[kept].max() - rates[kept].min())
-    return figures | {"pixel_aupro_published": auc(stretched, overlaps[kept])}
+    return metrics | {"pixel_aupro_published": auc(stretched, overlaps[kept])}
 
 
 def exact(batch: dict[str, np.ndarray]) -> dict[str, float]:
-    """F1-max and standard AUPRO of single pixels; not timed, the textbook way above has none."""
+    """Compute F1-max and the standard AUPRO of single pixels; not timed, because the textbook way has neither."""
     from sklearn.metrics import precision_recall_curve
 
     maps, masks = batch["anomaly_maps"], batch["masks"] > 0
@@ -115,7 +119,7 @@ def measure_seconds(runs: int) -> None:
             results[side] = compute(batch)
             if run:  # the first warms up
                 seconds[side].append(time.perf_counter() - start)
-    print(f"20 maps of {SIZE}x{SIZE} px, one thread, figures included")
+    print(f"20 maps of {SIZE}x{SIZE} px, one thread")
     for side, values in seconds.items():
         print(f"  {side:12s} median {statistics.median(values):.4f} s  (min {min(values):.4f}, max {max(values):.4f})")
     ratios = [b / a for a, b in zip(seconds["ours"], seconds["textbook"], strict=True)]
@@ -131,17 +135,17 @@ def status_kilobytes(field: str) -> int:
 
 
 def print_memory(maps: int) -> None:
-    """Peak resident memory above the start, in MB, and seconds spent counting."""
-    drawn = make_maps(4 * CATEGORIES, seed=1)
+    """Print the peak of resident memory above the start, in MB, and the seconds spent counting and computing."""
+    made = make_maps(4 * CATEGORIES, seed=1)
     rng = np.random.default_rng(2)
     metric, spent = AnomalyDetectionMetric(), 0.0
-    ours({name: column[:2] for name, column in drawn.items()})  # loads all code
+    ours({name: column[:2] for name, column in made.items()})  # loads all code
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")  # the peak counts from here
     before = status_kilobytes("VmRSS")
     for start in range(0, maps, BATCH):
         indices = np.arange(start, min(start + BATCH, maps)) % (4 * CATEGORIES)
-        batch = {name: column[indices] for name, column in drawn.items()}
+        batch = {name: column[indices] for name, column in made.items()}
         batch["anomaly_maps"] *= rng.uniform(0.5, 1, (len(indices), 1, 1)).astype(np.float32)  # new values each time
         begin = time.perf_counter()
         metric.add_batch(**batch, categories=[f"category {index % CATEGORIES}" for index in indices])
@@ -174,6 +178,8 @@ def main() -> None:
     if args.memory:
         print_memory(args.maps)
         return
+    if missing := [name for module, name in NEEDED.items() if find_spec(module) is None]:
+        parser.error(f"{' and '.join(missing)} not found; run `pip install scikit-learn scikit-image`.")
     measure_seconds(args.runs)
     measure_memory(args.maps)
 

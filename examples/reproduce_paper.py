@@ -1,32 +1,32 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Evaluate a model on the paper's 17 data sets and print its tables with the published figures beside ours.
+"""Evaluate a model on the paper's 17 datasets and print its tables beside the published values.
 
     python reproduce_paper.py --model anomalyclip-vit-l --trained-on mvtec --data-dir data --output-dir reproduction
 
-`--data-dir` holds one folder a data set; `anomalyclip datasets --data-dir data` says what is found, and what is not
-there is left out. A run that was stopped goes on; under `accelerate launch reproduce_paper.py …` processes share the
-work. The paper tests what was trained on MVTec AD everywhere else, and on MVTec AD what was trained on VisA.
+`--data-dir` holds one folder per dataset. `anomalyclip datasets --data-dir data` lists what is found; missing datasets
+are left out. The same command continues an interrupted run. Under `accelerate launch reproduce_paper.py …` the
+processes share the work. As in the paper, a model trained on MVTec AD is tested on all other datasets, and one trained
+on VisA on MVTec AD.
 """
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from anomalyclip_hf.cli.evaluate import load_rows, load_scorer
-from anomalyclip_hf.cli.messages import print_error
-from anomalyclip_hf.cli.options import Dtype
+from anomalyclip_hf import evaluate_model, load_anomaly_dataset
 from anomalyclip_hf.data.catalogue import CATALOGUE, PAPER_DATASETS
 from anomalyclip_hf.data.listing import find_dataset
-from anomalyclip_hf.evaluation.evaluating import run, write_results
-from anomalyclip_hf.evaluation.report import TITLES
+from anomalyclip_hf.evaluation.tables import TITLES
 from anomalyclip_hf.io.processes import process_state
 
 
-FIGURES = ["image_auroc", "image_ap", "pixel_auroc", "pixel_aupro_published"]
+METRICS = ["image_auroc", "image_ap", "pixel_auroc", "pixel_aupro_published"]
+DTYPES = ("float32", "bfloat16", "float16")
 # AnomalyCLIP, ICLR 2024, tables 1 and 2, in percent, as later papers quote them; COVID-19 was found in none.
 PUBLISHED: dict[str, tuple[float | None, ...]] = {
     "mvtec": (91.5, 96.2, 91.1, 81.4),
@@ -49,8 +49,8 @@ PUBLISHED: dict[str, tuple[float | None, ...]] = {
 }
 
 
-def evaluate_one(name: str, folder: Path, args: argparse.Namespace) -> dict[str, Any] | None:
-    """Results of one data set: evaluated now, or read if an earlier run with this model has finished it."""
+def evaluate_one(name: str, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Return the metrics of one dataset, from results.json if an earlier run has finished it."""
     output_dir = args.output_dir / name
     results = output_dir / "results.json"
     if results.exists():
@@ -58,21 +58,21 @@ def evaluate_one(name: str, folder: Path, args: argparse.Namespace) -> dict[str,
         if summary["model"] != args.model:
             raise ValueError(f"{results} is of {summary['model']}, not of {args.model}; choose another --output-dir.")
         return summary["metrics"]
-    rows = load_rows(name, str(folder), "test", None, {"mask_rule": "nonzero"})
-    # Where no image has a mask, maps need no counting.
-    count_pixels = CATALOGUE[name].has_masks
-    scorer = load_scorer(args.model, args.device, Dtype(args.dtype), rows, "model", "skip", count_pixels)
-    evaluation = run(scorer, output_dir, args.batch_size)
-    if evaluation is None:
-        return None
-    dataset = {"name": name, "split": "test", "description": rows.info.description}
-    settings = {"resolution": "model", "paper_masks": True, "aupro_limit": 0.3, "dtype": args.dtype}
-    described = {"model": args.model, "dataset": dataset, "settings": settings}
-    return write_results(output_dir, evaluation, scorer, FIGURES, **described)["metrics"]
+    dataset = load_anomaly_dataset(name, folder, mask_rule="nonzero")
+    return evaluate_model(
+        args.model,
+        dataset,
+        output_dir=output_dir,
+        metrics=METRICS if CATALOGUE[name].has_masks else METRICS[:2],
+        batch_size=args.batch_size,
+        device=args.device,
+        dtype=args.dtype,
+        dataset_name=name,
+    ).metrics
 
 
-def print_tables(figures: dict[str, dict[str, Any]]) -> None:
-    """The paper's tables 1 (industrial) and 2 (medical): ours, and the published figure in brackets."""
+def print_tables(metrics: dict[str, dict[str, Any]]) -> None:
+    """Print the paper's tables 1 (industrial) and 2 (medical): our value, and the published one in brackets."""
 
     def cell(value: float | None, published: float | None) -> str:
         ours = "–" if value is None else f"{100 * value:.1f}"
@@ -80,11 +80,11 @@ def print_tables(figures: dict[str, dict[str, Any]]) -> None:
 
     console = Console()
     for domain in ("industrial", "medical"):
-        table = Table("data set", *(TITLES[figure] for figure in FIGURES), title=f"{domain}: ours (published)")
-        for name, found in figures.items():
-            if CATALOGUE[name].domain == domain:
-                cells = (cell(found[figure], paper) for figure, paper in zip(FIGURES, PUBLISHED[name], strict=True))
-                table.add_row(name, *cells)
+        table = Table("dataset", *(TITLES[name] for name in METRICS), title=f"{domain}: ours (published)")
+        for dataset, found in metrics.items():
+            if CATALOGUE[dataset].domain == domain:
+                pairs = zip(METRICS, PUBLISHED[dataset], strict=True)
+                table.add_row(dataset, *(cell(found[name], published) for name, published in pairs))
         if table.row_count:
             console.print(table)
 
@@ -95,28 +95,22 @@ def main() -> None:
     parser.add_argument(
         "--trained-on", choices=["mvtec", "visa"], required=True, help="what its prompts were trained on"
     )
-    parser.add_argument("--data-dir", type=Path, required=True, help="folder with one folder a data set")
+    parser.add_argument("--data-dir", type=Path, required=True, help="folder with one folder per dataset")
     parser.add_argument("--output-dir", type=Path, required=True)
-    parser.add_argument("--only", nargs="*", choices=PAPER_DATASETS, help="these data sets; default: the paper's")
+    parser.add_argument("--only", nargs="*", choices=PAPER_DATASETS, help="datasets to use; default: the paper's")
     parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--device", default="")
-    parser.add_argument("--dtype", choices=list(Dtype), default="float32")
+    parser.add_argument("--device")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32")
     args = parser.parse_args()
     wanted = args.only or (["mvtec"] if args.trained_on == "visa" else [n for n in PAPER_DATASETS if n != "mvtec"])
     folders = {name: find_dataset(name, args.data_dir) for name in wanted}
     if not any(folders.values()):
         parser.error(f"{args.data_dir} holds none of {', '.join(wanted)}.")
-    figures = {}
-    for name, folder in folders.items():
-        if folder is None:
-            continue
-        found = evaluate_one(name, folder, args)
-        if found is not None:
-            figures[name] = found
+    metrics = {name: evaluate_one(name, folder, args) for name, folder in folders.items() if folder is not None}
     if process_state().is_main_process:
-        print_tables(figures)
+        print_tables(metrics)
         if absent := [name for name, folder in folders.items() if folder is None]:
-            print_error(f"not found in {args.data_dir}: {', '.join(absent)}")
+            print(f"not found in {args.data_dir}: {', '.join(absent)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+import functools
 import json
 import os
+import re
 import resource
 import shutil
 import stat
+from pathlib import Path
 
 import pytest
 import torch
@@ -158,9 +161,9 @@ def rewrite(path, change) -> None:
     save_file(tensors, path, metadata={"format": "pt"})
 
 
-def assert_one_line_error(folder, error, *words):
+def assert_one_line_error(folder, error, *words, **options):
     with pytest.raises(error) as caught:
-        AnomalyCLIPModel.from_pretrained(folder)
+        AnomalyCLIPModel.from_pretrained(folder, **options)
     message = str(caught.value)
     assert "\n" not in message
     assert all(word in message for word in words), message
@@ -309,3 +312,71 @@ def test_a_config_that_contradicts_itself_on_disk(model_folder):
     path = model_folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"feature_layers": [30]}))
     assert_one_line_error(model_folder, ValueError, "feature_layers is [30]")
+
+
+# ------------------------------------------------------------------------------------------------- not trusted
+
+
+class Bomb:
+    """Leaves a file behind when an unpickler that can run code reads it."""
+
+    def __init__(self, target: Path):
+        self.target = target
+
+    def __reduce__(self):
+        return Path.touch, (self.target,)
+
+
+def test_pickled_weights_of_a_model_are_not_read(model_folder, tmp_path):
+    (model_folder / "model.safetensors").unlink()
+    torch.save({"a": Bomb(tmp_path / "ran")}, model_folder / "pytorch_model.bin")
+    for options in ({}, {"weights_only": False, "use_safetensors": False}):
+        assert_one_line_error(model_folder, OSError, str(model_folder), "model.safetensors", **options)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_pickled_weights_of_a_clip_are_read_and_run_nothing(clip_folder, tmp_path):
+    folder, ran = tmp_path / "clip", tmp_path / "ran"
+    shutil.copytree(clip_folder, folder)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    load = functools.partial(AnomalyCLIPModel.from_clip_pretrained, str(folder), prompts="ensemble")
+    expected = AnomalyCLIPModel.from_clip_pretrained(str(clip_folder), prompts="ensemble")
+    assert is_same(load(weights_only=False).clip, expected.clip)
+    torch.save({"a": Bomb(ran)}, folder / "pytorch_model.bin")
+    with pytest.raises(OSError, match=str(folder)):
+        load(weights_only=False)
+    assert not ran.exists()
+    torch.load(folder / "pytorch_model.bin", weights_only=False)
+    assert ran.exists()  # the trap itself works
+
+
+@pytest.mark.parametrize("name", ["../secret.safetensors", "/etc/passwd", "a/../../b.safetensors", "C:\\x", ""])
+def test_shards_outside_the_folder_are_refused(model, tmp_path, name):
+    model.save_pretrained(tmp_path, max_shard_size="300KB")
+    assert is_same(AnomalyCLIPModel.from_pretrained(tmp_path), model)
+    index = tmp_path / "model.safetensors.index.json"
+    content = json.loads(index.read_text())
+    content["weight_map"]["clip.logit_scale"] = name
+    index.write_text(json.dumps(content))
+    assert_one_line_error(tmp_path, ValueError, str(index), repr(name))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_that_are_not_finite(model_folder, value, dtype):
+    name = "clip.vision_model.encoder.layers.3.mlp.fc1.bias"
+
+    def change(tensors):
+        tensors[name] = tensors[name].to(dtype)
+        tensors[name][5] = value
+
+    rewrite(model_folder / "model.safetensors", change)
+    assert_one_line_error(model_folder, ValueError, name)
+
+
+@pytest.mark.parametrize("source", ["/not/there", "./not-there", "a/b/c", "with blank/model"])
+def test_a_source_that_is_neither_a_folder_nor_an_id(source):
+    for load in (AnomalyCLIPModel.from_pretrained, AnomalyCLIPModel.from_clip_pretrained):
+        with pytest.raises(OSError, match=re.escape(source)):
+            load(source)

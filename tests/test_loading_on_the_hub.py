@@ -14,7 +14,7 @@ from huggingface_hub import HfApi, ModelCard
 from huggingface_hub.errors import HfHubHTTPError
 from transformers import AutoModel, AutoProcessor, CLIPModel, pipeline
 
-from anomalyclip_hf import AnomalyCLIPModel, AnomalyCLIPProcessor, AnomalyDetectionPipeline
+from anomalyclip_hf import AnomalyCLIPConfig, AnomalyCLIPModel, AnomalyCLIPProcessor, AnomalyDetectionPipeline
 from anomalyclip_hf.loading_anomalyclip import CODE_FILES, CUSTOM_PIPELINES, add_code
 from conftest import is_same, tiny_model
 
@@ -302,3 +302,46 @@ def test_ensemble_models_are_shared_too(hub):
     model.prompt_ensemble.text_embeds.normal_(generator=torch.Generator().manual_seed(1))
     model.push_to_hub(REPO, include_code=True)
     assert is_same(model, AnomalyCLIPModel.from_pretrained(REPO))
+
+
+# ------------------------------------------------------------------------------------------------- one commit
+
+
+def test_prompts_get_the_commit_of_their_clip(hub, base_repo):
+    commit = HfApi().model_info(base_repo).sha
+    model = trained(base_repo)
+    assert model.config.base_model_revision == commit
+    model.push_to_hub(REPO, prompts_only=True)
+    hub.storage.put(base_repo, {"model.safetensors": b"another CLIP"})
+    assert is_same(AnomalyCLIPModel.from_pretrained(REPO), model)
+
+
+def test_all_files_are_of_one_commit(hub, model_repo, monkeypatch):
+    """A push between the configuration and the weights changes nothing for the one who loads."""
+    load = AnomalyCLIPConfig.from_dict.__func__
+
+    def push_meanwhile(cls, config_dict, **kwargs):
+        hub.storage.put(model_repo, {"model.safetensors": b"another model", "config.json": b"{}"})
+        return load(cls, config_dict, **kwargs)
+
+    monkeypatch.setattr(AnomalyCLIPConfig, "from_dict", classmethod(push_meanwhile))
+    assert is_same(AnomalyCLIPModel.from_pretrained(model_repo), tiny_model())
+
+
+def test_without_a_connection_the_cache_is_enough(hub, model_repo, waits):
+    for path in HfApi().list_repo_files(model_repo):  # as `hf download` does: prompts are never asked for
+        HfApi().hf_hub_download(model_repo, path)
+    hub.stop()
+    assert is_same(AnomalyCLIPModel.from_pretrained(model_repo), tiny_model())
+
+
+def test_the_configuration_may_come_from_elsewhere(hub, model_repo, model_folder):
+    hub.storage.put("someone/settings", {"config.json": (model_folder / "config.json").read_bytes()})
+    for config in ("someone/settings", str(model_folder)):
+        assert is_same(AnomalyCLIPModel.from_pretrained(model_repo, config=config), tiny_model())
+
+
+def test_other_folders_of_the_repository_keep_their_weights(hub, model):
+    model.push_to_hub(REPO, subfolder="models/visa")
+    model.push_to_hub(REPO, max_shard_size="100KB")
+    assert "models/visa/model.safetensors" in HfApi().list_repo_files(REPO)

@@ -21,7 +21,7 @@ from anomalyclip_hf import (
     convert_original_checkpoint,
 )
 from anomalyclip_hf.modeling_anomalyclip import AnomalyCLIPOutput, encode_image
-from conftest import tiny_config, tiny_model
+from conftest import is_same, tiny_config, tiny_model
 
 
 def pixels(batch_size: int = 2, height: int = 40, width: int = 40) -> torch.Tensor:
@@ -260,6 +260,136 @@ def test_bfloat16_stays_near_float32_with_trained_weights():
     assert (rounded(**inputs).anomaly_maps - maps).abs().max() < 0.02 * len(exact.config.feature_layers)
 
 
+# ------------------------------------------------------------------------------------------------- features
+
+
+@torch.no_grad()
+def test_image_features_are_clips_last_hidden_state_projected(model):
+    images = pixels(2, 32, 32)
+    plain = model.clip.vision_model(images, output_hidden_states=True).hidden_states[-1][:, 0]
+    features = model.get_image_features(images)
+    torch.testing.assert_close(features, model.clip.visual_projection(plain), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(F.normalize(features, dim=-1), model(images).image_embeds, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_patch_features_are_hidden_states_before_norm_and_projection():
+    model = tiny_model(dpam_layers=2, feature_layers=[1, 2, 3, 4])
+    images = pixels(2, 32, 32)
+    layers = [4, 1, 3]
+    features = model.get_patch_features(images, layers)
+    assert [states.shape for states in features] == [(2, 16, 48)] * 3
+    assert {states.dtype for states in features} == {torch.float32}
+    plain = model.clip.vision_model(images, output_hidden_states=True).hidden_states
+    torch.testing.assert_close(features[1], plain[1][:, 1:], atol=1e-5, rtol=1e-5)  # before the first dual layer
+    _, patch_embeds = encode_image(model.clip, images, **model.config.dual_path)
+    for layer, states in zip(layers, features, strict=True):
+        projected = model.clip.visual_projection(model.clip.vision_model.post_layernorm(states))
+        torch.testing.assert_close(projected, patch_embeds[layer - 1], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("layers", [[], [0], [1, 5]])
+def test_patch_features_of_layers_that_do_not_exist(model, layers):
+    with pytest.raises(ValueError, match="layers"):
+        model.get_patch_features(pixels(), layers)
+
+
+@torch.no_grad()
+def test_text_embeds_take_the_place_of_the_prompts(model):
+    usual = model(pixels())
+    given = model(pixels(), text_embeds=3 * usual.text_embeds, unknown_argument=1)
+    torch.testing.assert_close(given.anomaly_maps, usual.anomaly_maps)
+    swapped = model(pixels(), text_embeds=usual.text_embeds.flip(0))
+    torch.testing.assert_close(swapped.image_scores, 1 - usual.image_scores)
+    with pytest.raises(ValueError, match="text_embeds"):
+        model(pixels(), text_embeds=usual.text_embeds[:1])
+
+
+# ------------------------------------------------------------------------------------------------- frozen prompts
+
+
+@pytest.mark.parametrize("prompts", ["learned", "ensemble"])
+def test_frozen_prompts_give_the_same_and_stay(prompts, tmp_path):
+    model = tiny_model(prompts=prompts)
+    if prompts == "ensemble":
+        model.prompt_ensemble.text_embeds.normal_()
+    usual, names = model(pixels()), set(model.state_dict())
+    assert model.freeze_prompts() is model
+    assert not trainable(model)
+    assert set(model.state_dict()) == names
+    for other in (model, copy.deepcopy(model)):
+        torch.testing.assert_close(other(pixels()).anomaly_maps, usual.anomaly_maps)
+    model.clip.text_projection.weight.data.mul_(-1)
+    torch.testing.assert_close(model(pixels()).text_embeds, usual.text_embeds)
+    model.save_pretrained(tmp_path)
+    loaded = AnomalyCLIPModel.from_pretrained(tmp_path)
+    assert is_same(loaded, model)
+    assert loaded.frozen_text_embeds is None
+
+
+@pytest.fixture(scope="module")
+def frozen_model() -> AnomalyCLIPModel:
+    vision = {"num_hidden_layers": 2, "hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
+    return tiny_model(vision=vision, feature_layers=[1, 2], dpam_layers=1).freeze_prompts()
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_a_frozen_model_is_exported_with_a_dynamic_batch(frozen_model, attention):
+    frozen_model.set_attn_implementation(attention)
+    shapes = {"pixel_values": {0: torch.export.Dim("batch")}}
+    with torch.no_grad():
+        program = torch.export.export(frozen_model, (), {"pixel_values": pixels(2)}, dynamic_shapes=shapes)
+        for batch_size in (1, 3):
+            expected = frozen_model(pixels(batch_size))
+            got = program.module()(pixel_values=pixels(batch_size))
+            torch.testing.assert_close(got.anomaly_maps, expected.anomaly_maps)
+            torch.testing.assert_close(got.image_scores, expected.image_scores)
+
+
+def test_a_frozen_model_is_compiled_as_one_graph(frozen_model):
+    compiled = torch.compile(frozen_model, fullgraph=True, dynamic=True, backend="eager")
+    with torch.no_grad():
+        for batch_size in (2, 3):
+            expected = frozen_model(pixels(batch_size)).anomaly_maps
+            torch.testing.assert_close(compiled(pixel_values=pixels(batch_size)).anomaly_maps, expected)
+
+
+# ------------------------------------------------------------------------------------------------- 16 bits
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_prompts_on_a_clip_in_16_bits_stay_in_float32(clip_folder, tmp_path, dtype):
+    model = AnomalyCLIPModel.from_clip_pretrained(
+        str(clip_folder), deep_prompt_depth=3, image_size=40, num_prompt_tokens=4, dtype=dtype
+    )
+    model.prompt_learner.normal_prompt.data.add_(1e-6)  # which 16 bits would round away
+    for name, options in (("whole", {}), ("prompts", {"prompts_only": True})):
+        model.save_pretrained(tmp_path / name, **options)
+    models = [
+        model,
+        *(AnomalyCLIPModel.from_pretrained(tmp_path / name, dtype=dtype) for name in ("whole", "prompts")),
+    ]
+    models += [AnomalyCLIPModel.from_pretrained(tmp_path / "whole"), AutoModel.from_pretrained(tmp_path / "whole")]
+    for loaded in models:
+        assert loaded.dtype == loaded.clip.dtype == dtype
+        assert {prompt.dtype for prompt in loaded.prompt_learner.parameters()} == {torch.float32}
+        assert is_same(loaded, model)
+    for loaded in models[:2]:
+        out = loaded(pixels(), labels=torch.tensor([0, 1]), masks=torch.zeros(2, 40, 40))
+        out.loss.backward()
+        assert loaded.prompt_learner.deep_prompts.grad.dtype == torch.float32
+        assert loaded.prompt_learner.deep_prompts.grad.abs().sum() > 0
+
+
+def test_an_ensemble_on_a_clip_in_16_bits_stays_in_float32(clip_folder, tmp_path):
+    model = AnomalyCLIPModel.from_clip_pretrained(str(clip_folder), prompts="ensemble", dtype=torch.bfloat16)
+    model.save_pretrained(tmp_path)
+    loaded = AnomalyCLIPModel.from_pretrained(tmp_path)
+    assert loaded.dtype == torch.bfloat16
+    assert loaded.prompt_ensemble.text_embeds.dtype == torch.float32
+    assert is_same(loaded, model)
+
+
 # ------------------------------------------------------------------------------------------------- prompts
 
 
@@ -356,7 +486,7 @@ def test_float64_weights(model_folder, attention):
 def test_models_can_be_copied_and_pickled(model):
     expected = model(pixels()).anomaly_maps
     for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        assert torch.equal(other(pixels()).anomaly_maps, expected)
+        torch.testing.assert_close(other(pixels()).anomaly_maps, expected)
         assert trainable(other) == PROMPT_NAMES
 
 

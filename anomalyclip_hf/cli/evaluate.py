@@ -1,7 +1,6 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""`anomalyclip evaluate`: the paper's figures of a model on a data set, in one process or many."""
+"""`anomalyclip evaluate`: compute the paper's metrics of a model on a dataset."""
 
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .messages import print_error, quiet_transformers
+from .messages import print_error
 from .options import (
     BatchSizeOption,
     ColumnOption,
@@ -21,8 +20,8 @@ from .options import (
     ModelOption,
     OnError,
     OnErrorOption,
-    check_device,
-    check_model,
+    WorkersOption,
+    load_scorer,
     parse_columns,
 )
 
@@ -30,11 +29,14 @@ from .options import (
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from ..evaluation.scoring import Scorer
+    from ..evaluation.evaluating import EvaluationResult
+
+SHOWN_NOTES = 3
+GENERIC_NAMES = ("folder", "csv", "jsonl", "parquet")
 
 
 class Resolution(StrEnum):
-    """Where maps and masks meet."""
+    """Size at which maps and masks are compared."""
 
     model = "model"
     original = "original"
@@ -55,19 +57,19 @@ class Metric(StrEnum):
 
 DatasetOption = Annotated[
     str,
-    typer.Option(help="A name that `anomalyclip datasets` lists; or csv, jsonl, parquet, hub.", show_default=False),
+    typer.Option(help="A name that `anomalyclip datasets` lists, or csv, jsonl, parquet, hub.", show_default=False),
 ]
 DataDirOption = Annotated[
-    str, typer.Option(help="Where it was unpacked; for hub the repository's id.", show_default=False)
+    str, typer.Option(help="Folder or table of the dataset; for hub the id of the repository.", show_default=False)
 ]
 OutputDirOption = Annotated[
-    Path, typer.Option(help="Where results.json, scores.parquet and report.html go.", show_default=False)
+    Path, typer.Option(help="Folder for results.json, scores.parquet and report.html.", show_default=False)
 ]
 MetricsOption = Annotated[
-    list[Metric] | None, typer.Option(help="A column of the table; repeat for more; default: all.")
+    list[Metric] | None, typer.Option(help="Metric to show; repeat for more; default: all that have a value.")
 ]
 ResolutionOption = Annotated[
-    Resolution, typer.Option(help="Compare at the model's size, as the paper does, or the image's.")
+    Resolution, typer.Option(help="Compare maps and masks at the model's size, as in the paper, or at the image's.")
 ]
 
 
@@ -76,69 +78,77 @@ def evaluate(
     data_dir: DataDirOption,
     output_dir: OutputDirOption,
     model: ModelOption = "",
-    split: Annotated[str, typer.Option(help="test, or train where there is one.")] = "test",
-    category: Annotated[list[str] | None, typer.Option(help="Only this one; repeat for more.")] = None,
+    split: Annotated[str, typer.Option(help="test, or train if there is one.")] = "test",
+    category: Annotated[list[str] | None, typer.Option(help="Category to evaluate; repeat for more.")] = None,
     metrics: MetricsOption = None,
     resolution: ResolutionOption = Resolution.model,
     paper_masks: Annotated[
-        bool, typer.Option("--paper-masks", help="Count any value above 0 of a JPEG mask, as the paper's code does.")
+        bool, typer.Option("--paper-masks", help="Any mask value above 0 is anomalous, as in the paper's code.")
     ] = False,
     aupro_limit: Annotated[float, typer.Option(help="False-positive rate up to which AUPRO integrates.")] = 0.3,
     column: ColumnOption = None,
     batch_size: BatchSizeOption = 8,
+    num_workers: WorkersOption = None,
     device: DeviceOption = "",
     dtype: DtypeOption = Dtype.float32,
     on_error: OnErrorOption = OnError.skip,
-    restart: Annotated[bool, typer.Option("--restart", help="Forget what a stopped run had done.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Delete the progress of an interrupted run.")] = False,
 ) -> None:
-    """Evaluate a model on a data set: a table per category, results.json, scores.parquet and report.html.
+    """Evaluate a model on a dataset: a table per category, results.json, scores.parquet and report.html.
 
-    A run that was stopped goes on where it was when the same command is given again. Several processes share the work
-    and give the figures of one, under `accelerate launch -m anomalyclip_hf.cli evaluate …` or `torchrun`.
+    The same command continues an interrupted run. Several processes share the images and give the same metrics as one:
+    use `accelerate launch -m anomalyclip_hf.cli evaluate …` or `torchrun`.
     """
-    names = [Metric(name).value for name in metrics or Metric]
-    options = {"columns": parse_columns(column)} | ({"mask_rule": "nonzero"} if paper_masks else {})
-    rows = load_rows(dataset, data_dir, split, category, options)
-    count_pixels = any(name.startswith("pixel") for name in names)
-    scorer = load_scorer(model, device, dtype, rows, resolution.value, on_error.value, count_pixels)
+    options = {"columns": parse_columns(column), "mask_rule": "nonzero" if paper_masks else "auto"}
+    rows = load_rows(dataset, data_dir, split, category, options)  # its mask column keeps the rule
+    scorer = load_scorer(model, device, dtype, batch_size=batch_size, num_workers=num_workers)
 
-    from ..evaluation.evaluating import run, write_results
+    from ..evaluation.evaluating import evaluate_model
+    from ..io.processes import process_state
 
-    evaluation = run(scorer, output_dir, batch_size, aupro_limit, restart)
-    if evaluation is None:
-        return  # another process writes
-    settings = {"resolution": resolution, "paper_masks": paper_masks, "aupro_limit": aupro_limit, "dtype": dtype}
-    source = {"name": dataset, "split": split, "description": rows.info.description or data_dir}
-    described: dict[str, Any] = {"model": model or "demonstration model", "dataset": source, "settings": settings}
-    summary = write_results(output_dir, evaluation, scorer, names, **described)
-    print_results(summary, names, output_dir)
-    if summary["skipped"]:
+    result = evaluate_model(
+        scorer,
+        rows,
+        output_dir=output_dir,
+        metrics=None if metrics is None else [name.value for name in metrics],
+        resolution=resolution.value,
+        aupro_limit=aupro_limit,
+        on_error="raise" if on_error is OnError.fail else "skip",
+        restart=restart,
+        dataset_name=_dataset_name(dataset, data_dir),
+    )
+    if process_state().is_main_process:
+        _print_result(result, output_dir)
+    if result.summary["skipped"]:
         raise typer.Exit(2)
+
+
+def _dataset_name(name: str, data_dir: str) -> str:
+    """Return the name of the folder, table or repository if `name` only says what kind it is."""
+    if name == "hub":
+        return data_dir
+    return Path(data_dir).resolve().name if name in GENERIC_NAMES else name
 
 
 def load_rows(
     name: str, data_dir: str, split: str, categories: list[str] | None, options: dict[str, Any]
 ) -> "Dataset":
-    """Load a data set; the main process first, so that the others find its table in the cache."""
+    """Load the dataset in the main process first, so that the other processes find it in the cache."""
     import datasets
 
     from ..data.loading import load_anomaly_dataset
     from ..io.processes import process_state
 
     datasets.disable_progress_bars()
-    state = process_state()
+    state, chosen = process_state(), categories or (None,)
     with state.main_process_first(), _warnings_as_lines(show=state.is_main_process):
-        if not categories:
-            return load_anomaly_dataset(name, data_dir, split, **options)
-        parts = [load_anomaly_dataset(name, data_dir, split, category, **options) for category in categories]
-    joined = datasets.concatenate_datasets(parts)
-    joined.info.description = parts[0].info.description
-    return joined
+        parts = [load_anomaly_dataset(name, data_dir, split, one, **options) for one in chosen]
+    return datasets.concatenate_datasets(parts, info=parts[0].info, split=parts[0].split)
 
 
 @contextmanager
 def _warnings_as_lines(show: bool) -> Iterator[None]:
-    """Print each different warning in one line, without the source line that caused it."""
+    """Print each different warning in one line, without the line of source code."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         yield
@@ -147,46 +157,26 @@ def _warnings_as_lines(show: bool) -> Iterator[None]:
             print_error(message)
 
 
-def load_scorer(
-    model: str, device: str, dtype: Dtype, rows: "Dataset", resolution: str, on_error: str, count_pixels: bool
-) -> "Scorer":
-    """Load a model and its processor for a data set."""
-    import torch
-
-    from ..assets import DEFAULT_MODEL, DEFAULT_MODEL_NOTE
-    from ..evaluation.scoring import Scorer
-    from ..io.processes import process_state
-    from ..modeling_anomalyclip import AnomalyCLIPModel
-    from ..processing_anomalyclip import AnomalyCLIPProcessor
-
-    check_model(model)
-    check_device(device)
-    quiet_transformers()
-    if not model and process_state().is_main_process:
-        print(DEFAULT_MODEL_NOTE, file=sys.stderr)
-    source = model or DEFAULT_MODEL
-    loaded = AnomalyCLIPModel.from_pretrained(source, dtype=getattr(torch, dtype.value))
-    loaded = loaded.to(device or process_state().device)
-    processor = AnomalyCLIPProcessor.from_pretrained(source)
-    return Scorer(loaded, processor, rows, resolution, on_error, count_pixels)
-
-
-def print_results(summary: dict[str, Any], names: list[str], output_dir: Path) -> None:
-    """Print the table of the paper, what is missing in it and why, and where the files are."""
+def _print_result(result: "EvaluationResult", output_dir: Path) -> None:
+    """Print the table, why values are missing in it, and where the files are."""
     from rich.console import Console
     from rich.table import Table
 
-    from ..evaluation.report import TITLES, result_notes, result_rows
+    from ..evaluation.tables import TITLES, defined_metrics, result_notes, result_rows
 
-    table = Table()
+    console, summary, table = Console(), result.summary, Table()
+    asked = summary["settings"]["metrics"]
+    columns = defined_metrics(result.metrics, asked)
     table.add_column("category", no_wrap=True)
-    for name in names:
+    for name in columns:
         table.add_column(TITLES[name], justify="right")
-    for name, cells in result_rows(summary["metrics"], names):
-        table.add_row(name, *cells)
-    console = Console()
+    for category, cells in result_rows(result.metrics, columns):
+        table.add_row(category, *cells)
     console.print(table)
-    for note in result_notes(summary["metrics"], names):
+    notes = result_notes(result.metrics, asked) + summary["notes"][:SHOWN_NOTES]
+    if (more := len(summary["notes"]) - SHOWN_NOTES) > 0:
+        notes.append(f"{more} more notes about masks are in results.json.")
+    for note in notes:
         console.print(note, highlight=False, markup=False)
     for row in summary["skipped"]:
         print_error(f"skipped {row['path']}: {row['error']}")

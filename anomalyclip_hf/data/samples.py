@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..image_processing_anomalyclip import MASK_RULES, check_value_range, load_image, load_mask, masks_to_tensor
+from ..io.fingerprints import file_state, fingerprint
 from .layouts import ANOMALOUS, NORMAL, clean, parse_label
 
 
@@ -153,6 +154,12 @@ class SampleReader:
         contents = (_content(source) for source in (row["image"], row.get("mask")))
         return fingerprint((self._label(row, index), self.mask_rule, self.value_range), *contents)
 
+    def state(self, index: int) -> tuple[Any, ...]:
+        """Return what changes with a sample, without reading files: name, label, category, size and time of files."""
+        row = self._row(index)
+        files = [_file_state(row["image"]), _file_state(row.get("mask"))]
+        return self.name(index), self._label(row, index), self._word(row, "category"), *files
+
     @property
     def labels(self) -> list[int | None]:
         """The label of each image, without opening any."""
@@ -231,6 +238,15 @@ def _source(value: Any) -> Any:
 def _path_of(value: Any) -> str | None:
     value = value.get("path") if isinstance(value, dict) else value
     return os.fspath(value) if isinstance(value, (str, os.PathLike)) else getattr(value, "filename", None) or None
+
+
+def _file_state(value: Any) -> Any:
+    """Return size and time of a file, the name of a remote file, or a digest of what is in memory."""
+    held = value.get("bytes") if isinstance(value, dict) else None
+    path = None if held is not None or value is None else _path_of(value)
+    if path is None:
+        return fingerprint(_content(value))
+    return file_state(path) if is_local_path(path) else path
 
 
 def _content(value: Any) -> bytes:

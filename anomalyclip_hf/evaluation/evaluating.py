@@ -1,126 +1,228 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""An evaluation from start to end: shared among processes, saved as it goes, written as files."""
+"""Evaluate a model on a dataset: shared among processes, with progress on disk, results and a report."""
 
+import copy
 import importlib.metadata
 import json
-import time
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accelerate.utils import gather_object
-from datasets import Dataset
+import torch
+from datasets import Dataset, Features, Value
 
+from ..assets import DEFAULT_MODEL
+from ..data.samples import SampleReader
 from ..io.atomic import atomic_write
-from ..io.processes import process_state
-from .progress import Progress, evaluation_key
+from ..io.processes import is_distributed, process_state
+from ..metrics.category import METRICS
+from ..modeling_anomalyclip import AnomalyCLIPModel
+from ..scoring.engine import RESOLUTIONS, AnomalyScorer
+from .counting import Counting
+from .progress import Counted, Progress
 from .report import write_report
-from .scoring import Evaluation, Scorer
+from .tables import TITLES, defined_metrics, result_rows
 
 
-SECONDS_BETWEEN_SAVES = 20.0
 PACKAGES = ("anomalyclip-hf", "transformers", "torch")
+ON_ERROR = ("skip", "raise")
+ROW_TYPES = {"index": "int64", "path": "string", "label": "int64", "category": "string", "defect_type": "string"}
+ROW_TYPES |= {"score": "float64", "note": "string", "error": "string"}
 
 
-def run(
-    scorer: Scorer,
-    output_dir: Path,
-    batch_size: int = 8,
-    aupro_limit: float = 0.3,
-    restart: bool = False,
-    show_progress: bool = True,
-) -> Evaluation | None:
-    """Score all images of the scorer's data set, or those that an earlier run has left.
-
-    Under `torchrun` or `accelerate launch` the processes share the images.
+@dataclass(repr=False)
+class EvaluationResult:
+    """Hold what [`evaluate_model`] found.
 
     Args:
-        scorer ([`Scorer`]): Model and data set.
-        output_dir (`Path`): Progress is kept in its folder `progress`, until [`write_results`].
+        metrics (`dict`): As returned by [`AnomalyDetectionMetric.compute`]: `image_auroc`, `pixel_aupro`, …, each in
+            [0, 1] or `None`; `per_category` and `notes`.
+        rows (`list[dict]`): Per image `index`, `path`, `label` (0 normal, 1 anomalous), `category`, `defect_type`,
+            `score` in [0, 1], `note` (what is odd about its mask) and `error` (why it could not be read).
+        summary (`dict`): What `results.json` holds: model, dataset, settings, counts, skipped images, notes, metrics,
+            confidence intervals, thresholds of the best F1 and versions.
+    """
+
+    metrics: dict[str, Any]
+    rows: list[dict[str, Any]]
+    summary: dict[str, Any]
+
+    def __repr__(self) -> str:
+        columns = defined_metrics(self.metrics, self.summary["settings"]["metrics"])
+        table = [("percent", [TITLES[name] for name in columns]), *result_rows(self.metrics, columns)]
+        widths = [len(title) for title in table[0][1]]
+        first = max(len(name) for name, _ in table)
+        lines = [f"EvaluationResult of {self.summary['images']} images, {len(self.summary['skipped'])} skipped"]
+        for name, cells in table:
+            lines.append("  ".join([name.ljust(first), *map(str.rjust, cells, widths)]))
+        return "\n".join(lines)
+
+
+def evaluate_model(
+    model: AnomalyCLIPModel | AnomalyScorer | str | os.PathLike | None,
+    dataset: Any,
+    *,
+    output_dir: str | os.PathLike | None = None,
+    metrics: Sequence[str] | None = None,
+    resolution: str = "model",
+    batch_size: int = 8,
+    num_workers: int | None = None,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    mask_rule: str | None = None,
+    aupro_limit: float = 0.3,
+    on_error: str = "skip",
+    restart: bool = False,
+    dataset_name: str | None = None,
+    show_progress: bool = True,
+) -> EvaluationResult:
+    """Evaluate a model on a dataset, as `anomalyclip evaluate` does.
+
+    Under `torchrun` or `accelerate launch` the processes share the images, and each of them gets the whole result.
+    With `output_dir`, progress is saved every 20 seconds: the same call continues an evaluation that was killed.
+
+    Args:
+        model ([`AnomalyCLIPModel`], [`AnomalyScorer`], `str` or `os.PathLike`): Model, folder or Hub id of a model, or
+            an engine, whose device, precision and batch size are then used. `None` for the demonstration model.
+        dataset ([`~datasets.Dataset`]): With columns `image` and `label`, and possibly `mask`, `category`,
+            `defect_type` and `path`, as [`load_anomaly_dataset`] returns it; see [`SampleReader`].
+        output_dir (`str` or `os.PathLike`, *optional*): Folder for `results.json`, `scores.parquet` and `report.html`.
+            By default nothing is written.
+        metrics (`Sequence[str]`, *optional*): Metrics to show in the report and in the printed result, such as
+            `"image_auroc"`; defaults to all. If none begins with `pixel`, pixels are not counted, which is faster.
+        resolution (`str`, *optional*, defaults to `"model"`): Size at which maps and masks are compared: the input
+            size of the `"model"`, as in the paper, or the `"original"` size of each image.
         batch_size (`int`, *optional*, defaults to 8): Images per forward pass and process.
+        num_workers (`int`, *optional*): Processes that read and resize images; see [`AnomalyScorer`].
+        device (`str` or `torch.device`, *optional*): Defaults to the first accelerator, or the CPU.
+        dtype (`str` or `torch.dtype`, *optional*): Precision to compute in; defaults to that of the weights.
+        mask_rule (`str`, *optional*): `"auto"` or `"nonzero"`; see [`SampleReader`].
         aupro_limit (`float`, *optional*, defaults to 0.3): False-positive rate in (0, 1] up to which AUPRO integrates.
-        restart (`bool`, *optional*, defaults to `False`): Forget what an earlier run had done.
-        show_progress (`bool`, *optional*, defaults to `True`): Draw a bar on standard error, if that is a terminal.
+        on_error (`str`, *optional*, defaults to `"skip"`): `"skip"` images that cannot be read, or `"raise"`.
+        restart (`bool`, *optional*, defaults to `False`): Delete the progress of an earlier run instead of continuing.
+        dataset_name (`str`, *optional*): Name of the dataset in results and report; a name of the catalogue, or any
+            other. Defaults to what `dataset.info` says.
+        show_progress (`bool`, *optional*, defaults to `True`): Show a progress bar if standard error is a terminal.
 
     Returns:
-        [`Evaluation`] of all images in the main process, None in the others.
+        [`EvaluationResult`]
 
     Raises:
-        ValueError: If progress of another evaluation lies in the folder, the model gives NaN, no image could be read,
-            or one could not and the scorer's `on_error` is `"fail"`.
+        ValueError: If an argument is out of range, labels are missing, `output_dir` holds progress of another
+            evaluation, the model returns NaN, no image can be read, or one cannot and `on_error` is `"raise"`.
+        OSError: If there is no such model, or the results cannot be written.
+
+    Example:
+    ```python
+    >>> from anomalyclip_hf import DEFAULT_MODEL, evaluate_model, load_anomaly_dataset
+
+    >>> dataset = load_anomaly_dataset("csv", "examples/samples.csv")
+    >>> result = evaluate_model(DEFAULT_MODEL, dataset, metrics=["image_auroc", "pixel_auroc"])
+    >>> sorted(result.metrics["per_category"])
+    ['capsule', 'corrugated', 'foam', 'gear', 'solar_cell']
+    >>> len(result.rows), result.rows[0]["path"]
+    (10, 'images/capsule.png')
+
+    ```
     """
-    state = process_state()
-    settings = {"resolution": scorer.resolution, "count_pixels": scorer.count_pixels, "aupro_limit": aupro_limit}
-    progress = Progress(output_dir / "progress", evaluation_key(scorer, settings))
-    if restart and state.is_main_process:
-        progress.clear()
-    state.wait_for_everyone()
-    evaluation = progress.load(aupro_limit)
-    remaining = [index for index in range(len(scorer.dataset)) if index not in evaluation.done]
-    state.wait_for_everyone()  # nobody writes before all have read
-    if not state.is_main_process:
-        evaluation, progress.replaced = progress.fresh(aupro_limit), []
+    names = list(METRICS if metrics is None else metrics)
+    for option, value, allowed in [
+        *(("metrics", name, METRICS) for name in names),
+        ("resolution", resolution, RESOLUTIONS),
+        ("on_error", on_error, ON_ERROR),
+    ]:
+        if value not in allowed:
+            raise ValueError(f"{option} got {value!r}; expected one of {', '.join(allowed)}.")
+    reader = SampleReader(dataset, mask_rule=mask_rule)
+    if unlabelled := sum(label is None for label in reader.labels):
+        raise ValueError(f"{unlabelled} images have no label; an evaluation needs one for each. Use predict for them.")
+    scorer = _make_scorer(model, device, dtype, batch_size, num_workers, resolution)
+    counting = Counting(scorer, reader, any(name.startswith("pixel") for name in names), aupro_limit, on_error)
+    folder = None if output_dir is None else Path(output_dir)
+    counted = counting.run(folder, restart, show_progress)
 
-    mine = remaining[state.process_index :: state.num_processes]
-    _score(scorer, mine, batch_size, evaluation, progress, show_progress and state.is_main_process)
-    parts = gather_object([evaluation])
-    if not state.is_main_process:
-        return None
-    for part in parts[1:]:
-        evaluation.merge(part)
-    evaluation.rows.sort(key=lambda row: row["index"])
-    if not len(evaluation.metric):
-        first = evaluation.rows[0]["error"] if evaluation.rows else "there are none"
-        raise ValueError(f"none of the {len(scorer.dataset)} images could be scored; the first: {first}")
-    return evaluation
-
-
-def _score(
-    scorer: Scorer, indices: list[int], batch_size: int, evaluation: Evaluation, progress: Progress, show: bool
-) -> None:
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-
-    saved, console = float("-inf"), Console(stderr=True)
-    with Bar(console=console, transient=True, disable=not (show and console.is_terminal)) as bar:
-        task = bar.add_task("Evaluating", total=len(indices))
-        for done in scorer.score(indices, batch_size, evaluation):
-            bar.advance(task, done)
-            if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
-                progress.save(evaluation)
-                saved = time.monotonic()
-    if indices:
-        progress.save(evaluation)
+    settings = {"resolution": resolution, "mask_rule": reader.mask_rule, "aupro_limit": aupro_limit}
+    settings |= {"dtype": scorer.settings["dtype"], "metrics": names}
+    description = {"model": _model_name(scorer), "dataset": _describe(dataset, dataset_name), "settings": settings}
+    curves = counted.metric.curves()
+    summary = _summarise(counted, description)
+    result = EvaluationResult(summary["metrics"], counted.rows, summary)
+    if folder is not None and process_state().is_main_process:
+        _write(folder, result, curves, scorer, reader)
+    return result
 
 
-def write_results(
-    output_dir: Path, evaluation: Evaluation, scorer: Scorer, metrics: list[str], **description: Any
-) -> dict[str, Any]:
-    """Write `results.json`, `scores.parquet` and `report.html`, then delete the progress.
+def _make_scorer(
+    model: Any, device: Any, dtype: Any, batch_size: int, num_workers: int | None, resolution: str
+) -> AnomalyScorer:
+    if isinstance(model, AnomalyScorer):
+        if device is not None or dtype is not None:
+            raise ValueError("got an AnomalyScorer with device= or dtype=; set them when you create the scorer.")
+        scorer = copy.copy(model)  # the caller's keeps its resolution
+        scorer.resolution = resolution
+        return scorer
+    if device is None and is_distributed() and not isinstance(model, AnomalyCLIPModel):
+        device = process_state().device
+    return AnomalyScorer(
+        model, device=device, dtype=dtype, batch_size=batch_size, num_workers=num_workers, resolution=resolution
+    )
 
-    Args:
-        output_dir (`Path`): Where.
-        evaluation ([`Evaluation`]): Of all images.
-        scorer ([`Scorer`]): That gave it.
-        metrics (`list[str]`): Columns of the report's table; the json has all.
-        **description: Entries of `results.json` that say what was evaluated: `model`, `dataset`, `settings`.
 
-    Returns:
-        `dict`: what `results.json` holds.
-    """
-    skipped = [{"path": row["path"], "error": row["error"]} for row in evaluation.rows if row["error"]]
-    curves = evaluation.metric.curves()
-    summary = {
-        **description,
-        "images": len(evaluation.rows) - len(skipped),
-        "skipped": skipped,
-        "metrics": evaluation.metric.compute(),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+def _model_name(scorer: AnomalyScorer) -> str:
+    name = scorer.model.name_or_path
+    return "demonstration model" if name == DEFAULT_MODEL else name or type(scorer.model).__name__
+
+
+def _describe(dataset: Any, name: str | None) -> dict[str, Any]:
+    """Return name, split and description of a dataset, as far as it knows them."""
+    info = getattr(dataset, "info", None)
+    description = getattr(info, "description", None) or None
+    split = getattr(dataset, "split", None)
+    return {
+        "name": name or description or getattr(info, "dataset_name", None) or "dataset",
+        "split": None if split is None else str(split),
+        "description": description,
     }
-    output_dir.mkdir(parents=True, exist_ok=True)
-    with atomic_write(output_dir / "scores.parquet") as partial:
-        Dataset.from_list(evaluation.rows).remove_columns("index").to_parquet(partial)
-    write_report(output_dir / "report.html", summary, metrics, curves, evaluation, scorer)
-    with atomic_write(output_dir / "results.json") as partial:
-        partial.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    Progress(output_dir / "progress", "").clear()
-    return summary
+
+
+def _summarise(counted: Counted, description: dict[str, Any]) -> dict[str, Any]:
+    """Compute what `results.json` holds; resets the metric."""
+    scored = [row for row in counted.rows if row["error"] is None]
+    anomalous = sum(row["label"] for row in scored)
+    metric = counted.metric
+    return {
+        **description,
+        "images": len(scored),
+        "normal": len(scored) - anomalous,
+        "anomalous": anomalous,
+        "skipped": [{"path": row["path"], "error": row["error"]} for row in counted.rows if row["error"]],
+        "notes": [row["note"] for row in scored if row["note"]],
+        "thresholds": metric.thresholds(),
+        "confidence_intervals": metric.confidence_intervals(),
+        "metrics": metric.compute(),
+        "versions": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # a checkout on sys.path
+        return None
+
+
+def _write(folder: Path, result: EvaluationResult, curves: Any, scorer: AnomalyScorer, reader: SampleReader) -> None:
+    """Write `results.json`, `scores.parquet` and `report.html`, then delete the progress."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_write(folder / "scores.parquet") as partial:
+        features = Features({name: Value(kind) for name, kind in ROW_TYPES.items()})
+        Dataset.from_list(result.rows, features=features).to_parquet(partial)
+    write_report(folder / "report.html", result.summary, result.rows, curves, scorer, reader)
+    with atomic_write(folder / "results.json") as partial:
+        partial.write_text(json.dumps(result.summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    Progress(folder / "progress", "").clear()
+
+
+__all__ = ["EvaluationResult", "evaluate_model"]

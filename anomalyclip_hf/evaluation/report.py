@@ -1,33 +1,25 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""One self-contained HTML page: table, curves, and the images on which the model was most wrong."""
+"""Write the report: one HTML page with tables, plots and the images that the model ranks wrongly."""
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
+from ..data.catalogue import CATALOGUE
+from ..data.samples import SampleReader
 from ..io.atomic import atomic_write
 from ..io.templates import render
-from ..metrics.category import METRICS, Curve
+from ..metrics.category import IMAGE_METRICS, Curve
 from ..postprocessing_anomalyclip import draw_overlay, to_pil
-from .scoring import Evaluation, Example, Scorer
+from ..scoring.engine import AnomalyResult, AnomalyScorer
+from .tables import MEAN, TITLES, defined_metrics, percent, result_notes, result_rows
 
 
-TITLES = {
-    "image_auroc": "image AUROC",
-    "image_ap": "image AP",
-    "image_f1_max": "image F1",
-    "pixel_auroc": "pixel AUROC",
-    "pixel_ap": "pixel AP",
-    "pixel_f1_max": "pixel F1",
-    "pixel_aupro": "AUPRO",
-    "pixel_aupro_published": "AUPRO pub.",
-}
 CURVES = {
     "image_roc": ("Images: ROC", "false-positive rate", "true-positive rate"),
     "image_pr": ("Images: precision and recall", "recall", "precision"),
@@ -35,138 +27,220 @@ CURVES = {
     "pixel_pr": ("Pixels: precision and recall", "recall", "precision"),
     "pixel_pro": ("Pixels: per-region overlap", "false-positive rate", "mean overlap of regions"),
 }
-WORST = 3  # false alarms and misses of each category
-GALLERY_HEIGHT = 180  # px
-MEAN = "Mean"
-
-
-def result_rows(result: Mapping[str, Any], metrics: list[str]) -> list[tuple[str, list[str]]]:
-    """The table as the paper prints it: percent with one digit, a row a category, the mean last.
-
-    Args:
-        result (`Mapping`): Of [`AnomalyDetectionMetric.compute`].
-        metrics (`list[str]`): Names of the columns, of `TITLES`.
-
-    Returns:
-        `list[tuple[str, list[str]]]`: name and cells; a dash where a figure is undefined.
-    """
-
-    def cells(values: Mapping[str, float | None]) -> list[str]:
-        return ["–" if (value := values[name]) is None else f"{100 * value:.1f}" for name in metrics]
-
-    rows = [(category, cells(values)) for category, values in result["per_category"].items()]
-    return [*rows, (MEAN, cells(result))]
-
-
-def result_notes(result: Mapping[str, Any], metrics: list[str]) -> list[str]:
-    """Why figures are missing or say nothing, each reason in one line."""
-    places: dict[tuple[str, str], list[str]] = {}
-    for name, notes in result["notes"].items():
-        if name in metrics or name not in METRICS:
-            for category, note in notes.items():
-                places.setdefault((category, note), []).append(TITLES.get(name, name))
-    return [f"{category}: {note} ({', '.join(names)})" for (category, note), names in places.items()]
+WORST = 3  # images shown per category and kind of mistake
+PANEL_HEIGHT = 180  # px
+BINS = 30  # of a score histogram
+NORMAL_COLOUR, ANOMALOUS_COLOUR = "#4477aa", "#cc5544"
+ALL = "all images"
 
 
 def write_report(
     path: Path,
     summary: Mapping[str, Any],
-    metrics: list[str],
+    rows: Sequence[Mapping[str, Any]],
     curves: Mapping[str, Mapping[str, Curve]],
-    evaluation: Evaluation,
-    scorer: Scorer,
+    scorer: AnomalyScorer,
+    reader: SampleReader,
 ) -> None:
-    """Write the page; it needs no other file and no network.
+    """Write the page, which needs no other file and no network.
 
     Args:
-        path (`Path`): Where.
+        path (`Path`): File to write.
         summary (`Mapping`): What `results.json` holds.
-        metrics (`list[str]`): Columns of the table.
-        curves (`Mapping`): Of [`AnomalyDetectionMetric.curves`].
-        evaluation ([`Evaluation`]): All that was scored.
-        scorer ([`Scorer`]): To score the worst images once more, since maps are not kept.
+        rows (`Sequence[Mapping]`): One per image, see [`EvaluationResult`].
+        curves (`Mapping`): As returned by [`AnomalyDetectionMetric.curves`].
+        scorer ([`AnomalyScorer`]): Scores the images that are shown once more, since maps are not kept.
+        reader ([`SampleReader`]): Of the same images.
     """
+    metrics, names = summary["metrics"], summary["settings"]["metrics"]
+    columns = defined_metrics(metrics, names)
     page = render(
         Path(__file__).with_name("report.html"),
         autoescape=True,
         summary=summary,
-        titles=[TITLES[name] for name in metrics],
-        rows=result_rows(summary["metrics"], metrics),
-        notes=result_notes(summary["metrics"], metrics),
+        title=dataset_title(summary["dataset"]["name"]),
+        titles=[TITLES[name] for name in columns],
+        rows=table_rows(summary, rows, columns),
+        thresholds=_threshold_rows(summary["thresholds"]),
+        notes=result_notes(metrics, names),
+        histograms=draw_histograms(rows, summary["thresholds"]),
         plots=draw_curves(curves),
-        gallery=draw_gallery(evaluation, scorer),
+        gallery=draw_gallery(find_worst(rows), summary["thresholds"], scorer, reader),
+        maximum=scorer.processor.map_maximum,
     )
     with atomic_write(path) as partial:
         partial.write_text(page, encoding="utf-8")
 
 
-def draw_curves(curves: Mapping[str, Mapping[str, Curve]]) -> list[tuple[str, str]]:
-    """One plot a kind of curve, with a line for each category.
+def dataset_title(name: str) -> str:
+    """Return the full name of a dataset of the catalogue; other names are returned as they are."""
+    return CATALOGUE[name].title if name in CATALOGUE else name
+
+
+def table_rows(
+    summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], columns: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Combine the metrics of each category with counts of images and confidence intervals.
 
     Returns:
-        `list[tuple[str, str]]`: title and picture as a data URL; kinds that are defined nowhere are absent.
+        `list[dict]`: per category, and for the mean, `category`, `normal` and `anomalous` (numbers of images) and
+        `cells`, each a pair of a percentage and an interval, or an empty string, as text.
     """
-    from matplotlib.figure import Figure
+    intervals, entries = summary["confidence_intervals"], []
+    for category, cells in result_rows(summary["metrics"], columns):
+        mean = category == MEAN
+        of_category = intervals if mean else intervals["per_category"][category]
+        labels = [row["label"] for row in rows if row["error"] is None and (mean or row["category"] == category)]
+        texts = [_interval_text(of_category[name]) if name in IMAGE_METRICS else "" for name in columns]
+        cells_with_intervals = list(zip(cells, texts, strict=True))
+        normal = labels.count(0)
+        entries.append(
+            {"category": category, "normal": normal, "anomalous": len(labels) - normal, "cells": cells_with_intervals}
+        )
+    if not intervals["per_category"]:
+        entries[0]["category"] = ALL
+    return entries
 
+
+def find_worst(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Find the images that are ranked wrongly: at least one image of the other kind is on the wrong side of them.
+
+    Args:
+        rows (`Sequence[Mapping]`): One per image, see [`EvaluationResult`].
+
+    Returns:
+        `list[dict]`: per category with such images `category`; `false_alarms`, at most three normal images with the
+        highest scores, each above the score of an anomalous image; and `misses`, at most three anomalous images with
+        the lowest scores, each below the score of a normal image.
+    """
+    found = []
+    scored = [row for row in rows if row["error"] is None]
+    for category in sorted({row["category"] or "" for row in scored}):
+        of_category = sorted(
+            (row for row in scored if (row["category"] or "") == category), key=lambda row: row["score"]
+        )
+        kinds = [[row for row in of_category if row["label"] == label] for label in (0, 1)]
+        if not all(kinds):
+            continue
+        normal, anomalous = kinds
+        false_alarms = [row for row in reversed(normal) if row["score"] > anomalous[0]["score"]][:WORST]
+        misses = [row for row in anomalous if row["score"] < normal[-1]["score"]][:WORST]
+        if false_alarms or misses:
+            found.append({"category": category or ALL, "false_alarms": false_alarms, "misses": misses})
+    return found
+
+
+def draw_gallery(
+    worst: Sequence[Mapping[str, Any]], thresholds: Mapping[str, Any], scorer: AnomalyScorer, reader: SampleReader
+) -> list[dict[str, Any]]:
+    """Add pictures to the images of [`find_worst`]; yellow in heat maps is the pixel threshold of their category.
+
+    Returns:
+        `list[dict]`: the same, where each image has `panels`, pairs of a label and a picture (data URL).
+    """
+    kinds = ("false_alarms", "misses")
+    indices = [row["index"] for entry in worst for kind in kinds for row in entry[kind]]
+    results = scorer.score_samples(reader, indices, keep_images=True) if indices else iter(())
+    # Results come in the order of the indices.
+    gallery = []
+    for entry in worst:
+        scale = scorer.processor.map_maximum, thresholds[entry["category"]]["pixel"]
+        drawn = {kind: [{**row, "panels": _panels(next(results), *scale)} for row in entry[kind]] for kind in kinds}
+        gallery.append({**entry, **drawn})
+    return gallery
+
+
+def _panels(result: AnomalyResult, maximum: float, middle: float | None) -> list[tuple[str, str]]:
+    if result.image is None or result.sample is None or result.anomaly_map is None:  # can no longer be read
+        return []
+    width = max(1, round(result.image.width * PANEL_HEIGHT / result.image.height))
+    image = result.image.resize((width, PANEL_HEIGHT))
+    overlay = draw_overlay(image, result.anomaly_map, maximum, middle=middle)
+    panels = [("image", image), ("heat map", overlay)]
+    if result.sample.label and result.sample.mask is not None:
+        panels.append(("ground truth", to_pil(result.sample.mask.bool()).resize((width, PANEL_HEIGHT))))
+    return [(label, _data_url(panel)) for label, panel in panels]
+
+
+def draw_histograms(rows: Sequence[Mapping[str, Any]], thresholds: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Draw a histogram of the scores of normal and anomalous images per category.
+
+    Returns:
+        `list[tuple[str, str]]`: category and picture (data URL).
+    """
+    plots = []
+    scored = [row for row in rows if row["error"] is None]
+    for category in sorted({row["category"] or ALL for row in scored}):
+        of_category = [row for row in scored if (row["category"] or ALL) == category]
+        scores = [[row["score"] for row in of_category if row["label"] == label] for label in (0, 1)]
+        lowest, highest = min(map(min, filter(None, scores))), max(map(max, filter(None, scores)))
+        figure, axes = _new_figure((3.7, 2.6))
+        bins = np.linspace(lowest, highest if highest > lowest else lowest + 1e-6, BINS + 1)
+        titles = [f"{len(values)} {kind}" for values, kind in zip(scores, ("normal", "anomalous"), strict=True)]
+        axes.hist(scores, bins, label=titles, color=[NORMAL_COLOUR, ANOMALOUS_COLOUR])
+        if (threshold := thresholds[category]["image"]) is not None:
+            axes.axvline(threshold, color="black", linewidth=1, linestyle="--", label=f"best F1: {threshold:.3g}")
+        axes.set(xlabel="score", ylabel="images")
+        axes.legend(fontsize=7, loc="upper right")
+        plots.append((category, _figure_url(figure)))
+    return plots
+
+
+def draw_curves(curves: Mapping[str, Mapping[str, Curve]]) -> list[tuple[str, str]]:
+    """Draw one plot per kind of curve, with a line for each category.
+
+    Returns:
+        `list[tuple[str, str]]`: title and picture (data URL). Kinds that are defined in no category are left out.
+    """
     plots = []
     for name, (title, x_label, y_label) in CURVES.items():
         lines = {category: found[name] for category, found in curves.items() if name in found}
         if not lines:
             continue
-        figure = Figure(figsize=(5, 4.2), dpi=110, layout="constrained")
-        axes = figure.subplots()
+        figure, axes = _new_figure((3.7, 3.2))
         for category, (x, y) in lines.items():
             axes.plot(x, y, label=category, linewidth=1.3)
         axes.set(xlabel=x_label, ylabel=y_label, xlim=(0, 1), ylim=(0, 1.01))
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=7, ncols=1 + len(lines) // 9)
-        content = io.BytesIO()
-        figure.savefig(content, format="png")
-        plots.append((title, _data_url(content.getvalue())))
+        place = "lower left" if name.endswith("pr") else "lower right"
+        axes.legend(fontsize=7, ncols=1 + len(lines) // 9, loc=place)
+        plots.append((title, _figure_url(figure)))
     return plots
 
 
-def draw_gallery(evaluation: Evaluation, scorer: Scorer) -> list[dict[str, Any]]:
-    """Pictures of the normal images with the highest scores and the anomalous ones with the lowest.
+def _new_figure(size: tuple[float, float]) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
 
-    Returns:
-        `list[dict]`: by category `category`, `false_alarms` and `misses`, each a list of `path`, `defect_type`,
-        `score` and `picture` (a data URL: image, heat map, mask).
-    """
-    scored = sorted((row for row in evaluation.rows if row["score"] is not None), key=lambda row: row["index"])
-    gallery = []
-    for category in sorted({row["category"] for row in scored}):
-        of_category = sorted((row for row in scored if row["category"] == category), key=lambda row: row["score"])
-        misses = [row for row in of_category if row["label"]][:WORST]
-        false_alarms = [row for row in reversed(of_category) if not row["label"]][:WORST]
-        entry = {"misses": _pictures(misses, scorer), "false_alarms": _pictures(false_alarms, scorer)}
-        gallery.append({"category": category, **entry})
-    return gallery
+    figure = Figure(figsize=size, dpi=110, layout="constrained")
+    axes = figure.subplots()
+    axes.grid(alpha=0.3)
+    axes.set_axisbelow(True)
+    return figure, axes
 
 
-def _pictures(rows: list[dict[str, Any]], scorer: Scorer) -> list[dict[str, Any]]:
-    entries = []
-    for row in rows:
-        example = scorer.read(row["index"])
-        anomaly_map = scorer.predict([example])[0]["anomaly_map"]
-        size = (example.image.height, example.image.width)
-        if anomaly_map.shape != size:
-            anomaly_map = torch.nn.functional.interpolate(anomaly_map[None, None], size=size, mode="bilinear")[0, 0]
-        content = io.BytesIO()
-        overlay = draw_overlay(example.image, anomaly_map, scorer.processor.map_maximum)
-        _side_by_side(example, overlay).save(content, format="PNG")
-        entries.append({**row, "picture": _data_url(content.getvalue())})
-    return entries
+def _threshold_rows(thresholds: Mapping[str, Mapping[str, float | None]]) -> list[tuple[str, list[str]]]:
+    names = list(thresholds) if len(thresholds) != 2 else list(thresholds)[:1]  # one category is all images
+    rows = []
+    for name in names:
+        values = [thresholds[name][kind] for kind in ("image", "pixel")]
+        rows.append((name, ["–" if value is None else f"{value:.4g}" for value in values]))
+    return rows
 
 
-def _side_by_side(example: Example, overlay: Image.Image) -> Image.Image:
-    """Image, heat map and, of an anomalous image, its mask."""
-    panels = [example.image, overlay]
-    if example.mask is not None and example.mask.any():
-        panels.append(to_pil(example.mask).convert("RGB"))
-    width = max(1, round(example.image.width * GALLERY_HEIGHT / example.image.height))
-    return Image.fromarray(np.hstack([np.asarray(panel.resize((width, GALLERY_HEIGHT))) for panel in panels]))
+def _interval_text(interval: Sequence[float] | None) -> str:
+    return "" if interval is None else f"{percent(interval[0])} to {percent(interval[1])}"
 
 
-def _data_url(content: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
+def _figure_url(figure: Any) -> str:
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    return _encode(content.getvalue(), "png")
+
+
+def _data_url(image: Image.Image) -> str:
+    content = io.BytesIO()
+    image.save(content, format="JPEG", quality=88)
+    return _encode(content.getvalue(), "jpeg")
+
+
+def _encode(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -10,7 +10,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..configuration_anomalyclip import AnomalyCLIPConfig
-from ..evaluation.report import MEAN, TITLES, result_notes, result_rows
+from ..evaluation.tables import TITLES, result_notes, result_rows
 from ..io.atomic import atomic_write
 from ..io.templates import render
 from ..loading_anomalyclip import CARD_NAME, CARD_TAGS, CODE_FILES, PROMPTS_FILE, TASK, is_on_this_machine
@@ -155,8 +155,6 @@ def _table(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     categories = [*metrics["per_category"].values(), metrics]
     columns = [name for name in METRICS if any(values.get(name) is not None for values in categories)]
     rows = [(_cell(name), cells) for name, cells in result_rows(metrics, columns)]
-    if len(rows) == 2 and rows[1][0] == MEAN:
-        rows = rows[:1]  # the mean of one category says nothing new
     note = f"{evaluation.get('images', 'all')} images, split {evaluation['dataset'].get('split', 'test')}"
     note += f", pixel metrics at {settings.get('resolution', 'model')} resolution."
     return {

@@ -8,10 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
+from transformers.utils import logging
 
 from ..data.samples import Sample, SampleReader
 from ..processing_anomalyclip import AnomalyCLIPProcessor
 from .synthetic import add_synthetic_defect
+
+
+logger = logging.get_logger(__name__)
 
 
 class TrainingImages(Dataset):
@@ -116,7 +120,15 @@ class TrainingImages(Dataset):
         item = item if isinstance(item, WeightedIndex) else WeightedIndex(item)
         sample = self.read(item.number)
         pixel_values = self.processor(images=sample.image)["pixel_values"][0]
-        return {"pixel_values": pixel_values} | self.targets(sample.mask_at(self.processor.size), item)
+        return {"pixel_values": pixel_values} | self.targets(self.mask_of(sample), item)
+
+    def mask_of(self, sample: Sample) -> Tensor | None:
+        """Return the ground truth of an opened image at the model's size; `None` if there is none, or none is left."""
+        mask = sample.mask_at(self.processor.size)
+        if mask is not None and sample.label and not mask.any():
+            logger.warning_once(sample.note)  # the mask vanishes when it is resized
+            return None
+        return mask
 
     def targets(self, mask: Tensor | None, item: "WeightedIndex") -> dict[str, Any]:
         """Return the part of an example that does not depend on its pixels.

@@ -22,7 +22,7 @@ from ..modeling_anomalyclip import AnomalyCLIPModel, encode_image
 from .examples import TrainingImages, WeightedIndex
 
 
-FORMAT = 4  # raised when the content of a file changes
+FORMAT = 5  # raised when the content of a file changes
 IMAGES_PER_FILE = 64  # at most this many images are lost when a run is killed
 IMAGES_PER_PASS = 8
 FEATURES = datasets.Features(
@@ -168,7 +168,7 @@ def _compute(
     image_embeds, patch_embeds = encode_image(model.clip, pixel_values.to(model.device), **model.config.dual_path)
     stacked = torch.stack(patch_embeds, dim=1)  # (images, layers, patches, dim)
     for sample, image, patches in zip(samples, image_embeds, stacked, strict=True):
-        mask = sample.mask_at(images.processor.size)
+        mask = images.mask_of(sample)
         yield {
             "image_embeds": _to_bytes(image, dtype),
             "patch_embeds": _to_bytes(patches, dtype),

@@ -13,7 +13,7 @@ SCRIPT = Path(__file__).parents[2] / "examples" / "reproduce_paper.py"
 
 @pytest.fixture
 def run(model_folder, parts_folder, tmp_path):
-    """The script in a process of its own, on two of the paper's data sets made of the parts."""
+    """The script in a process of its own, on two of the paper's datasets made of the parts."""
     for number, category in (("Class1", "bolt"), ("Class2", "nut")):
         (tmp_path / "data" / "DAGM").mkdir(parents=True, exist_ok=True)
         (parts_folder / category).rename(tmp_path / "data" / "DAGM" / number)
@@ -32,13 +32,13 @@ def run(model_folder, parts_folder, tmp_path):
     return run_script
 
 
-def test_tables_show_ours_and_the_published_figure(run, tmp_path):
+def test_tables_show_ours_and_the_published_value(run, tmp_path):
     done = run("--trained-on", "mvtec")
     assert done.returncode == 0, done.stderr
-    figures = json.loads((tmp_path / "out" / "dagm" / "results.json").read_text())["metrics"]
+    metrics = json.loads((tmp_path / "out" / "dagm" / "results.json").read_text())["metrics"]
     line = next(line for line in done.stdout.splitlines() if "dagm" in line)
-    assert f"{100 * figures['image_auroc']:.1f} (97.5)" in line
-    assert f"{100 * figures['pixel_aupro_published']:.1f} (91.0)" in line
+    assert f"{100 * metrics['image_auroc']:.1f} (97.5)" in line
+    assert f"{100 * metrics['pixel_aupro_published']:.1f} (91.0)" in line
     brain = next(line for line in done.stdout.splitlines() if "brainmri" in line)
     assert "(90.3)" in brain
     assert "– (–)" in brain  # no masks

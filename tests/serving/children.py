@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Programs in processes of their own, that cannot see this checkout."""
+"""Run programs in processes that cannot see this checkout."""
 
 import contextlib
 import os
@@ -26,7 +26,7 @@ CHROMIUM_ARGUMENTS = [
 
 
 def bare_environment(scratch: Path, **more: str) -> dict[str, str]:
-    """For `python -S`: what is installed, without links to checkouts, which stand in .pth files."""
+    """Return the environment for `python -S`: installed packages, without the checkouts linked by .pth files."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "GRADIO"))}
     return environment | {
         "PYTHONPATH": sysconfig.get_path("purelib"),
@@ -45,7 +45,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def serving(command: list[str], log: Path, **options):
-    """Run a web server that listens on the port in its environment; gives its address."""
+    """Run a web server on the port in its environment, and yield its address."""
     with log.open("wb") as output:
         child = subprocess.Popen([sys.executable, *command], stdout=output, stderr=output, **options)
     address = f"http://127.0.0.1:{options['env']['GRADIO_SERVER_PORT']}"

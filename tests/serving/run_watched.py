@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Run `app.py` of this folder, and write down whom it calls: `python -S run_watched.py FILE`."""
+"""Run `app.py` of this folder and log its connections to a file: `python -S run_watched.py FILE`."""
 
 import runpy
 import socket
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def watch_connections(name: str, calls: Path) -> None:
-    """Write down every connection that leaves this machine."""
+    """Log every connection that leaves this machine."""
     real = getattr(socket.socket, name)
 
     def watched(self, address):
@@ -21,7 +21,7 @@ def watch_connections(name: str, calls: Path) -> None:
 
 
 def watch_names(calls: Path) -> None:
-    """Write down every name that is looked up."""
+    """Log every name that is looked up."""
     real = socket.getaddrinfo
 
     def watched(host, *args, **kwargs):

@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""The page in a real browser, served by an exported Space that cannot see this checkout."""
+"""Test the page in a browser, served by a Space that cannot see this checkout."""
 
 import io
 import json
@@ -33,7 +33,7 @@ def scratch(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def demo(scratch):
-    """Address of the demo; at the end it must have called nobody."""
+    """Yield the address of the demo; at the end it must have connected to no other machine."""
     space = write_space(scratch / "space")
     environment = bare_environment(scratch, GRADIO_SERVER_PORT=str(free_port()))
     alone = [sys.executable, "-S", "-c", "import anomalyclip_hf"]
@@ -55,7 +55,7 @@ def browser(scratch):
 
 @pytest.fixture
 def open_page(browser, demo):
-    """Open the page; at the end no error stands in the console and no request has left the machine."""
+    """Yield a function that opens the page; no error may be logged, and no request leave the machine."""
     contexts, errors, strangers = [], [], []
 
     def open_page(width=1280, height=1000):
@@ -65,7 +65,7 @@ def open_page(browser, demo):
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("request", lambda request: None if local(request.url) else strangers.append(request.url))
-        with page.expect_request("**/heartbeat/*"):  # once everything stands and answers
+        with page.expect_request("**/heartbeat/*"):  # the page is complete and connected
             page.goto(demo)
         page.wait_for_selector("#image input[type=file]", state="attached")
         page.wait_for_selector("#json-file")  # the last part of the page
@@ -93,7 +93,7 @@ def upload(page, path):
 
 
 def shown(page, other_than=None) -> tuple[str, np.ndarray]:
-    """Address and pixels of the heat map that is shown, once it is not the one named."""
+    """Wait for a heat map with another address than the given one; return its address and pixels."""
     page.wait_for_function(
         "old => { const map = document.querySelector('#overlay img'); return map && map.complete && map.src !== old }",
         arg=other_than,

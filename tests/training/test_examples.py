@@ -19,10 +19,13 @@ def test_an_example_matches_the_processor(images, parts, processor):
         assert (example["labels"], example["mask_weights"], example["image_weights"]) == (row["label"], 1.0, 1.0)
 
 
-@pytest.mark.parametrize("how", ["missing", "empty"])
+@pytest.mark.parametrize("how", ["missing", "empty", "vanishing"])
 def test_an_anomalous_image_without_truth_has_only_a_label(parts_folder, processor, how):
     path = parts_folder / "nut" / "ground_truth" / "scratch" / "002_mask.png"
-    path.unlink() if how == "missing" else Image.new("L", (40, 40)).save(path)
+    mask = Image.new("L", (400, 400))
+    if how == "vanishing":
+        mask.putpixel((200, 200), 255)
+    path.unlink() if how == "missing" else mask.save(path)
     images = TrainingImages(load_anomaly_dataset("folder", parts_folder), processor)
     weights = {images.name(index): images[index]["mask_weights"] for index in range(len(images))}
     assert [name for name, weight in weights.items() if not weight] == ["nut/test/scratch/002.png"]

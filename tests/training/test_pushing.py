@@ -80,7 +80,7 @@ def test_every_push_during_training_can_be_loaded(make_trainer, on_hub_clip):
     [({"hub_strategy": "all_checkpoints"}, {1, 2, 3}), ({"hub_always_push": True}, {1, 2, 3}), ({}, {1})],
 )
 def test_pushes_over_a_slow_network(hub, make_trainer, on_hub_clip, settings, epochs):
-    hub.faults.append(Fault("POST .*/commit/", delay=1, times=None))
+    hub.faults.append(Fault("POST .*/commit/", delay=0.4, times=None))
     trainer = make_trainer(on_hub_clip, push_to_hub=True, num_train_epochs=3, **settings)
     trainer.train()
     trainer.push_to_hub()

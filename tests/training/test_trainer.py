@@ -11,7 +11,12 @@ from scipy.ndimage import gaussian_filter
 from sklearn.metrics import roc_auc_score
 from transformers import EarlyStoppingCallback, TrainingArguments
 
-from anomalyclip_hf import AnomalyCLIPModel, AnomalyCLIPTrainer, AnomalyCLIPTrainingArguments, load_anomaly_dataset
+from anomalyclip_hf import (
+    AnomalyCLIPModel,
+    AnomalyCLIPTrainer,
+    AnomalyCLIPTrainingArguments,
+    load_anomaly_dataset,
+)
 from anomalyclip_hf.image_processing_anomalyclip import masks_to_tensor
 from anomalyclip_hf.training.checkpoints import mark_complete
 from anomalyclip_hf.training.examples import EpochOrder, collate
@@ -363,10 +368,13 @@ def test_undefined_metrics_are_left_out(make_trainer, parts):
     assert "eval_image_auroc" not in make_trainer().evaluate(anomalous)
 
 
-@pytest.mark.parametrize("how", ["missing", "empty"])
+@pytest.mark.parametrize("how", ["missing", "empty", "vanishing"])
 def test_an_anomalous_image_without_truth_counts_for_image_metrics_only(make_trainer, parts, parts_folder, how):
     path = parts_folder / "nut" / "ground_truth" / "scratch" / "002_mask.png"
-    path.unlink() if how == "missing" else Image.new("L", (40, 40)).save(path)
+    mask = Image.new("L", (400, 400))
+    if how == "vanishing":
+        mask.putpixel((200, 200), 255)
+    path.unlink() if how == "missing" else mask.save(path)
     changed = load_anomaly_dataset("folder", parts_folder)
     (index,) = [number for number, name in enumerate(changed["path"]) if name.endswith("nut/test/scratch/002.png")]
     without = changed.select([number for number in range(16) if number != index])
