@@ -10,7 +10,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..configuration_anomalyclip import AnomalyCLIPConfig
-from ..evaluation.tables import TITLES, result_notes, result_rows
+from ..evaluation.tables import TITLES, defined_metrics, result_notes, result_rows
 from ..io.atomic import atomic_write
 from ..io.templates import render
 from ..loading_anomalyclip import CARD_NAME, CARD_TAGS, CODE_FILES, PROMPTS_FILE, TASK, is_on_this_machine
@@ -152,8 +152,7 @@ def _dataset_title(dataset: Mapping[str, Any]) -> str:
 def _table(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """Return the table of one evaluation, in percent, without the metrics that no category has."""
     metrics, settings = evaluation["metrics"], evaluation["settings"]
-    categories = [*metrics["per_category"].values(), metrics]
-    columns = [name for name in METRICS if any(values.get(name) is not None for values in categories)]
+    columns = defined_metrics(metrics)
     rows = [(_cell(name), cells) for name, cells in result_rows(metrics, columns)]
     note = f"{evaluation.get('images', 'all')} images, split {evaluation['dataset'].get('split', 'test')}"
     note += f", pixel metrics at {settings.get('resolution', 'model')} resolution."

@@ -38,7 +38,6 @@ class Fault:
         reset (`bool`): A cut is a TCP reset, not an orderly end.
         delay (`float`): Seconds before the answer begins.
         pause (`float`): Seconds between each of ten pieces of the answer's body.
-        spoiled (`bool`): The body has its right length, and a wrong byte in its middle.
         silent (`bool`): No answer ever comes; the connection stays open.
     """
 
@@ -51,7 +50,6 @@ class Fault:
     reset: bool = False
     delay: float = 0
     pause: float = 0
-    spoiled: bool = False
     silent: bool = False
 
 
@@ -207,9 +205,6 @@ class _Handler(BaseHTTPRequestHandler):
         body, kind = answer.content, "application/octet-stream"
         if not isinstance(body, bytes):
             body, kind = json.dumps(body).encode(), "application/json"
-        if fault.spoiled:
-            middle = len(body) // 2
-            body = body[:middle] + bytes([body[middle] ^ 0xFF]) + body[middle + 1 :]
         entry.status = answer.status
         self.send_response(answer.status)
         for name, value in ({"Content-Type": kind, "Content-Length": str(len(body))} | answer.headers).items():
