@@ -73,10 +73,9 @@ TASK = "anomaly-detection"
 CARD_NAME = "README.md"
 CARD_TAGS = ("anomalyclip", TASK, "zero-shot", "clip")
 PROCESSOR_MAP = {"AutoProcessor": "processing_anomalyclip.AnomalyCLIPProcessor"}
-AUTO_MAP = {
+MODEL_MAP = {
     "AutoConfig": "configuration_anomalyclip.AnomalyCLIPConfig",
     "AutoModel": "modeling_anomalyclip.AnomalyCLIPModel",
-    **PROCESSOR_MAP,
 }
 CUSTOM_PIPELINES = {
     TASK: {"impl": "pipeline_anomaly_detection.AnomalyDetectionPipeline", "pt": ["AutoModel"], "type": "image"}
@@ -160,15 +159,7 @@ class HubSharing:
 
 
 def take_push_arguments(kwargs: dict[str, Any], save_directory: str | os.PathLike) -> dict[str, Any] | None:
-    """Take out of `kwargs` what `save_pretrained(..., push_to_hub=True)` says about the push.
-
-    Args:
-        kwargs (`dict`): Changed in place.
-        save_directory (`str` or `os.PathLike`): Names the repository where `repo_id` does not.
-
-    Returns:
-        `dict` or `None`: arguments of [`HubSharing.push_to_hub`]; `None` where nothing is to be pushed.
-    """
+    """Take the arguments of [`HubSharing.push_to_hub`] out of those of `save_pretrained`; `None` without a push."""
     if not kwargs.pop("push_to_hub", False):
         return None
     given = {name: kwargs.pop(name) for name in PUSH_ARGUMENTS if name in kwargs}
@@ -176,14 +167,12 @@ def take_push_arguments(kwargs: dict[str, Any], save_directory: str | os.PathLik
 
 
 def add_code(folder: str | os.PathLike) -> None:
-    """Put the model's code beside its weights, for `trust_remote_code=True` where this package is not installed.
-
-    Args:
-        folder (`str` or `os.PathLike`): With `config.json`, `processor_config.json`, or both.
-    """
+    """Put the model's code into a folder with settings, for `trust_remote_code=True` without this package."""
     for name in CODE_FILES:
         shutil.copyfile(Path(__file__).with_name(name), Path(folder) / name)
-    _update_json(Path(folder) / CONFIG_NAME, {"auto_map": AUTO_MAP, "custom_pipelines": CUSTOM_PIPELINES})
+    _update_json(
+        Path(folder) / CONFIG_NAME, {"auto_map": MODEL_MAP | PROCESSOR_MAP, "custom_pipelines": CUSTOM_PIPELINES}
+    )
     _update_json(Path(folder) / PROCESSOR_NAME, {"auto_map": PROCESSOR_MAP})
 
 
@@ -194,9 +183,6 @@ def is_on_this_machine(name: str | None) -> bool:
 
 def remove_local_paths(folder: Path) -> str | None:
     """Take the path of a CLIP on this machine out of the `config.json` of a folder that is about to be shared.
-
-    Args:
-        folder (`Path`): With what was saved.
 
     Returns:
         `str` or `None`: the CLIP's id on the Hub.
@@ -293,8 +279,7 @@ class AnomalyCLIPPreTrainedModel(HubSharing, PreTrainedModel):
         if isinstance(config, PreTrainedConfig):  # remote code may come with a copy of our class
             if config.model_type != AnomalyCLIPConfig.model_type:
                 raise ValueError(f"config is a {type(config).__name__}; expected an AnomalyCLIPConfig.")
-            config = copy.deepcopy(config)
-            config = AnomalyCLIPConfig.from_dict(config.to_dict(), **overrides) if overrides else config
+            config = AnomalyCLIPConfig.from_dict(config.to_dict(), **overrides) if overrides else copy.deepcopy(config)
         else:
             place = hub_arguments(kwargs) if config is None else {}
             config = AnomalyCLIPConfig.from_pretrained(config or source, **overrides, **place)
@@ -467,7 +452,7 @@ class AnomalyCLIPPreTrainedModel(HubSharing, PreTrainedModel):
         except SafetensorError as error:
             raise OSError(f"the weights cannot be written to {folder} ({error}); make room there.") from error
         for path in (path for pattern in WEIGHT_FILES for path in folder.glob(pattern)):
-            if path.is_file() and not path.is_symlink():
+            if not path.is_symlink() and (folder / CONFIG_NAME).exists():
                 shutil.copymode(folder / CONFIG_NAME, path)  # safetensors writes files that only their owner can read
         if include_code:
             add_code(folder)
@@ -591,14 +576,7 @@ def _check_finite(tensors: Mapping[str, Tensor], source: str | os.PathLike) -> N
 
 @contextmanager
 def broken_connections(doing: str) -> Iterator[None]:
-    """Turn errors that name no file, as a full disk's or the HTTP client's own, into one line that does.
-
-    Args:
-        doing (`str`): What breaks off, as "fetching config.json of someone/bolts".
-
-    Raises:
-        OSError: If the Hub cannot be reached, the connection breaks, or the disk is full.
-    """
+    """Turn errors that name no file, as a full disk's or the HTTP client's own, into an `OSError` that does."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,6 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -271,3 +273,14 @@ def test_the_range_of_values_is_stored_and_used(tmp_path, processor):
     assert AnomalyCLIPProcessor.from_pretrained(tmp_path, value_range="auto").value_range == "auto"
     with pytest.raises(ValueError, match="value_range"):
         AnomalyCLIPProcessor(processor.image_processor, value_range=[4095, 0])
+
+
+@pytest.mark.parametrize("size", [{"height": 4097, "width": 40}, {"height": 0, "width": 40}])
+def test_sizes_of_stored_processors_are_capped(processor, tmp_path, size):
+    processor.save_pretrained(tmp_path)
+    path = tmp_path / "processor_config.json"
+    stored = json.loads(path.read_text())
+    stored["image_processor"]["size"] = size
+    path.write_text(json.dumps(stored))
+    with pytest.raises(ValueError, match="size"):
+        AnomalyCLIPProcessor.from_pretrained(tmp_path)
