@@ -222,6 +222,11 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
         if not sources:
             raise ValueError("images is empty; expected at least one image.")
         pictures = [load_image(source, value_range=self.value_range) for source in sources]
+        if self.image_processor.do_resize and not kwargs.keys() & {"do_resize", "size", "resample"}:
+            # As the image processor does, but without its copies of the large images as arrays.
+            height, width = self.size
+            pictures = [picture.resize((width, height), self.image_processor.resample) for picture in pictures]
+            kwargs["do_resize"] = False
         features = self.image_processor(pictures, return_tensors=return_tensors, **kwargs)
         if masks is not None:
             mask_list = _list_masks(masks)
