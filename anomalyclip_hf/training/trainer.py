@@ -197,12 +197,13 @@ def _check_arguments(args: Any) -> AnomalyCLIPTrainingArguments:
 
 
 def _check_model(model: Any) -> AnomalyCLIPModel:
-    """Refuse a model without learned prompts, and keep the prompts in float32, whatever the CLIP is stored in."""
+    """Refuse a model without learned prompts, and train prompts in 16 bits in float32."""
     if not isinstance(model, AnomalyCLIPModel):
         raise TypeError(f"model is a {type(model).__name__}; expected an AnomalyCLIPModel.")
     if model.config.prompts != "learned":
         raise ValueError(f"the prompts of the model are {model.config.prompts!r}; expected 'learned' ones to train.")
-    model.prompt_learner.float()
+    if model.prompt_learner.normal_prompt.itemsize < 4:
+        model.prompt_learner.float()
     return model
 
 

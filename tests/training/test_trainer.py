@@ -15,6 +15,8 @@ from anomalyclip_hf import (
     AnomalyCLIPModel,
     AnomalyCLIPTrainer,
     AnomalyCLIPTrainingArguments,
+    AnomalyScorer,
+    evaluate_model,
     load_anomaly_dataset,
 )
 from anomalyclip_hf.image_processing_anomalyclip import masks_to_tensor
@@ -128,20 +130,28 @@ def test_mixed_precision(make_trainer, cache_features):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_prompts_are_trained_in_float32_on_a_clip_in_16_bits(make_trainer, tmp_path, dtype):
-    exact = make_trainer("exact", learning_rate=1e-4)
-    exact.train()
-    trainer = make_trainer("short", model=tiny_model().to(dtype), learning_rate=1e-4)
+@pytest.mark.parametrize("how", ["loaded", "converted"])
+def test_prompts_are_trained_in_float32_on_a_clip_in_16_bits(make_trainer, clip_folder, tmp_path, dtype, how):
+    def load(dtype):
+        torch.manual_seed(5)
+        return AnomalyCLIPModel.from_clip_pretrained(str(clip_folder), image_size=40, dtype=dtype)
+
+    exact = make_trainer("exact", model=load(torch.float32), learning_rate=1e-5)
+    model = load(dtype) if how == "loaded" else load(torch.float32).to(dtype)
+    trainer = make_trainer("short", model=model, learning_rate=1e-5)
     start = prompts(trainer).clone()
-    trainer.train()
-    trainer.save_model()
+    for run in (exact, trainer):
+        run.train()
+        run.save_model()
     trained = prompts(trainer)
     assert trained.dtype == torch.float32
     assert trainer.model.clip.dtype == dtype
-    # steps of 1e-4 are lost when a prompt of 0.5 is rounded to 16 bits
+    # steps of 1e-5 are lost where a prompt of 0.02 is rounded to 16 bits
     assert ((trained - start).abs() > 0).float().mean() > 0.99
     losses = [run.state.log_history[-1]["train_loss"] for run in (exact, trainer)]
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
+    loaded = AnomalyCLIPModel.from_pretrained(tmp_path / "short", dtype=dtype)
+    assert torch.equal(loaded.prompt_learner.normal_prompt, trainer.model.prompt_learner.normal_prompt)
 
 
 @pytest.mark.parametrize("cache_features", [True, False])
@@ -368,13 +378,10 @@ def test_undefined_metrics_are_left_out(make_trainer, parts):
     assert "eval_image_auroc" not in make_trainer().evaluate(anomalous)
 
 
-@pytest.mark.parametrize("how", ["missing", "empty", "vanishing"])
+@pytest.mark.parametrize("how", ["missing", "empty"])
 def test_an_anomalous_image_without_truth_counts_for_image_metrics_only(make_trainer, parts, parts_folder, how):
     path = parts_folder / "nut" / "ground_truth" / "scratch" / "002_mask.png"
-    mask = Image.new("L", (400, 400))
-    if how == "vanishing":
-        mask.putpixel((200, 200), 255)
-    path.unlink() if how == "missing" else mask.save(path)
+    path.unlink() if how == "missing" else Image.new("L", (40, 40)).save(path)
     changed = load_anomaly_dataset("folder", parts_folder)
     (index,) = [number for number, name in enumerate(changed["path"]) if name.endswith("nut/test/scratch/002.png")]
     without = changed.select([number for number in range(16) if number != index])
@@ -382,6 +389,10 @@ def test_an_anomalous_image_without_truth_counts_for_image_metrics_only(make_tra
     metrics, fewer = trainer.evaluate(changed), trainer.evaluate(without)
     assert metrics["eval_pixel_auroc"] == fewer["eval_pixel_auroc"]
     assert metrics["eval_image_auroc"] != fewer["eval_image_auroc"]
+
+    expected = evaluate_model(AnomalyScorer(trainer.model, trainer.processor), changed, show_progress=False).metrics
+    for name in ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "pixel_aupro"):
+        assert metrics[f"eval_{name}"] == pytest.approx(expected[name], abs=1e-4)
 
 
 def test_several_datasets_for_evaluation(make_trainer, parts):
