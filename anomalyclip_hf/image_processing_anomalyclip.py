@@ -29,6 +29,7 @@ MAX_FILE_BYTES = 1_000_000_000
 MAX_DOWNLOAD_BYTES = 100_000_000
 DOWNLOAD_TIMEOUT = 60.0  # seconds, for the whole file
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # other formats of Pillow start programs
+MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg", ".gif")
 MASK_RULES = ("auto", "classes", "nonzero")
 MAX_OVERSHOOT = 1.5  # resampling leaves values a little above 1, so up to here floats are taken as [0, 1]
 
@@ -133,7 +134,8 @@ def load_mask(source: Any, mask_rule: str = "auto", name: str | None = None) -> 
     """Load ground truth, by colour and not by palette index; transparent pixels are unmarked.
 
     Args:
-        source: As for [`load_image`]. Arrays and tensors are anomalous where not 0.
+        source: As for [`load_image`], or a folder with several masks of one image. Arrays and tensors are anomalous
+            where not 0.
         mask_rule (`str`, *optional*, defaults to `"auto"`):
             `"auto"`: lossy masks, such as JPEG, and grey masks that reach above half of their range are anomalous
             above half of it; in all others any pixel that is not black is anomalous. `"classes"`: lossless masks hold
@@ -150,6 +152,13 @@ def load_mask(source: Any, mask_rule: str = "auto", name: str | None = None) -> 
     if mask_rule not in MASK_RULES:
         raise ValueError(f"mask_rule is {mask_rule!r}; expected one of {', '.join(MASK_RULES)}.")
     name = name or _name_of(source, "the mask")
+    path = source.get("path") if isinstance(source, dict) and source.get("bytes") is None else source
+    if isinstance(path, (str, os.PathLike)) and os.path.isdir(path):
+        names = [name for name in sorted(os.listdir(path)) if name.lower().endswith(MASK_SUFFIXES)]
+        files = [Path(path, name) for name in names if not name.startswith(".")]
+        if not files:
+            raise ValueError(f"{path} has no masks; expected {', '.join(MASK_SUFFIXES)} files.")
+        return np.logical_or.reduce([load_mask(file, mask_rule) for file in files])
     if isinstance(source, (np.ndarray, Tensor)):
         values = np.asarray(source.detach().cpu().float() if isinstance(source, Tensor) else source)
         values = values.squeeze(0 if values.shape[0] == 1 else 2) if values.ndim == 3 and 1 in values.shape else values

@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""`anomalyclip datasets`: which data sets are known, what is found under a folder, and what is wrong with it."""
+"""`anomalyclip datasets`: list the known datasets, and check one that was downloaded."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..data.catalogue import CATALOGUE
-from ..data.layouts import ANOMALOUS, NORMAL
 from ..data.listing import find_dataset, scan
+from ..data.words import ANOMALOUS, NORMAL
 from .messages import print_error
-from .options import ColumnOption, parse_columns
+from .options import AllowOutsideOption, ColumnOption, EncodingOption, NormalLabelOption, parse_columns
 
 
 if TYPE_CHECKING:
@@ -26,10 +26,10 @@ SHOWN = 10  # files of each kind; the rest are counted
 def list_datasets(
     context: typer.Context,
     data_dir: Annotated[
-        Path | None, typer.Option(help="Folder with data sets: say which are there, and in which layout.")
+        Path | None, typer.Option(help="Folder with datasets: list which are there, and in which layout.")
     ] = None,
 ) -> None:
-    """List the data sets that are known by name, and check one that was downloaded."""
+    """List the known datasets, and check one that was downloaded."""
     if context.invoked_subcommand is not None:
         return
     from rich.console import Console
@@ -37,14 +37,12 @@ def list_datasets(
     from rich.table import Table
 
     if data_dir is not None and not data_dir.is_dir():
-        raise FileNotFoundError(
-            f"{data_dir} does not exist or is no folder; name the folder that holds the data sets."
-        )
-    table = Table("name", "domain", "title", "licence")
+        raise FileNotFoundError(f"{data_dir} does not exist or is no folder; name the folder that holds the datasets.")
+    table = Table("name", "domain", "title", "license")
     table.add_column("test: normal / anomalous" if data_dir else "page", overflow="fold")
     for name, entry in CATALOGUE.items():
         last = entry.page if data_dir is None else _describe_found(name, data_dir)
-        table.add_row(name, entry.domain, entry.title, entry.licence, escape(last))
+        table.add_row(name, entry.domain, entry.title, entry.license, escape(last))
     console = Console()
     console.print(table)
     console.print("Also csv, jsonl, parquet and hub: see docs/datasets.md.", highlight=False)
@@ -66,20 +64,26 @@ def _describe_found(name: str, data_dir: Path) -> str:
 @datasets.command()
 def check(
     name: Annotated[str, typer.Argument(help="A name that `anomalyclip datasets` lists; or csv, jsonl.")],
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where it was unpacked.")],
-    category: Annotated[str | None, typer.Option(help="Only this one.")] = None,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that it was unpacked to.")],
+    category: Annotated[str | None, typer.Option(help="Only this category.")] = None,
     column: ColumnOption = None,
+    normal_label: NormalLabelOption = None,
+    encoding: EncodingOption = None,
+    allow_outside: AllowOutsideOption = False,
 ) -> None:
-    """Open every file of a data set: counts per category, empty masks, unpaired files, unreadable images.
+    """Open every file of a dataset: counts per category, empty and full masks, unmatched files, unreadable images.
 
-    The exit code is 1 when an evaluation would be surprised.
+    Exits with code 1 if it finds problems that would affect an evaluation.
     """
     from rich.console import Console
     from rich.progress import track
 
     from ..data.checking import check as check_files
 
-    scanned = scan(name, folder, parse_columns(column), category)
+    scanned = scan(
+        name, folder, parse_columns(column), category,
+        normal_labels=normal_label or (), encoding=encoding, allow_outside=allow_outside,
+    )  # fmt: skip
     console = Console()
     found = f"{scanned.entry.title}, read as {scanned.reader.name} from {scanned.root}"
     console.print(found, highlight=False, markup=False, soft_wrap=True)
@@ -106,16 +110,21 @@ def _print_counts(report: "CheckReport", console: "Console") -> None:
 
 
 def _print_findings(report: "CheckReport", console: "Console") -> None:
-    findings = {"unreadable files": report.unreadable, "image files that belong to no row": report.unused}
+    findings = {
+        "unreadable files": report.unreadable,
+        "image files that belong to no row": report.unmatched,
+        "image files in folders that are not part of the dataset": report.unused,
+    }
     if report.has_masks:
         findings = {
             "empty masks": report.empty_masks,
+            "masks that mark everything or most of a category": report.full_masks,
             "anomalous images without mask": report.unpaired,
             "masks of another size than their image": report.other_size,
             **findings,
         }
     else:
-        console.print("no image has a mask, so an evaluation gives no figures for pixels", highlight=False)
+        console.print("no image has a mask, so an evaluation gives no pixel metrics", highlight=False)
     for title, lines in findings.items():
         console.print(f"{len(lines)} {title}", highlight=False)
         for line in lines[:SHOWN]:

@@ -52,6 +52,23 @@ ColumnOption = Annotated[
     list[str] | None,
     typer.Option(help="Of a table, OUR column=THEIRS, as image=file; repeat for more.", metavar="OURS=THEIRS"),
 ]
+NormalLabelOption = Annotated[
+    list[str] | None,
+    typer.Option(help="A further word that means normal, in folders and tables; repeat for more.", metavar="WORD"),
+]
+EncodingOption = Annotated[
+    str | None, typer.Option(help="Encoding of a table; default: UTF-8, UTF-16 or cp1252, detected.")
+]
+AllowOutsideOption = Annotated[
+    bool, typer.Option("--allow-outside", help="Accept paths in a table that lead out of its folder.")
+]
+ValueRangeOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Values of black and white in images with more than 8 bits, such as 0 4095; auto: of each image.",
+        metavar="LOW,HIGH",
+    ),
+]
 
 
 def parse_columns(pairs: list[str] | None) -> dict[str, str]:

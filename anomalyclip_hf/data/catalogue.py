@@ -1,43 +1,44 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""The data sets that are known by name: one entry each, and an entry is all that a new one needs."""
+"""The datasets that are known by name: one entry each, and an entry is all that a new one needs."""
 
 from dataclasses import dataclass
 
+from .annotations import Coco, Labelme
 from .layouts import (
-    GOOD,
     CategoryTree,
     ClassFolders,
     FlatFolder,
     ImagesAndMasks,
     MaskBeside,
-    MetaJson,
+    OwnImagesAndMasks,
     Reader,
-    Table,
     TypeFolders,
 )
+from .tables import MetaJson, Table
+from .words import GOOD
 
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """What is known of a data set, and the layouts that it comes in, the likeliest first.
+    """Facts about a dataset, and the layouts that it comes in, the likeliest first.
 
     Args:
         title (`str`): Full name.
         domain (`str`): `"industrial"`, `"medical"` or `"any"`.
-        licence (`str`): As its page or those who pass it on state it; "not stated" where nobody does.
-        page (`str`): Where to get it.
+        license (`str`): As its page or those who pass it on state it; "not stated" where nobody does.
+        page (`str`): Address to get it from.
         readers (`tuple[Reader, ...]`): Its own distribution, then the authors' re-arranged copy.
-        categories (`tuple[str, ...]`): All that the test split has.
+        categories (`tuple[str, ...]`): Categories of the test split.
         counts (`tuple[int, int]`, *optional*): Normal and anomalous images of the whole test split.
-        has_masks (`bool`): Whether anomalous images come with pixel masks.
+        has_masks (`bool`): Whether anomalous images come with masks.
         mask_rule (`str`): See [`load_mask`].
-        folder_hints (`tuple[str, ...]`): Parts of what people call its folder, in small letters and digits.
-        search_depth (`int`): How many levels below the given folder the layout may begin, since archives wrap.
+        folder_hints (`tuple[str, ...]`): Parts of usual names of its folder, in small letters and digits.
+        search_depth (`int`): Levels below the given folder at which the layout may begin, since archives wrap.
     """
 
     title: str
     domain: str
-    licence: str
+    license: str
     page: str
     readers: tuple[Reader, ...]
     categories: tuple[str, ...] = ()
@@ -61,6 +62,12 @@ DTD_CATEGORIES = (
     *("Woven_001", "Woven_127", "Woven_104", "Stratified_154", "Blotchy_099", "Woven_068", "Woven_125"),
     *("Marbled_078", "Perforated_037", "Mesh_114", "Fibrous_183", "Matted_069"),
 )
+LOCO_CATEGORIES = ("breakfast_box", "juice_bottle", "pushpins", "screw_bag", "splicing_connectors")
+AD_2_CATEGORIES = ("can", "fabric", "fruit_jelly", "rice", "sheet_metal", "vial", "wallplugs", "walnuts")
+MVTEC_3D_CATEGORIES = (
+    *("bagel", "cable_gland", "carrot", "cookie", "dowel", "foam", "peach", "potato", "rope", "tire"),
+)
+WITH_VALIDATION = {"train": "train", "validation": "validation", "test": "test"}
 VISA_COLUMNS = {"category": "object"}
 TN3K_FOLDERS = {"test": ("test-image", "test-mask"), "train": ("trainval-image", "trainval-mask")}
 YES_NO = {"no": GOOD, "yes": "tumor"}
@@ -70,7 +77,7 @@ CATALOGUE: dict[str, DatasetEntry] = {
     "mvtec": DatasetEntry(
         title="MVTec AD",
         domain="industrial",
-        licence="CC BY-NC-SA 4.0",
+        license="CC BY-NC-SA 4.0",
         page="https://www.mvtec.com/company/research/datasets/mvtec-ad",
         readers=(MetaJson(), CategoryTree(MVTEC_CATEGORIES)),
         categories=MVTEC_CATEGORIES,
@@ -80,7 +87,7 @@ CATALOGUE: dict[str, DatasetEntry] = {
     "visa": DatasetEntry(
         title="VisA",
         domain="industrial",
-        licence="CC BY 4.0",
+        license="CC BY 4.0",
         page="https://github.com/amazon-science/spot-diff",
         readers=(
             MetaJson(),
@@ -94,7 +101,7 @@ CATALOGUE: dict[str, DatasetEntry] = {
     "mpdd": DatasetEntry(
         title="MPDD, metal parts",
         domain="industrial",
-        licence="CC BY-NC-SA 4.0 (as quoted by others)",
+        license="CC BY-NC-SA 4.0 (as quoted by others)",
         page="https://github.com/stepanje/MPDD",
         readers=(MetaJson(), CategoryTree(MPDD_CATEGORIES)),
         categories=MPDD_CATEGORIES,
@@ -104,7 +111,7 @@ CATALOGUE: dict[str, DatasetEntry] = {
     "btad": DatasetEntry(
         title="BTAD, beanTech",
         domain="industrial",
-        licence="not stated",
+        license="not stated",
         page="http://avires.dimi.uniud.it/papers/btad/btad.zip",
         readers=(MetaJson(), CategoryTree(("01", "02", "03"))),
         categories=("01", "02", "03"),
@@ -114,7 +121,7 @@ CATALOGUE: dict[str, DatasetEntry] = {
     "sdd": DatasetEntry(
         title="KolektorSDD",
         domain="industrial",
-        licence="CC BY-NC-SA 4.0",
+        license="CC BY-NC-SA 4.0",
         page="https://www.vicos.si/resources/kolektorsdd/",
         readers=(
             MetaJson(),
@@ -134,7 +141,7 @@ CATALOGUE: dict[str, DatasetEntry] = {
     "dagm": DatasetEntry(
         title="DAGM 2007",
         domain="industrial",
-        licence="not stated",
+        license="not stated",
         page="https://www.kaggle.com/datasets/mhskjelvareid/dagm-2007-competition-dataset-optical-inspection",
         readers=(
             MetaJson(),
@@ -147,7 +154,7 @@ CATALOGUE: dict[str, DatasetEntry] = {
     "dtd_synthetic": DatasetEntry(
         title="DTD-Synthetic",
         domain="industrial",
-        licence="not stated",
+        license="not stated",
         page="https://drive.google.com/drive/folders/10OyPzvI3H6llCZBxKxFlKWt1Pw1tkMK1",
         readers=(MetaJson(), CategoryTree(DTD_CATEGORIES)),
         categories=DTD_CATEGORIES,
@@ -156,16 +163,19 @@ CATALOGUE: dict[str, DatasetEntry] = {
     "headct": DatasetEntry(
         title="Head CT hemorrhage",
         domain="medical",
-        licence="not stated",
+        license="not stated",
         page="https://www.kaggle.com/datasets/felipekitamura/head-ct-hemorrhage",
         readers=(
             MetaJson(),
-            Table(
-                "labels.csv",
-                {"image": "id", "label": "hemorrhage"},
-                image_path="head_ct/head_ct/{image:0>3}.png",
-                category="brain",
-                name="original with labels.csv",
+            *(
+                Table(
+                    "labels.csv",
+                    {"image": "id", "label": "hemorrhage"},
+                    image_path=f"{folder}/{{image:0>3}}.png",
+                    category="brain",
+                    name="original with labels.csv",
+                )
+                for folder in ("head_ct/head_ct", "head_ct")
             ),
             CategoryTree(("brain",)),
         ),
@@ -177,7 +187,7 @@ CATALOGUE: dict[str, DatasetEntry] = {
     "brainmri": DatasetEntry(
         title="Brain MRI Images for Brain Tumor Detection",
         domain="medical",
-        licence="not stated",
+        license="not stated",
         page="https://www.kaggle.com/datasets/navoneel/brain-mri-images-for-brain-tumor-detection",
         readers=(MetaJson(), ClassFolders(YES_NO, "brain"), CategoryTree(("brain",))),
         categories=("brain",),
@@ -188,7 +198,7 @@ CATALOGUE: dict[str, DatasetEntry] = {
     "br35h": DatasetEntry(
         title="Br35H brain tumor detection",
         domain="medical",
-        licence="not stated",
+        license="not stated",
         page="https://www.kaggle.com/datasets/ahmedhamada0/brain-tumor-detection",
         readers=(MetaJson(), ClassFolders(YES_NO, "brain"), CategoryTree(("brain",))),
         categories=("brain",),
@@ -198,7 +208,7 @@ CATALOGUE: dict[str, DatasetEntry] = {
     "covid19": DatasetEntry(
         title="COVID-19 Radiography Database",
         domain="medical",
-        licence="not stated",
+        license="not stated",
         page="https://www.kaggle.com/datasets/tawsifurrahman/covid19-radiography-database",
         # masks/ beside images/ are lungs, not lesions.
         readers=(
@@ -214,7 +224,7 @@ CATALOGUE: dict[str, DatasetEntry] = {
     "isic": DatasetEntry(
         title="ISIC 2016, part 1",
         domain="medical",
-        licence="CC0 (as quoted by others)",
+        license="CC0 (as quoted by others)",
         page="https://challenge.isic-archive.com/data/",
         readers=(
             MetaJson(),
@@ -238,7 +248,7 @@ CATALOGUE: dict[str, DatasetEntry] = {
     "colondb": DatasetEntry(
         title="CVC-ColonDB",
         domain="medical",
-        licence="academic use",
+        license="academic use",
         page="http://mv.cvc.uab.es/projects/colon-qa/cvccolondb",
         readers=(MetaJson(), ImagesAndMasks("colon", "polyp")),
         categories=("colon",),
@@ -248,7 +258,7 @@ CATALOGUE: dict[str, DatasetEntry] = {
     "clinicdb": DatasetEntry(
         title="CVC-ClinicDB",
         domain="medical",
-        licence="research and education only",
+        license="research and education only",
         page="https://polyp.grand-challenge.org/CVCClinicDB/",
         readers=(
             MetaJson(),
@@ -262,7 +272,7 @@ CATALOGUE: dict[str, DatasetEntry] = {
     "kvasir": DatasetEntry(
         title="Kvasir-SEG",
         domain="medical",
-        licence="research and education only",
+        license="research and education only",
         page="https://datasets.simula.no/kvasir-seg/",
         readers=(MetaJson(), ImagesAndMasks("colon", "polyp")),
         categories=("colon",),
@@ -272,7 +282,7 @@ CATALOGUE: dict[str, DatasetEntry] = {
     "endo": DatasetEntry(
         title="EndoTect 2020, segmentation test set",
         domain="medical",
-        licence="not stated",
+        license="not stated",
         page="https://endotect.com/index.html",
         readers=(MetaJson(), ImagesAndMasks("colon", "polyp")),
         categories=("colon",),
@@ -281,21 +291,87 @@ CATALOGUE: dict[str, DatasetEntry] = {
     "tn3k": DatasetEntry(
         title="TN3K, thyroid nodules",
         domain="medical",
-        licence="not stated",
+        license="not stated",
         page="https://github.com/haifangong/TRFE-Net-for-thyroid-nodule-segmentation",
         readers=(MetaJson(), ImagesAndMasks("thyroid", "nodule", TN3K_FOLDERS)),
         categories=("thyroid",),
         counts=(0, 614),
         folder_hints=("tn3k",),
     ),
+    "mvtec_loco": DatasetEntry(
+        title="MVTec LOCO AD",
+        domain="industrial",
+        license="CC BY-NC-SA 4.0",
+        page="https://www.mvtec.com/company/research/datasets/mvtec-loco",
+        readers=(CategoryTree(LOCO_CATEGORIES, splits=WITH_VALIDATION),),
+        categories=LOCO_CATEGORIES,
+        folder_hints=("mvtecloco",),
+    ),
+    "mvtec_ad_2": DatasetEntry(
+        title="MVTec AD 2, public test images",
+        domain="industrial",
+        license="CC BY-NC-SA 4.0",
+        page="https://www.mvtec.com/company/research/datasets/mvtec-ad-2",
+        readers=(CategoryTree(AD_2_CATEGORIES, splits={**WITH_VALIDATION, "test": "test_public"}),),
+        categories=AD_2_CATEGORIES,
+        folder_hints=("mvtecad2",),
+    ),
+    "mvtec_3d": DatasetEntry(
+        title="MVTec 3D-AD, colour images",
+        domain="industrial",
+        license="CC BY-NC-SA 4.0",
+        page="https://www.mvtec.com/company/research/datasets/mvtec-3d-ad",
+        readers=(CategoryTree(MVTEC_3D_CATEGORIES, splits=WITH_VALIDATION, images="rgb"),),
+        categories=MVTEC_3D_CATEGORIES,
+        folder_hints=("mvtec3d",),
+    ),
+    "sdd2": DatasetEntry(
+        title="KolektorSDD2",
+        domain="industrial",
+        license="CC BY-NC-SA 4.0",
+        page="https://www.vicos.si/resources/kolektorsdd2/",
+        readers=(
+            MaskBeside(
+                "{split}",
+                {"train": "train", "test": "test"},
+                masks="",
+                name="original",
+                category="surface",
+                ending="_GT",
+                mask_decides=True,
+            ),
+        ),
+        categories=("surface",),
+        folder_hints=("kolektorsdd2", "ksdd2", "sdd2"),
+    ),
+    "coco": DatasetEntry(
+        title="COCO annotations of your own",
+        domain="any",
+        license=OWN_FILES,
+        page="docs/datasets.md",
+        readers=(Coco(),),
+        has_masks=False,
+        mask_rule="auto",
+        search_depth=0,
+    ),
+    "labelme": DatasetEntry(
+        title="labelme annotations of your own",
+        domain="any",
+        license=OWN_FILES,
+        page="docs/datasets.md",
+        readers=(Labelme(),),
+        has_masks=False,
+        mask_rule="auto",
+        search_depth=0,
+    ),
     "folder": DatasetEntry(
         title="a folder of your own",
         domain="any",
-        licence=OWN_FILES,
+        license=OWN_FILES,
         page="docs/datasets.md",
         readers=(
             CategoryTree(),
-            ImagesAndMasks("", "anomaly", mask_decides=True),
+            OwnImagesAndMasks(),
             TypeFolders(),
             FlatFolder(),
         ),
@@ -304,4 +380,4 @@ CATALOGUE: dict[str, DatasetEntry] = {
         search_depth=0,
     ),
 }
-PAPER_DATASETS = tuple(name for name in CATALOGUE if name != "folder")
+PAPER_DATASETS = tuple(CATALOGUE)[:17]

@@ -1,15 +1,18 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Open every file of a data set once and say what is wrong with it, before an evaluation of hours meets it."""
+"""Open every file of a dataset once and report problems, before an evaluation of hours meets them."""
 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from ..image_processing_anomalyclip import load_image, load_mask
 from .files import is_image_name
-from .layouts import ANOMALOUS, Row
+from .layouts import Row
 from .listing import Scan
+from .words import ANOMALOUS
 
 
 @dataclass
@@ -19,55 +22,75 @@ class CheckReport:
     Args:
         counts (`Counter`): Images by split, category and label.
         empty_masks (`list[str]`): Masks of anomalous images that mark nothing.
-        unpaired (`list[str]`): Anomalous images without a mask, where the data set has masks.
+        full_masks (`list[str]`): Masks that mark every pixel, and categories whose masks mark more than half.
+        unpaired (`list[str]`): Anomalous images without a mask, where the dataset has masks.
         other_size (`list[str]`): Masks of another size than their image.
         unreadable (`list[str]`): Files that cannot be opened, with the reason.
-        unused (`list[str]`): Images below the root that are in no row, as a mask without its image.
-        has_masks (`bool`): Whether any image has one, or the data set should.
+        unmatched (`list[str]`): Images and masks that belong to no row.
+        unused (`list[str]`): Images in other folders of a published dataset, which belong to no row.
+        has_masks (`bool`): Whether any image has one, or the dataset should.
     """
 
     counts: Counter = field(default_factory=Counter)
     empty_masks: list[str] = field(default_factory=list)
+    full_masks: list[str] = field(default_factory=list)
     unpaired: list[str] = field(default_factory=list)
     other_size: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
+    unmatched: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
     has_masks: bool = True
 
     @property
     def is_clean(self) -> bool:
-        """Whether an evaluation would run without surprise; unused files do not matter for that."""
-        return not (self.empty_masks or self.unpaired or self.other_size or self.unreadable)
+        """Whether nothing here would affect an evaluation."""
+        problems = (self.empty_masks, self.full_masks, self.unpaired, self.other_size, self.unreadable, self.unmatched)
+        return not any(problems)
 
 
 def check(scanned: Scan, rows: Iterable[Row] | None = None) -> CheckReport:
-    """Open every image and mask of a data set.
+    """Open every image and mask of a dataset.
 
     Args:
         scanned ([`Scan`]): From [`scan`].
-        rows (`Iterable[Row]`, *optional*): Its rows, wrapped in a progress bar; default: `scanned.rows`.
+        rows (`Iterable[Row]`, *optional*): Its rows, wrapped in a progress bar; defaults to `scanned.rows`.
 
     Returns:
         [`CheckReport`]
     """
-    has_masks = scanned.entry.has_masks or any(row.mask for row in scanned.rows)
+    has_masks = scanned.entry.has_masks or any(row.mask is not None for row in scanned.rows)
     report = CheckReport(has_masks=has_masks)
-    used = {path for row in scanned.others for path in (row.image, row.mask)}
+    shares: dict[str, list[float]] = {}
     for row in scanned.rows if rows is None else rows:
         report.counts[row.split, row.category, row.label] += 1
-        used |= {row.image, row.mask}
         size = _read_image(row.image, report)
         if row.mask is not None:
-            _read_mask(row.mask, size, report)
+            share = _read_mask(row, size, scanned.entry.mask_rule, report)
+            shares.setdefault(row.category, []).extend([] if share is None else [share])
         elif row.label == ANOMALOUS and has_masks:
             report.unpaired.append(str(row.image))
-    files = (path for path in scanned.root.rglob("*") if is_image_name(path.name) and path not in used)
-    report.unused = sorted(str(path) for path in files if path.is_file())
+    for category, marked in shares.items():
+        if marked and np.mean(marked) > 0.5:
+            report.full_masks.append(f"{category}: masks mark {np.mean(marked):.0%} of the pixels; are they inverted?")
+    _find_unused(scanned, report)
     return report
 
 
+def _find_unused(scanned: Scan, report: CheckReport) -> None:
+    """List the images below the root that belong to no row.
+
+    Published datasets come with further folders on purpose, so only their folders with rows count as unmatched.
+    """
+    used = {path for row in [*scanned.rows, *scanned.others] for path in (row.image, row.mask, row.empty_mask)}
+    folders = {path.parent for path in used if isinstance(path, Path)}
+    files = (path for path in scanned.root.rglob("*") if is_image_name(path.name))
+    for path in sorted(path for path in files if path not in used and path.parent not in used and path.is_file()):
+        is_own = scanned.entry.domain == "any"
+        (report.unmatched if is_own or path.parent in folders else report.unused).append(str(path))
+
+
 def _read_image(path: Path, report: CheckReport) -> tuple[int, int] | None:
-    """(width, height), or None when the file is unreadable."""
+    """Return (width, height), or `None` when the file is unreadable."""
     try:
         return load_image(path).size
     except (OSError, ValueError) as error:
@@ -75,13 +98,18 @@ def _read_image(path: Path, report: CheckReport) -> tuple[int, int] | None:
         return None
 
 
-def _read_mask(path: Path, size: tuple[int, int] | None, report: CheckReport) -> None:
+def _read_mask(row: Row, size: tuple[int, int] | None, mask_rule: str, report: CheckReport) -> float | None:
+    """Return the share of pixels that a mask marks, or `None` when it is unreadable."""
+    name = str(row.image if isinstance(row.mask, bytes) else row.mask)
     try:
-        mask = load_mask(path)
+        mask = load_mask(row.mask, mask_rule, name)
     except (OSError, ValueError) as error:
         report.unreadable.append(str(error))
-        return
+        return None
     if not mask.any():
-        report.empty_masks.append(str(path))
+        report.empty_masks.append(name)
+    elif mask.all():
+        report.full_masks.append(name)
     if size is not None and mask.shape != size[::-1]:
-        report.other_size.append(f"{path} ({mask.shape[1]}x{mask.shape[0]}, its image {size[0]}x{size[1]})")
+        report.other_size.append(f"{name} ({mask.shape[1]}x{mask.shape[0]}, its image {size[0]}x{size[1]})")
+    return float(mask.mean())

@@ -1,86 +1,160 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Finding image files, pairing them by stem, and staying inside a folder."""
+"""Find image files, pair images with masks by name, and keep paths inside a folder."""
 
+import os
+import re
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 
 IMAGE_SUFFIXES = frozenset({".apng", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png"})
-IMAGE_SUFFIXES |= {".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+IMAGE_SUFFIXES |= {".pnm", ".ppm", ".tif", ".tiff", ".webp", ".dcm", ".dicom", ".heic", ".heif"}
 ARCHIVE_SUFFIXES = frozenset({".zip", ".tar", ".tgz", ".gz", ".xz", ".7z", ".rar", ".bz2"})
+MASK_WORDS = "masks?|gt|ground[_ -]?truths?|labels?|seg|segmentations?|annotations?"
+MASK_FOLDER = re.compile(r"masks?|gt|ground[_ -]?truths?|labels|segmentations?|annotations?", re.IGNORECASE)
+MASK_ENDING = re.compile(rf"[_ .-](?:{MASK_WORDS})$", re.IGNORECASE)
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Image files right in a folder, sorted by name; endings count without case, hidden files do not count."""
+    """List the image files directly in a folder, sorted by name, without hidden ones."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if is_image_name(path.name) and not path.is_dir())
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if is_image_name(entry.name) and not entry.is_dir())
+    return [folder / name for name in names]
 
 
 def list_folders(folder: Path) -> list[Path]:
-    """Folders right in a folder, sorted by name, without hidden ones and what macOS adds to archives."""
+    """List the folders directly in a folder, sorted by name, without hidden ones and those that macOS adds."""
     if not folder.is_dir():
         return []
-    names = (path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX")))
-    return sorted(path for path in names if path.is_dir())
+    with os.scandir(folder) as entries:
+        names = sorted(
+            entry.name for entry in entries if not entry.name.startswith((".", "__MACOSX")) and entry.is_dir()
+        )
+    return [folder / name for name in names]
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file is an image by its ending, and not one of those that file managers leave (`._000.png`)."""
-    return Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
+    """Return whether a file is an image by its ending, and not hidden, as `._000.png` is."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.startswith(".")
 
 
-def pair_masks(images: list[Path], masks: list[Path], endings: tuple[str, ...] = ("",)) -> dict[Path, Path]:
-    """Find the mask of each image by stem, never by position: one stray file would shift all that follow.
+def folder_name(folder: Path) -> str:
+    """Return what a folder is called; a link keeps its own name."""
+    return Path(os.path.abspath(folder)).name
+
+
+def split_mask_folders(folders: list[Path]) -> tuple[list[Path], list[Path]]:
+    """Separate folders of images from folders of masks, which are called `masks`, or `NG_masks` beside `NG`."""
+    names = {folder.name.casefold() for folder in folders}
+    is_mask = [
+        bool(MASK_FOLDER.fullmatch(folder.name)) or (_without_ending(folder.name) or "").casefold() in names
+        for folder in folders
+    ]
+    images = [folder for folder, mask in zip(folders, is_mask, strict=True) if not mask]
+    return images, [folder for folder, mask in zip(folders, is_mask, strict=True) if mask]
+
+
+def list_masks(kind: Path, holders: list[Path]) -> list[Path]:
+    """List what may be masks of a folder of images: in `masks/NG`, `NG_masks` or `NG/masks`.
+
+    Args:
+        kind (`Path`): Folder of images.
+        holders (`list[Path]`): Folders of masks near it.
+
+    Returns:
+        `list[Path]`: files, and folders that hold several masks of one image.
+    """
+    name, found = kind.name.casefold(), []
+    for holder in holders:
+        if (_without_ending(holder.name) or "").casefold() == name:
+            found.append(holder)
+        else:
+            found += [folder for folder in list_folders(holder) if folder.name.casefold() == name]
+    found += split_mask_folders(list_folders(kind))[1]
+    return [item for folder in found for item in [*list_images(folder), *list_folders(folder)]]
+
+
+def split_masks(files: list[Path]) -> tuple[list[Path], list[Path]]:
+    """Separate the images of a folder from the masks beside them: `x_mask.png` is one if there is an `x.*`."""
+    stems = {file.stem.casefold() for file in files}
+    masks = [file for file in files if (stem := _without_ending(file.stem)) and stem.casefold() in stems]
+    return ([file for file in files if file not in set(masks)], masks) if masks else (files, [])
+
+
+def pair_masks(images: list[Path], masks: list[Path], ending: str | None = None) -> dict[Path, Path]:
+    """Find the mask of each image by name, never by position: one stray file would shift all that follow.
 
     Args:
         images (`list[Path]`): Images of one folder.
-        masks (`list[Path]`): What may be their masks.
-        endings (`tuple[str, ...]`): What the mask's stem may have behind the image's, as `_mask`.
+        masks (`list[Path]`): Files that may be their masks, or folders with several masks of one image.
+        ending (`str`, *optional*):
+            What the mask's stem has behind the image's, such as `_mask`. By default nothing or any usual ending.
 
     Returns:
         `dict[Path, Path]`: image to mask; images without a mask are not in it.
 
     Raises:
-        ValueError: If two files have one stem, so that nobody can say which belongs to which.
+        ValueError: If two files could belong to one, so that nobody can say which does.
     """
     if not masks:
         return {}
-    image_of_stem, mask_of_stem = _by_stem(images), _by_stem(masks)
+    image_of_stem = _by_stem(images)
     pairs: dict[Path, Path] = {}
-    for stem, image in image_of_stem.items():
-        found = [mask_of_stem[stem + ending] for ending in endings if stem + ending in mask_of_stem]
+    for mask in masks:
+        stem = mask.stem if mask.suffix.lower() in IMAGE_SUFFIXES else mask.name
+        if ending is None:
+            candidates = [_without_ending(stem), stem]
+        else:
+            candidates = [stem[: -len(ending) or None]] if stem.casefold().endswith(ending.casefold()) else []
         # "1_mask" is the mask of "1" and not a second mask of an image called "1_mask".
-        if len(found) > 1:
-            raise ValueError(f"{image} has two masks, {found[0].name} and {found[1].name}; keep one of them.")
-        if found:
-            pairs[image] = found[0]
-    return pairs
+        image = next(
+            (image_of_stem[one.casefold()] for one in candidates if one and one.casefold() in image_of_stem), None
+        )
+        if image is None:
+            continue
+        if image in pairs:
+            raise ValueError(f"{image} has two masks, {pairs[image].name} and {mask.name}; keep one of them.")
+        pairs[image] = mask
+    return {image: pairs[image] for image in images if image in pairs}
+
+
+def _without_ending(stem: str) -> str | None:
+    match = MASK_ENDING.search(stem)
+    return stem[: match.start()] if match else None
 
 
 def _by_stem(files: list[Path]) -> dict[str, Path]:
     stems: dict[str, Path] = {}
     for file in files:
-        if file.stem in stems:
-            raise ValueError(f"{file} and {stems[file.stem].name} differ only in their ending; keep one of them.")
-        stems[file.stem] = file
+        stem = file.stem.casefold()
+        if stem in stems:
+            raise ValueError(
+                f"{file} and {stems[stem].name} differ only in their ending or in case; keep one of them."
+            )
+        stems[stem] = file
     return stems
 
 
-def path_inside(folder: Path, name: str, source: Path) -> Path:
-    """Join a path that a file names to its folder, and refuse what leads out of it.
+def path_inside(folder: Path, name: str, source: Path, allow_outside: bool = False) -> Path:
+    """Join a path that a file names to its folder, and refuse one that leads out of it.
 
     Args:
-        folder (`Path`): What the path is relative to.
-        name (`str`): With forward or backward slashes.
-        source (`Path`): The file that names it, for the error.
+        folder (`Path`): Folder that relative paths start from.
+        name (`str`): Path with forward or backward slashes; an absolute one has to be below the folder.
+        source (`Path`): File that names it, for the error.
+        allow_outside (`bool`, *optional*, defaults to `False`): Accept any path.
 
     Raises:
-        ValueError: If the path is absolute or goes up with `..`.
+        ValueError: If the path leads out of the folder.
     """
     path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or PureWindowsPath(name).drive or ".." in path.parts:
+    if allow_outside:
+        return folder / path
+    inside = path.is_absolute() and path.is_relative_to(os.path.abspath(folder))
+    if (path.is_absolute() and not inside) or PureWindowsPath(name).drive or ".." in path.parts:
         raise ValueError(
-            f"{source} names {name!r}, which leads out of {folder}; expected paths below it. Correct or "
-            "remove the file."
+            f"{source} names {name!r}, which leads out of {folder}; expected paths below it. Correct the file, or "
+            "allow it with allow_outside=True (in a command --allow-outside)."
         )
     return folder / path

@@ -1,7 +1,6 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""From a name and a folder to the rows of a data set, without opening images."""
+"""List the rows of a dataset from its name and folder, without opening images."""
 
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +9,9 @@ from pathlib import Path
 
 from .catalogue import CATALOGUE, DatasetEntry
 from .files import ARCHIVE_SUFFIXES, list_folders
-from .layouts import ANOMALOUS, NORMAL, CategoryTree, Reader, Row, Table
+from .layouts import CategoryTree, Reader, Row
+from .tables import Table
+from .words import ANOMALOUS, NORMAL
 
 
 TABLE_NAMES = ("csv", "jsonl")
@@ -19,9 +20,15 @@ SHOWN = 3  # examples in a message
 
 @dataclass(frozen=True)
 class Scan:
-    """What is found under a folder: which layout begins where, its rows, and what is odd about them.
+    """The rows found below a folder.
 
-    `others` are rows of the categories that were not chosen.
+    Args:
+        entry ([`DatasetEntry`]): The dataset.
+        root (`Path`): Folder at which the layout begins.
+        reader ([`Reader`]): The layout.
+        rows (`list[Row]`): Images of the chosen category.
+        problems (`list[str]`): What is unexpected, each in a line.
+        others (`list[Row]`): Images of the categories that were not chosen.
     """
 
     entry: DatasetEntry
@@ -32,38 +39,49 @@ class Scan:
     others: list[Row] = field(default_factory=list)
 
     def path_of(self, row: Row) -> str:
-        """The image's path below the root, with forward slashes: its name in results."""
-        return row.image.relative_to(self.root).as_posix()
+        """Return the image's path below the root, with forward slashes, which is its name in results."""
+        below = row.image.is_relative_to(self.root)
+        return (row.image.relative_to(self.root) if below else row.image).as_posix()
 
 
 def scan(
-    name: str, data_dir: str | os.PathLike, columns: dict[str, str] | None = None, category: str | None = None
+    name: str,
+    data_dir: str | os.PathLike,
+    columns: dict[str, str] | None = None,
+    category: str | None = None,
+    *,
+    normal_labels: Sequence[str] = (),
+    encoding: str | None = None,
+    allow_outside: bool = False,
 ) -> Scan:
-    """List a data set.
+    """List a dataset.
 
     Args:
-        name (`str`): A name of the catalogue, `folder`, `csv` or `jsonl`.
-        data_dir (`str` or `os.PathLike`): Where it was unpacked; for a table the file, or a folder with one in it.
+        name (`str`): A name of the catalogue, `csv` or `jsonl`.
+        data_dir (`str` or `os.PathLike`): Folder it was unpacked to; of a table the file, or the folder with it.
         columns (`dict`, *optional*): Of a table: our column names to the file's.
-        category (`str`, *optional*): Only this one.
+        category (`str`, *optional*): Only this category.
+        normal_labels (`Sequence[str]`, *optional*): Further words that mean normal, in folders and tables.
+        encoding (`str`, *optional*): Of a table; detected by default.
+        allow_outside (`bool`, *optional*, defaults to `False`): Accept paths in a table that lead out of its folder.
 
     Raises:
-        ValueError: If the name or category is unknown, or files contradict each other.
-        FileNotFoundError: If the folder or the layout in it is not there; says what was looked for, and where.
+        ValueError: If the name, an option or the category is unknown, or files contradict each other.
+        FileNotFoundError: If the folder or the layout in it does not exist; says what was expected, and where.
     """
-    folder = Path(data_dir)
+    folder, words = Path(data_dir), frozenset(normal_labels)
     if not folder.exists():
         raise FileNotFoundError(f"{folder} does not exist{_where_to_get(CATALOGUE.get(name))}.")
     if name in TABLE_NAMES:
-        entry, root, reader = _find_table(name, folder, columns or {})
+        entry, root, reader = _find_table(name, folder, columns or {}, encoding, allow_outside)
     elif name not in CATALOGUE:
-        raise ValueError(f"data set {name!r} is unknown; expected one of {', '.join([*CATALOGUE, *TABLE_NAMES])}.")
-    elif columns:
-        raise ValueError(f"columns= maps the columns of a table; {name} has folders.")
+        raise ValueError(f"dataset {name!r} is unknown; expected one of {', '.join([*CATALOGUE, *TABLE_NAMES])}.")
+    elif columns or encoding or allow_outside:
+        raise ValueError(f"columns=, encoding= and allow_outside= are options of tables; {name} has folders.")
     else:
         entry = CATALOGUE[name]
-        root, reader = find_layout(name, folder)
-    rows = list(reader.rows(root))
+        root, reader = find_layout(name, folder, words)
+    rows = list(reader.rows(root, words))
     if not rows:
         raise FileNotFoundError(
             f"{root} looks like {reader.name} of {entry.title}, but holds no image; unpack it again."
@@ -79,21 +97,21 @@ def scan(
     return replace(scanned, rows=chosen, others=[row for row in rows if row.category != category])
 
 
-def find_layout(name: str, folder: Path) -> tuple[Path, Reader]:
-    """Look for a data set in a folder and the levels below it, nearest first, and first where a name points to it.
+def find_layout(name: str, folder: Path, normal_words: frozenset[str] = frozenset()) -> tuple[Path, Reader]:
+    """Look for a dataset in a folder and the levels below it, nearest first, and first where a name points to it.
 
     Raises:
-        FileNotFoundError: If no layout of the data set is there; says what was looked for, and where.
+        FileNotFoundError: If no layout of the dataset is there; says what was looked for, and where.
     """
     entry, level = CATALOGUE[name], [folder]
     for _ in range(entry.search_depth + 1):
         for candidate in level:
             for reader in entry.readers:
-                if reader.fits(candidate):
+                if reader.fits(candidate, normal_words):
                     return candidate, reader
         children = [(child, hinted_names(child)) for parent in level for child in list_folders(parent)]
         own = [child for child, names in children if name in names]
-        level = own + [child for child, names in children if not names]  # never another data set that looks alike
+        level = own + [child for child, names in children if not names]  # never another dataset that looks alike
     expected = "; or ".join(dict.fromkeys(reader.expects for reader in entry.readers))
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else [folder.name]
     shown = ", ".join(names[:8]) or "nothing"
@@ -105,28 +123,35 @@ def find_layout(name: str, folder: Path) -> tuple[Path, Reader]:
 
 
 def find_dataset(name: str, data_dir: Path) -> Path | None:
-    """The folder right below `data_dir` whose name says that it holds a data set, as `MVTec_AD` for `mvtec`."""
+    """Return the folder directly below `data_dir` that a dataset is in by its name, as `MVTec_AD` for `mvtec`."""
     return next((folder for folder in list_folders(data_dir) if name in hinted_names(folder)), None)
 
 
 def hinted_names(folder: Path) -> list[str]:
-    """The data sets that a folder's name points to."""
+    """Return the datasets that a folder's name points to; of `mvtec_loco` and `mvtec` only the longer one."""
     plain = "".join(filter(str.isalnum, folder.name.casefold()))
-    return [name for name, entry in CATALOGUE.items() if any(hint in plain for hint in entry.folder_hints)]
+    lengths = {
+        name: max((len(hint) for hint in entry.folder_hints if hint in plain), default=0)
+        for name, entry in CATALOGUE.items()
+    }
+    longest = max(lengths.values())
+    return [name for name, length in lengths.items() if length == longest > 0]
 
 
 def _where_to_get(entry: DatasetEntry | None) -> str:
     if entry is None or not entry.page.startswith("http"):
         return ""
-    return f"; {entry.title} ({entry.licence}) is at {entry.page}"
+    return f"; {entry.title} ({entry.license}) is at {entry.page}"
 
 
-def _find_table(name: str, path: Path, columns: dict[str, str]) -> tuple[DatasetEntry, Path, Reader]:
+def _find_table(
+    name: str, path: Path, columns: dict[str, str], encoding: str | None, allow_outside: bool
+) -> tuple[DatasetEntry, Path, Reader]:
     files = [path] if path.is_file() else sorted(path.glob(f"*.{name}"))
     if len(files) != 1:
         found = ", ".join(file.name for file in files) or "none"
         raise FileNotFoundError(f"{path} should hold one .{name} file, found {found}; name the file itself.")
-    reader = Table(files[0].name, columns, name=name)
+    reader = Table(files[0].name, columns, name=name, encoding=encoding, allow_outside=allow_outside)
     return (
         DatasetEntry(files[0].name, "any", "", "", (reader,), has_masks=False, mask_rule="auto"),
         files[0].parent,
@@ -135,7 +160,7 @@ def _find_table(name: str, path: Path, columns: dict[str, str]) -> tuple[Dataset
 
 
 def find_problems(name: str, scanned: "Scan") -> list[str]:
-    """What is odd about a data set, each in a line: missing categories, files and masks, empty folders, counts."""
+    """Describe what is unexpected, each in a line: categories, files, labels, masks and counts."""
     entry, root, rows = scanned.entry, scanned.root, scanned.rows
     problems = []
     found = {row.category for row in rows}
@@ -144,8 +169,16 @@ def find_problems(name: str, scanned: "Scan") -> list[str]:
         problems.append(f"{root} has no images of {', '.join(missing)}: half-unpacked?")
     if isinstance(scanned.reader, CategoryTree) and (empty := scanned.reader.empty_folders(root)):
         problems.append(f"{_some(empty)} hold no images: half-unpacked?")
-    if absent := [path for row in rows for path in (row.image, row.mask) if path and not path.exists()]:
+    if absent := [
+        path for row in rows for path in (row.image, row.mask) if isinstance(path, Path) and not path.exists()
+    ]:
         problems.append(f"{len(absent)} listed files do not exist: {_some(absent)}.")
+    unlabelled = [number for number, row in enumerate(rows, start=1) if row.label is None]
+    if unlabelled and isinstance(scanned.reader, Table):
+        more = ", …" if len(unlabelled) > SHOWN else ""
+        problems.append(
+            f"{len(unlabelled)} rows of {scanned.reader.file} have no label: {str(unlabelled[:SHOWN])[1:-1]}{more}."
+        )
     unmasked = [row.image for row in rows if row.label == ANOMALOUS and row.mask is None]
     if entry.has_masks and unmasked:
         problems.append(f"{len(unmasked)} anomalous images have no mask: {_some(unmasked)}.")
@@ -162,20 +195,3 @@ def find_problems(name: str, scanned: "Scan") -> list[str]:
 def _some(paths: Sequence[Path]) -> str:
     more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
     return ", ".join(map(str, paths[:SHOWN])) + more
-
-
-def fingerprint(rows: list[Row]) -> str:
-    """A digest of what the rows say and of the size and time of every file, so that any change shows."""
-    digest = hashlib.sha256()
-    for row in rows:
-        files = [(str(path), *_state(path)) for path in (row.image, row.mask) if path]
-        digest.update(repr((row.label, row.category, row.defect_type, row.split, files)).encode())
-    return digest.hexdigest()[:32]
-
-
-def _state(path: Path) -> tuple[int, int]:
-    try:
-        state = path.stat()
-    except OSError:
-        return (-1, -1)
-    return (state.st_size, state.st_mtime_ns)

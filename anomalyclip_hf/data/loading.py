@@ -1,24 +1,22 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""`load_anomaly_dataset`: any of the catalogue's data sets, or one's own, with the same columns."""
+"""`load_anomaly_dataset`: any dataset of the catalogue, or one's own, with the same columns."""
 
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
 
-from .catalogue import CATALOGUE
 from .features import AnomalyImage, AnomalyMask
-from .layouts import GOOD, NORMAL, clean, parse_label
-from .listing import TABLE_NAMES, Scan, fingerprint, scan
+from .listing import Scan, scan
+from .words import GOOD, NORMAL, clean, parse_label
 
 
 LABEL_NAMES = ("normal", "anomalous")
-STORED = ("hub", "parquet")  # already data sets: columns instead of files
+STORED = ("hub", "parquet")  # already datasets: columns instead of files
 STORED_SPLITS = ("train", "validation", "test")
 COLUMNS = ("image", "mask", "label", "category", "defect_type", "path")
 
@@ -32,13 +30,15 @@ def load_anomaly_dataset(
     *,
     columns: Mapping[str, str] | None = None,
     mask_rule: str | None = None,
+    normal_labels: str | Sequence[str] = (),
+    encoding: str | None = None,
+    allow_outside: bool = False,
     cache_dir: str | os.PathLike | None = None,
     **hub_options: Any,
 ) -> datasets.Dataset | datasets.IterableDataset:
-    """Load a data set for anomaly detection from where it was unpacked.
+    """Load a dataset for anomaly detection from the folder that it was unpacked to.
 
-    Images stay where they are and are opened when a row is read. The table of rows is cached by `datasets` and made
-    anew when a file was added, removed or changed.
+    Images stay where they are and are opened when a row is read.
 
     Args:
         name (`str`): A name that `anomalyclip datasets` lists; or `folder`, `csv`, `jsonl`, `parquet`, `hub`.
@@ -46,22 +46,26 @@ def load_anomaly_dataset(
             The unpacked folder, or one or two levels above it; for a table the file; for `hub` the repository's id.
         split (`str`, *optional*, defaults to `"test"`): `"test"`, or `"train"` where there is one.
         category (`str`, *optional*): Only this category.
-        streaming (`bool`, *optional*, defaults to `False`): Give an `IterableDataset` and write no cache.
+        streaming (`bool`, *optional*, defaults to `False`): Return an `IterableDataset`.
         columns (`Mapping[str, str]`, *optional*):
-            Of tables and stored data sets: our name (`image`, `mask`, `label`, `category`, …) to theirs.
+            Of tables and stored datasets: our name (`image`, `mask`, `label`, `category`, …) to theirs.
         mask_rule (`str`, *optional*):
             `"auto"`, `"classes"`, or `"nonzero"` as in the paper's code, see [`load_mask`]. Defaults to the rule of
             the dataset.
-        cache_dir (`str` or `os.PathLike`, *optional*): Instead of the cache of `datasets`.
-        **hub_options: For `hub`: `revision`, `token` and what else [`~datasets.load_dataset`] takes.
+        normal_labels (`str` or `Sequence[str]`, *optional*):
+            Further words that mean normal, in names of folders and in tables.
+        encoding (`str`, *optional*): Of a table; by default UTF-8, UTF-16 or cp1252 is detected.
+        allow_outside (`bool`, *optional*, defaults to `False`): Accept paths in a table that lead out of its folder.
+        cache_dir (`str` or `os.PathLike`, *optional*): For `parquet` and `hub`, instead of the cache of `datasets`.
+        **hub_options: For `hub`: `revision`, `token` and other arguments of [`~datasets.load_dataset`].
 
     Returns:
         [`~datasets.Dataset`] or [`~datasets.IterableDataset`] with the columns `image` (RGB), `mask` (mode L, 0 and
-        255; None for normal images and where there is none), `label` (`ClassLabel`: normal, anomalous; None where
+        255; None for normal images and without ground truth), `label` (`ClassLabel`: normal, anomalous; None where
         unknown), `category`, `defect_type` (`"good"` for normal) and `path` (below the folder).
 
     Raises:
-        FileNotFoundError: If the folder, or the layout in it, is not there; says where to get the data set.
+        FileNotFoundError: If the folder, or the layout in it, does not exist; says where to get the dataset.
         ValueError: If name, category, split or columns are unknown, or files contradict each other.
 
     Example:
@@ -75,89 +79,65 @@ def load_anomaly_dataset(
     >>> for kind in ("good", "scratch"):
     ...     (folder / kind).mkdir(parents=True)
     ...     Image.new("L", (8, 6)).save(folder / kind / "000.png")
-    >>> dataset = load_anomaly_dataset("folder", folder, cache_dir=folder.parent / "cache")
+    >>> dataset = load_anomaly_dataset("folder", folder)
     >>> dataset["path"][:], dataset["label"][:], dataset["defect_type"][:]
     (['good/000.png', 'scratch/000.png'], [0, 1], ['good', 'scratch'])
 
     ```
     """
+    words = (normal_labels,) if isinstance(normal_labels, str) else tuple(normal_labels)
     if name in STORED:
         hub_options["cache_dir"] = None if cache_dir is None else str(cache_dir)
         stored = _load_stored(name, str(data_dir), split, streaming, hub_options)
-        rows = _standardise(stored, str(data_dir), split, dict(columns or {}), mask_rule or "auto")
+        rows = _standardise(stored, str(data_dir), split, dict(columns or {}), mask_rule or "auto", words)
         return rows if category is None else _choose_category(rows, category, str(data_dir))
     if hub_options:
         raise ValueError(f"unknown options {', '.join(hub_options)}; only hub takes more.")
-    scanned = scan(name, data_dir, dict(columns or {}), category)
+    scanned = scan(
+        name, data_dir, dict(columns or {}), category,
+        normal_labels=words, encoding=encoding, allow_outside=allow_outside,
+    )  # fmt: skip
     for problem in scanned.problems:
         warnings.warn(problem, stacklevel=2)
     splits = sorted({row.split for row in scanned.rows})
     if split not in splits:
         raise ValueError(f"{name} has no split {split!r} in {scanned.root}; expected one of {', '.join(splits)}.")
-    builder = AnomalyDataset(
-        scanned=scanned,
-        config_name=name,
-        data_dir=str(scanned.root.resolve()),
-        files=fingerprint(scanned.rows),
-        mask_rule=mask_rule or scanned.entry.mask_rule,
-        cache_dir=None if cache_dir is None else str(cache_dir),
+    dataset = _make_dataset(scanned, split, mask_rule or scanned.entry.mask_rule)
+    return dataset.to_iterable_dataset() if streaming else dataset
+
+
+def _make_dataset(scanned: Scan, split: str, mask_rule: str) -> datasets.Dataset:
+    """Make the table of rows; images by reference."""
+    rows = [row for row in scanned.rows if row.split == split]
+    entry = scanned.entry
+    info = datasets.DatasetInfo(
+        description=f"{entry.title}, read as {scanned.reader.name}",
+        homepage=entry.page,
+        license=entry.license,
+        features=features(mask_rule),
     )
-    if streaming:
-        return builder.as_streaming_dataset(split)
-    builder.download_and_prepare(verification_mode="no_checks")
-    return builder.as_dataset(split)
+    return datasets.Dataset.from_dict(
+        {
+            "image": [_reference(row.image) for row in rows],
+            "mask": [None if row.mask is None else _reference(row.mask) for row in rows],
+            "label": [row.label for row in rows],
+            "category": [row.category for row in rows],
+            "defect_type": [row.defect_type for row in rows],
+            "path": [scanned.path_of(row) for row in rows],
+        },
+        features=info.features,
+        info=info,
+        split=datasets.NamedSplit(split),
+    )
 
 
-@dataclass
-class AnomalyDatasetConfig(datasets.BuilderConfig):
-    """What a cached table depends on, besides its folder."""
-
-    files: str = ""
-    mask_rule: str = "auto"
-
-
-class AnomalyDataset(datasets.GeneratorBasedBuilder):
-    """Writes the rows of a [`Scan`] as a data set; images by reference."""
-
-    BUILDER_CONFIG_CLASS = AnomalyDatasetConfig
-    BUILDER_CONFIGS = [AnomalyDatasetConfig(name=name) for name in (*CATALOGUE, *TABLE_NAMES)]
-
-    def __init__(self, *args: Any, scanned: Scan, **kwargs: Any):
-        self.scanned = scanned
-        super().__init__(*args, **kwargs)
-
-    def _info(self) -> datasets.DatasetInfo:
-        entry = self.scanned.entry
-        return datasets.DatasetInfo(
-            description=f"{entry.title}, read as {self.scanned.reader.name}",
-            homepage=entry.page,
-            license=entry.licence,
-            features=features(self.config.mask_rule),
-        )
-
-    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
-        records: dict[str, list[dict[str, Any]]] = {}
-        for row in self.scanned.rows:
-            record = {
-                "image": str(row.image.absolute()),
-                "mask": None if row.mask is None else str(row.mask.absolute()),
-                "label": row.label,
-                "category": row.category,
-                "defect_type": row.defect_type,
-                "path": self.scanned.path_of(row),
-            }
-            records.setdefault(row.split, []).append(record)
-        return [
-            datasets.SplitGenerator(name=split, gen_kwargs={"records": rows})
-            for split, rows in sorted(records.items())
-        ]
-
-    def _generate_examples(self, records: list[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
-        yield from enumerate(records)  # not by path: a table may name an image twice
+def _reference(source: Path | bytes) -> dict[str, Any]:
+    is_file = isinstance(source, Path)
+    return {"bytes": None if is_file else source, "path": os.path.abspath(source) if is_file else None}
 
 
 def features(mask_rule: str = "auto") -> datasets.Features:
-    """The columns that every data set has."""
+    """Return the columns that every dataset has."""
     return datasets.Features(
         {
             "image": AnomalyImage(),
@@ -185,8 +165,9 @@ def _standardise(
     split: str,
     columns: dict[str, str],
     mask_rule: str,
+    normal_words: Sequence[str],
 ) -> datasets.Dataset | datasets.IterableDataset:
-    """Bring a data set of the Hub or of Parquet files to our columns."""
+    """Bring a dataset of the Hub or of Parquet files to our columns."""
     if unknown := [ours for ours in columns if ours not in COLUMNS]:
         raise ValueError(f"columns= names {unknown[0]!r}; expected some of {', '.join(COLUMNS)}.")
     theirs = {ours: columns.get(ours, ours) for ours in COLUMNS}
@@ -203,7 +184,7 @@ def _standardise(
         given = {ours: row.get(column) for ours, column in theirs.items()}
         for ours in ("label", "category", "defect_type", "path"):
             given[ours] = _read_word(given[ours], features_of[ours])
-        label = parse_label(given["label"], f"{source}, row {number}")
+        label = parse_label(given["label"], f"{source}, row {number}", normal_words)
         kind = given["defect_type"] or ("anomaly" if label else None)
         return {
             "image": given["image"],
@@ -222,7 +203,7 @@ def _standardise(
 
 
 def _read_word(value: Any, feature: Any) -> str | None:
-    """What a column says: the name of a class instead of its number, and None where `datasets` writes -1."""
+    """Return what a column says: the name of a class instead of its number, and None where `datasets` writes -1."""
     if isinstance(feature, datasets.ClassLabel) and value is not None:
         value = feature.names[value] if value >= 0 else None
     return clean(value)
@@ -239,7 +220,7 @@ def _choose_category(
 
 
 def _parquet_files(path: Path, split: str) -> list[str]:
-    """A file itself, or those of a split in a folder; files whose path names no split are `test`."""
+    """Return a file itself, or those of a split in a folder; files whose path names no split are `test`."""
     if path.is_file():
         return [str(path)]
     files: dict[str, list[str]] = {}

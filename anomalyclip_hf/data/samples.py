@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..image_processing_anomalyclip import MASK_RULES, check_value_range, load_image, load_mask, masks_to_tensor
 from ..io.fingerprints import file_state, fingerprint
-from .layouts import ANOMALOUS, NORMAL, clean, parse_label
+from .words import ANOMALOUS, NORMAL, clean, parse_label
 
 
 @dataclass
@@ -253,6 +253,8 @@ def _content(value: Any) -> bytes:
     value = _source(value)
     if isinstance(value, dict):
         value = value["bytes"] if value.get("bytes") is not None else value["path"]
+    if isinstance(value, (str, os.PathLike)) and os.path.isdir(value):  # several masks of one image
+        return b"".join(_content(os.path.join(value, name)) for name in sorted(os.listdir(value)))
     if isinstance(value, (str, os.PathLike)) and is_local_path(str(value)):
         with open(value, "rb") as file:
             return file.read()

@@ -126,7 +126,10 @@ class Miniature:
         folder.mkdir(parents=True, exist_ok=True)
         for row in self.expected():
             draw(folder / self.root / row.image, row.number, row.image_kind)
-            if row.mask:
+            if row.mask and not Path(row.mask).suffix:  # a folder with several masks of one image
+                for number, part in enumerate(bit for bit in range(COLUMNS * ROWS) if row.number >> bit & 1):
+                    mark(folder / self.root / row.mask / f"{number:03}.png", 1 << part)
+            elif row.mask:
                 mark(folder / self.root / row.mask, row.number, row.mask_kind)
         for stray in self.strays:
             name, _, kind = stray.partition(":")
@@ -475,7 +478,60 @@ def _table() -> Iterator[Miniature]:
         problems=(counts,),
         meta=True,
     )
+    yield from _beyond_the_paper(tree)
     yield from _own_folders(tree, pairs)
+
+
+def _beyond_the_paper(tree: str) -> Iterator[Miniature]:
+    half = "has no images of"
+    box, truth = "breakfast_box/test", "breakfast_box/ground_truth"
+    logical, structural = "logical_anomalies", "structural_anomalies"
+    yield Miniature(
+        *("mvtec_loco", "original", "mvtec_loco_anomaly_detection", tree),
+        f"""
+        train       breakfast_box  good  breakfast_box/train/good/000.png
+        validation  breakfast_box  good  breakfast_box/validation/good/000.png
+        test        breakfast_box  good  {box}/good/000.png
+        test        breakfast_box  {logical}  {box}/{logical}/000.png  {truth}/{logical}/000
+        test        breakfast_box  {logical}  {box}/{logical}/001.png  {truth}/{logical}/001
+        test        breakfast_box  {structural}  {box}/{structural}/000.png  {truth}/{structural}/000
+        test        pushpins       good  pushpins/test/good/000.png
+        """,
+        problems=(half,),
+    )
+    public = "can/test_public"
+    yield Miniature(
+        *("mvtec_ad_2", "original", "mvtec_ad_2", tree),
+        f"""
+        train       can  good  can/train/good/000_regular.png
+        validation  can  good  can/validation/good/000_regular.png
+        test        can  good  can/test_public/good/000_regular.png
+        test        can  bad   {public}/bad/000_regular.png  {public}/ground_truth/bad/000_regular_mask.png
+        test        vial  good  vial/test_public/good/000_shift_1.png
+        """,
+        strays=("mvtec_ad_2/can/test_private/000.png",),
+        problems=(half,),
+    )
+    yield Miniature(
+        *("mvtec_3d", "original", "mvtec_3d_anomaly_detection", tree),
+        """
+        train  bagel  good   bagel/train/good/rgb/000.png
+        test   bagel  good   bagel/test/good/rgb/000.png
+        test   bagel  crack  bagel/test/crack/rgb/000.png  bagel/test/crack/gt/000.png
+        test   rope   good   rope/test/good/rgb/000.png
+        """,
+        strays=("mvtec_3d_anomaly_detection/bagel/test/crack/xyz/000.tiff",),
+        problems=(half,),
+    )
+    yield Miniature(
+        *("sdd2", "original", "KolektorSDD2", "original"),
+        """
+        train  surface  defect  train/10000.png  train/10000_GT.png
+        test   surface  defect  test/20000.png   test/20000_GT.png
+        test   surface  good    test/20001.png
+        """,
+        strays=("KolektorSDD2/test/20001_GT.png:black",),
+    )
 
 
 def _own_folders(tree: str, pairs: str) -> Iterator[Miniature]:
@@ -515,6 +571,23 @@ def _own_folders(tree: str, pairs: str) -> Iterator[Miniature]:
         test  own  hole     hole/a.jpg
         """,
         strays=("Masks/scratch/aa.png",),
+    )
+    yield Miniature(
+        *("folder", "masks_beside", "", tree),
+        """
+        test  own  good  test/Non Defective/a.png
+        test  own  NG    test/NG/a.png   test/NG_masks/a.png
+        test  own  NG    test/NG/B.png   test/NG_masks/b_GT.png
+        test  own  dent  test/dent/a.jpg  test/dent/a-mask.png
+        """,
+    )
+    yield Miniature(
+        *("folder", "images_with_masks", "", pairs),
+        """
+        test  own  anomaly  a.jpg  a_seg.png
+        test  own  anomaly  b.jpg  B_Label.PNG
+        test  own  good     c.jpg
+        """,
     )
     yield Miniature(
         *("folder", "images_and_masks", "", pairs),

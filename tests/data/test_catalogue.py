@@ -3,32 +3,35 @@ import pytest
 from data.miniatures import MINIATURES
 
 from anomalyclip_hf.data.catalogue import CATALOGUE, PAPER_DATASETS
-from anomalyclip_hf.data.layouts import MetaJson
 from anomalyclip_hf.data.listing import find_dataset
+from anomalyclip_hf.data.tables import MetaJson
 
 
 PAPER = (
     *("mvtec", "visa", "mpdd", "btad", "sdd", "dagm", "dtd_synthetic", "headct", "brainmri", "br35h", "covid19"),
     *("isic", "colondb", "clinicdb", "kvasir", "endo", "tn3k"),
 )
+MORE = ("mvtec_loco", "mvtec_ad_2", "mvtec_3d", "sdd2")
 
 
 def test_the_17_of_the_paper():
     assert PAPER_DATASETS == PAPER
-    assert set(CATALOGUE) - set(PAPER) == {"folder"}
+    assert set(CATALOGUE) - set(PAPER) == {*MORE, "coco", "labelme", "folder"}
     assert {name for name in PAPER if CATALOGUE[name].domain == "industrial"} == set(PAPER[:7])
     assert {CATALOGUE[name].domain for name in PAPER[7:]} == {"medical"}
 
 
-@pytest.mark.parametrize("name", PAPER)
+@pytest.mark.parametrize("name", [*PAPER, *MORE])
 def test_an_entry_is_whole(name):
     entry = CATALOGUE[name]
     assert entry.title
-    assert entry.licence
+    assert entry.license
     assert entry.page.startswith("http")
     assert entry.folder_hints
     assert entry.categories == tuple(dict.fromkeys(entry.categories))
-    assert isinstance(entry.readers[0], MetaJson)  # else the authors' copy would be read as something else
+    assert name in MORE or isinstance(
+        entry.readers[0], MetaJson
+    )  # else the authors' copy would be read as something else
     assert all(reader.name and reader.expects for reader in entry.readers)
 
 
@@ -56,7 +59,8 @@ def test_every_reader_of_the_catalogue_has_a_miniature():
     indexed = {(miniature.dataset, MetaJson().name) for miniature in MINIATURES.values() if miniature.meta}
     # Copies in MVTec's layout that some people make of these; nobody links one.
     rearranged = {(name, "category tree") for name in ("brainmri", "br35h", "covid19", "dagm")}
-    assert named - rearranged == shown | indexed
+    drawn = {("coco", "COCO JSON"), ("labelme", "labelme JSON")}  # tests/data/test_annotations.py
+    assert named - rearranged - drawn == shown | indexed
 
 
 @pytest.mark.parametrize(
@@ -79,6 +83,10 @@ def test_every_reader_of_the_catalogue_has_a_miniature():
         ("kvasir", ["Kvasir-SEG", "Kvasir"]),
         ("endo", ["EndoTect_2020_Segmentation_Test_Dataset"]),
         ("tn3k", ["tn3k", "TN3K"]),
+        ("mvtec_loco", ["mvtec_loco_anomaly_detection"]),
+        ("mvtec_ad_2", ["mvtec_ad_2"]),
+        ("mvtec_3d", ["mvtec_3d_anomaly_detection"]),
+        ("sdd2", ["KolektorSDD2", "KSDD2"]),
     ],
 )
 def test_folders_are_recognised_by_their_names(tmp_path, name, folders):
@@ -86,5 +94,5 @@ def test_folders_are_recognised_by_their_names(tmp_path, name, folders):
         (tmp_path / folder / folder).mkdir(parents=True)
         (tmp_path / folder / "unrelated").mkdir()
         assert find_dataset(name, tmp_path / folder) == tmp_path / folder / folder
-        others = [other for other in PAPER if other != name and find_dataset(other, tmp_path / folder)]
+        others = [other for other in CATALOGUE if other != name and find_dataset(other, tmp_path / folder)]
         assert others == []

@@ -8,7 +8,7 @@ from anomalyclip_hf.data.checking import check
 from anomalyclip_hf.data.listing import scan
 
 
-FINDINGS = ("empty_masks", "unpaired", "other_size", "unreadable", "unused")
+FINDINGS = ("empty_masks", "unpaired", "other_size", "unreadable", "unmatched", "unused", "full_masks")
 
 
 @pytest.fixture
@@ -31,11 +31,14 @@ def test_only_strays_are_found_in_what_is_whole(tmp_path, miniature):
     labels = [(row.split, row.category, row.label) for row in miniature.expected()]
     assert report.counts == {key: labels.count(key) for key in labels}
     strays = [(folder / stray.partition(":")[0]) for stray in miniature.strays if "/." not in stray]
-    assert report.unused == sorted(str(path) for path in strays if path.is_relative_to(scanned.root))
+    # Black masks of normal images are where they belong.
+    strays = [path for path, stray in zip(strays, miniature.strays, strict=False) if not stray.endswith(":black")]
+    found = sorted([*report.unmatched, *report.unused])
+    assert found == sorted(str(path) for path in strays if path.is_relative_to(scanned.root))
     has_masks = any(row.mask for row in miniature.expected())
     unpaired = [row.image for row in miniature.expected() if has_masks and row.label and not row.mask]
     assert report.unpaired == [str(scanned.root / image) for image in unpaired]
-    assert report.is_clean == (not unpaired)
+    assert report.is_clean == (not unpaired and not report.unmatched)
     assert report.empty_masks == report.other_size == report.unreadable == []
 
 
@@ -85,7 +88,9 @@ def test_grey_of_jpeg_is_an_empty_mask(endo):
 
 def test_masks_of_another_size(endo):
     mask = endo / "masks" / "ckcu94ichw2xm0749z6k5l5tx.png"
-    Image.new("L", (16, 24), 255).save(mask)
+    other = Image.new("L", (16, 24))
+    other.putpixel((3, 3), 255)
+    other.save(mask)
     assert findings(scan("endo", endo)) == {"other_size": [f"{mask} (16x24, its image 24x16)"]}
 
 
@@ -99,7 +104,7 @@ def test_sets_without_masks_have_none_unpaired(tmp_path):
     assert findings(scan("br35h", folder)) == {}
 
 
-def test_unused_files_do_not_matter_for_an_evaluation(endo):
+def test_other_folders_of_a_published_dataset_do_not_matter(endo):
     draw(endo / "images" / "old" / "a.png", 5)
     report = check(scan("endo", endo))
     assert report.unused == [str(endo / "images" / "old" / "a.png")]
@@ -110,7 +115,7 @@ def test_other_categories_are_not_unused(tmp_path):
     folder = MINIATURES["mvtec-original"].build(tmp_path)
     stray = folder / "mvtec_anomaly_detection" / "bottle" / "ground_truth" / "broken_large" / "001_mask.png"
     scanned = scan("mvtec", folder, category="metal_nut")
-    assert findings(scanned) == {"unused": [str(stray)]}
+    assert findings(scanned) == {"unmatched": [str(stray)]}
     assert set(check(scanned).counts) == {
         ("test", "metal_nut", 0),
         ("test", "metal_nut", 1),
@@ -124,3 +129,12 @@ def test_only_the_rows_that_are_given_are_opened(endo):
     report = check(scanned, (seen.append(row) or row for row in scanned.rows))
     assert seen == scanned.rows
     assert report.counts.total() == 2
+
+
+def test_masks_that_mark_everything_or_most_are_named(endo):
+    for mask in (endo / "masks").glob("*.png"):
+        Image.new("L", (24, 16), 255).save(mask)
+    names = findings(scan("endo", endo))["full_masks"]
+    assert str(endo / "masks" / "ckcu94ichw2xm0749z6k5l5tx.png") in names
+    assert names[-1].startswith("colon: masks mark ")
+    assert not check(scan("endo", endo)).is_clean

@@ -4,8 +4,8 @@ import json
 import pytest
 from data.miniatures import MINIATURES, draw, mark
 
-from anomalyclip_hf.data.layouts import parse_label
 from anomalyclip_hf.data.listing import scan
+from anomalyclip_hf.data.words import parse_label
 
 
 def found(scanned):
@@ -192,6 +192,10 @@ ROWS = [
         ("list.csv", '"image","label","mask"\n"a.png","no",""\n"b ü.png","yes","m\\b.png"\n'),
         ("list.csv", '"image", "label", "mask"\n"a.png", "no", ""\n"b ü.png", "yes", "m/b.png"\n'),
         ("list.csv", "image,label,mask\n./a.png,negative\nb ü.png,positive,.\\m\\b.png\n"),
+        ("list.csv", "sep=;\nimage;label;mask\na.png;0;\nb ü.png;1;m/b.png\n"),
+        ("list.csv", "image,label,mask,\na.png,0,,\nb ü.png,1,m/b.png,\n"),
+        ("list.csv", "image,label,mask\na.png,0,,,\nb ü.png,1,m/b.png,\n"),
+        ("list.csv", "image,label,mask\na.png,defect-free,\nb ü.png,Non OK,m/b.png\n".replace("Non OK", "Not OK")),
         ("list.jsonl", '{"image": "a.png", "label": 0}\n\n{"image": "b ü.png", "label": 1, "mask": "m/b.png"}\n'),
         ("list.JSONL", '\ufeff{"image": "a.png", "label": false}\n{"image":"b ü.png","label":true,"mask":"m/b.png"}'),
     ],
@@ -202,6 +206,34 @@ def test_tables_of_ones_own(tmp_path, name, text):
     scanned = scan(name.rpartition(".")[2].lower(), file)
     assert found(scanned) == ROWS
     assert scanned.root == file.parent
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_encodings_are_detected(tmp_path, encoding):
+    (tmp_path / "own").mkdir()
+    file = write(tmp_path / "own" / "list.csv", "image,label,mask\na.png,0,\nb ü.png,1,m/b.png\n", encoding)
+    assert found(scan("csv", file)) == ROWS
+
+
+def test_other_encodings_are_named(tmp_path):
+    (tmp_path / "own").mkdir()
+    file = write(tmp_path / "own" / "list.csv", "image,label,mask\na.png,0,\nb ü.png,1,m/b.png\n", "mac-roman")
+    assert found(scan("csv", file, encoding="mac-roman")) == ROWS
+    with pytest.raises(ValueError, match="--encoding"):
+        scan("csv", file, encoding="ascii")
+    with pytest.raises(ValueError, match="encoding="):
+        scan("folder", tmp_path, encoding="ascii")
+
+
+def test_absolute_paths_of_a_table(tmp_path):
+    write(tmp_path / "list.csv", f"image,label\n{tmp_path}/a.png,0\n")
+    assert found(scan("csv", tmp_path))[0][4] == "a.png"
+    (tmp_path / "below").mkdir()
+    write(tmp_path / "below" / "list.csv", f"image,label\n{tmp_path}/a.png,0\n../b.png,1\n")
+    with pytest.raises(ValueError, match="--allow-outside"):
+        scan("csv", tmp_path / "below")
+    rows = scan("csv", tmp_path / "below", allow_outside=True).rows
+    assert [row.image.resolve() for row in rows] == [tmp_path / "a.png", tmp_path / "b.png"]
 
 
 def test_columns_of_a_table_may_have_any_name(tmp_path):
@@ -247,7 +279,7 @@ def test_mistakes_in_a_table_are_named(tmp_path, text, columns, words):
     [
         ("list.jsonl", b'{"image": "a.png"\n', r"list\.jsonl cannot be read as jsonl"),
         ("list.jsonl", b'["a.png", 0]\n', "does not fit its columns"),
-        ("list.csv", "image,label\nü.png,0\n".encode("latin-1"), r"list\.csv cannot be read as csv"),
+        ("list.csv", b"image,label\n\x81.png,0\n", r"list\.csv cannot be read as csv .*--encoding"),
     ],
 )
 def test_damaged_tables_are_named(tmp_path, name, content, words):

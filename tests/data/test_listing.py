@@ -1,12 +1,11 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-import os
 import shutil
 
 import pytest
 from data.miniatures import MINIATURES, draw, mark
 
 from anomalyclip_hf.data.catalogue import CATALOGUE, PAPER_DATASETS
-from anomalyclip_hf.data.listing import fingerprint, scan
+from anomalyclip_hf.data.listing import scan
 
 
 @pytest.mark.parametrize("name", PAPER_DATASETS)
@@ -16,7 +15,7 @@ def test_a_missing_layout_says_what_was_looked_for_and_where_to_get_it(tmp_path,
     with pytest.raises(FileNotFoundError) as error:
         scan(name, tmp_path)
     message, entry = str(error.value), CATALOGUE[name]
-    for words in (f"{tmp_path} holds no {entry.title}", entry.page, entry.licence, "found holiday"):
+    for words in (f"{tmp_path} holds no {entry.title}", entry.page, entry.license, "found holiday"):
         assert words in message
     for reader in entry.readers:
         assert reader.expects in message
@@ -27,7 +26,7 @@ def test_a_missing_folder_says_where_to_get_it(tmp_path, name):
     with pytest.raises(FileNotFoundError, match="nowhere does not exist") as error:
         scan(name, tmp_path / "nowhere")
     assert CATALOGUE[name].page in str(error.value)
-    assert CATALOGUE[name].licence in str(error.value)
+    assert CATALOGUE[name].license in str(error.value)
 
 
 def test_folders_of_ones_own_are_to_be_had_nowhere(tmp_path):
@@ -56,9 +55,9 @@ def test_many_files_are_not_all_listed(tmp_path):
 
 
 def test_unknown_names_and_columns_that_no_folder_has(tmp_path):
-    with pytest.raises(ValueError, match=r"data set 'mvtek' is unknown; expected one of mvtec, .*folder, csv, jsonl"):
+    with pytest.raises(ValueError, match=r"dataset 'mvtek' is unknown; expected one of mvtec, .*folder, csv, jsonl"):
         scan("mvtek", tmp_path)
-    with pytest.raises(ValueError, match="columns= maps the columns of a table; folder has folders"):
+    with pytest.raises(ValueError, match="columns="):
         scan("folder", tmp_path, {"image": "file"})
 
 
@@ -141,7 +140,7 @@ def test_two_images_with_one_stem_are_refused_where_a_mask_could_be_of_either(tm
     folder = MINIATURES["kvasir-original"].build(tmp_path)
     images = folder / "Kvasir-SEG" / "images"
     shutil.copy(images / "cju0qkwl35piu0993l0dewei2.jpg", images / "cju0qkwl35piu0993l0dewei2.png")
-    with pytest.raises(ValueError, match="differ only in their ending; keep one of them"):
+    with pytest.raises(ValueError, match="differ only in their ending or in case; keep one of them"):
         scan("kvasir", folder)
 
 
@@ -201,34 +200,3 @@ class TestProblems:
         (tmp_path / gone).unlink()
         (problem,) = scan("csv", tmp_path).problems
         assert problem == f"1 listed files do not exist: {tmp_path / gone}."
-
-
-class TestFingerprint:
-    @pytest.fixture
-    def folder(self, tmp_path):
-        return MINIATURES["folder-types_and_masks"].build(tmp_path / "own")
-
-    def test_nothing_changed(self, folder):
-        assert fingerprint(scan("folder", folder).rows) == fingerprint(scan("folder", folder).rows)
-
-    @pytest.mark.parametrize(
-        "change",
-        [
-            lambda folder: draw(folder / "hole" / "new.jpg", 9),
-            lambda folder: (folder / "hole" / "a.jpg").unlink(),
-            lambda folder: os.utime(folder / "hole" / "a.jpg", ns=(1, 1)),
-            lambda folder: os.utime(folder / "Masks" / "scratch" / "a.png", ns=(1, 1)),
-            lambda folder: mark(folder / "Masks" / "hole" / "a.png", 4),
-            lambda folder: (folder / "hole").rename(folder / "ok"),
-        ],
-    )
-    def test_any_change_shows(self, folder, change):
-        before = fingerprint(scan("folder", folder).rows)
-        change(folder)
-        assert fingerprint(scan("folder", folder).rows) != before
-
-    def test_strays_are_no_change(self, folder):
-        before = fingerprint(scan("folder", folder).rows)
-        (folder / "hole" / "notes.txt").touch()
-        (folder / "hole" / ".DS_Store").unlink()
-        assert fingerprint(scan("folder", folder).rows) == before
