@@ -128,15 +128,15 @@ def test_a_full_disk_leaves_no_partial_files(run, tmp_path):
 
 
 def test_a_killed_run_resumes_to_the_same_prompts(run, clip_folder, parts_folder, tmp_path):
-    arguments = command(clip_folder, parts_folder, tmp_path / "killed", "--epochs", 30)
+    arguments = command(clip_folder, parts_folder, tmp_path / "killed", "--epochs", 12)
     process = subprocess.Popen([sys.executable, "-m", "anomalyclip_hf.cli", *arguments], stderr=subprocess.DEVNULL)
-    while process.poll() is None and len(list((tmp_path / "killed").glob("checkpoint-*/complete.json"))) < 3:
+    while process.poll() is None and len(list((tmp_path / "killed").glob("checkpoint-*/complete.json"))) < 2:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "killed" / "prompts.safetensors").exists()
-    assert run("--epochs", 30, "--resume", out="killed")[0] == 0
-    assert run("--epochs", 30, out="whole")[0] == 0
+    assert run("--epochs", 12, "--resume", out="killed")[0] == 0
+    assert run("--epochs", 12, out="whole")[0] == 0
     assert_same(tmp_path / "whole", tmp_path / "killed", tolerance=1e-5)
 
 
