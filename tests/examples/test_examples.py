@@ -1,4 +1,6 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+import ast
+import importlib.util
 import json
 import runpy
 import sys
@@ -10,6 +12,7 @@ from PIL import Image
 
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+SCRIPTS = sorted(EXAMPLES.glob("*.py"))
 
 
 @pytest.fixture
@@ -24,6 +27,16 @@ def run(monkeypatch, capsys):
     return run_example
 
 
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_examples_use_public_python_and_fit_a_page_or_two(path):
+    assert len(path.read_text().splitlines()) <= 140
+    assert importlib.util.find_spec(path.stem) is None, "beside a script, this name hides an installed package"
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        assert not [name for name in names if name.startswith("anomalyclip_hf.cli")]
+
+
 def test_predict(run, model_folder, tmp_path, photo):
     photo.save(tmp_path / "photo.png")
     (tmp_path / "broken.png").write_bytes(b"no image")
@@ -35,6 +48,21 @@ def test_predict(run, model_folder, tmp_path, photo):
     heat_map = np.asarray(Image.open(tmp_path / "out" / "photo.tiff"))
     assert heat_map.shape == (photo.height, photo.width)
     assert heat_map.dtype == np.float32
+
+
+def test_evaluate_dataset(run, model_folder, parts_folder, tmp_path):
+    out = run("evaluate_dataset.py", "folder", parts_folder, "--model", model_folder, "--output-dir", tmp_path / "out")
+    assert {"bolt", "nut"} <= {line.split()[0] for line in out.splitlines() if line.strip()}
+    metrics = json.loads((tmp_path / "out" / "results.json").read_text())["metrics"]
+    assert f"'image_auroc': {round(metrics['per_category']['bolt']['image_auroc'], 3)}" in out
+    assert (tmp_path / "out" / "report.html").exists()
+
+
+def test_own_data(run, model_folder):
+    out = run("own_data.py", "--model", model_folder)
+    values = dict(line.split(": ") for line in out.splitlines() if line.count(": ") == 1)
+    assert {"image_auroc", "pixel_auroc", "threshold"} <= set(values)
+    assert 0 <= float(values["threshold"]) <= 1
 
 
 def test_train(run, parts_folder, clip_folder, tmp_path):
