@@ -57,12 +57,15 @@ def dataset(folder):
 @pytest.fixture
 def by_hand(model_folder, folder, dataset) -> dict:
     """Scores, maps and metrics from the model and the processor alone."""
-    model, processor = AnomalyCLIPModel.from_pretrained(model_folder), AnomalyCLIPProcessor.from_pretrained(model_folder)
+    model, processor = (
+        AnomalyCLIPModel.from_pretrained(model_folder),
+        AnomalyCLIPProcessor.from_pretrained(model_folder),
+    )
     paths = [str(folder / row["path"]) for row in dataset]
     truths = []
     for path, label in zip(paths, dataset["label"], strict=True):
         found = [*Path(path.replace("/test/", "/ground_truth/")).parent.glob(f"{Path(path).stem}_mask.*")]
-        truths.append(load_mask(str(found[0]), 127) if label else None)
+        truths.append(load_mask(str(found[0])) if label else None)
     inputs = processor(images=paths, masks=truths)
     with torch.no_grad():
         outputs = model(pixel_values=inputs["pixel_values"])

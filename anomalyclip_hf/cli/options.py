@@ -29,6 +29,13 @@ class Resolution(StrEnum):
     original = "original"
 
 
+class BackendName(StrEnum):
+    """Runtime of the model."""
+
+    torch = "torch"
+    compile = "compile"
+
+
 class Dtype(StrEnum):
     """Precision of weights and activations; maps are always float32."""
 
@@ -44,6 +51,9 @@ BatchSizeOption = Annotated[int, typer.Option(min=1, help="Images per forward pa
 WorkersOption = Annotated[
     int | None,
     typer.Option(min=0, help="Threads that read and resize images; default: one less than the processors, up to 8."),
+]
+BackendOption = Annotated[
+    BackendName, typer.Option(help="torch, or compile: compile the model first, which pays for thousands of images.")
 ]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps; default: the first there is.")]
 DtypeOption = Annotated[Dtype, typer.Option(help="Precision to compute in.")]

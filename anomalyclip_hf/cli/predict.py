@@ -15,6 +15,8 @@ from ..scoring.inputs import find_images
 from ..scoring.outputs import COLUMNS, OVERLAY_SIDE, TABLE_NAME, ResultFolder
 from .messages import print_error
 from .options import (
+    BackendName,
+    BackendOption,
     BatchSizeOption,
     DeviceOption,
     Dtype,
@@ -78,6 +80,7 @@ def predict(
     overlay_size: OverlaySizeOption = OVERLAY_SIDE,
     batch_size: BatchSizeOption = 8,
     num_workers: WorkersOption = None,
+    backend: BackendOption = BackendName.torch,
     device: DeviceOption = "",
     dtype: DtypeOption = Dtype.float32,
     on_error: OnErrorOption = OnError.skip,
@@ -100,7 +103,7 @@ def predict(
     results = ResultFolder(output_dir, kinds, overlay_format.value, overlay_size, scale.value)
     scorer = load_scorer(
         model, device, dtype, threshold=threshold, pixel_threshold=pixel_threshold, batch_size=batch_size,
-        num_workers=num_workers, resolution=resolution.value,
+        num_workers=num_workers, resolution=resolution.value, backend=backend.value,
     )  # fmt: skip
 
     from ..io.processes import is_distributed, process_state

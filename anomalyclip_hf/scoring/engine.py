@@ -22,10 +22,10 @@ from ..image_processing_anomalyclip import ImageSource, check_value_range
 from ..modeling_anomalyclip import AnomalyCLIPModel
 from ..pipeline_anomaly_detection import DEMONSTRATION_NOTE
 from ..processing_anomalyclip import AnomalyCLIPProcessor
-from .backends import Backend, TorchBackend
+from .backends import Backend, CompiledBackend, TorchBackend
 
 
-BACKENDS = ("torch",)
+BACKENDS = ("torch", "compile")
 RESOLUTIONS = ("model", "original")
 MAX_PIXELS_IN_FLIGHT = 50_000_000  # read and not yet scored
 
@@ -75,7 +75,8 @@ class AnomalyScorer:
         model ([`AnomalyCLIPModel`], `str` or `os.PathLike`, *optional*):
             Model, or folder or Hub id of one; defaults to the demonstration model, with a warning.
         processor ([`AnomalyCLIPProcessor`], *optional*): Defaults to the one stored beside the model.
-        backend (`str` or [`Backend`], *optional*): `"torch"`, the default.
+        backend (`str` or [`Backend`], *optional*): `"torch"`, the default; `"compile"`, which compiles the model
+            first; or any object with a method `run` like [`Backend`]'s.
         device (`str` or `torch.device`, *optional*): Defaults to the first accelerator, or the CPU; a model in memory
             stays where it is.
         dtype (`str` or `torch.dtype`, *optional*): Precision to compute in; defaults to that of the weights.
@@ -131,7 +132,7 @@ class AnomalyScorer:
         self.threshold = self.processor.threshold if threshold is None else threshold
         self.pixel_threshold = self.processor.pixel_threshold if pixel_threshold is None else pixel_threshold
         self.value_range = check_value_range(self.processor.value_range if value_range is None else value_range)
-        self.backend = _make_backend(backend, self.model)
+        self.backend = _make_backend(backend, self.model, batch_size)
         self.batch_size, self.resolution = batch_size, resolution
         self.num_workers = min(8, max(1, (os.cpu_count() or 1) - 1)) if num_workers is None else max(1, num_workers)
 
@@ -381,9 +382,11 @@ def _load_processor(source: Any, model: AnomalyCLIPModel) -> AnomalyCLIPProcesso
     return AnomalyCLIPProcessor.from_pretrained(source or DEFAULT_MODEL)
 
 
-def _make_backend(backend: str | Backend | None, model: AnomalyCLIPModel) -> Backend:
+def _make_backend(backend: str | Backend | None, model: AnomalyCLIPModel, batch_size: int) -> Backend:
     if isinstance(backend, str) and backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}; expected one of {', '.join(BACKENDS)}.")
+    if backend == "compile":
+        return CompiledBackend(model, batch_size)
     return TorchBackend(model) if backend is None or isinstance(backend, str) else backend
 
 
