@@ -95,7 +95,7 @@ def evaluate_model(
         resolution (`str`, *optional*, defaults to `"model"`): Size at which maps and masks are compared: the input
             size of the `"model"`, as in the paper, or the `"original"` size of each image.
         batch_size (`int`, *optional*, defaults to 8): Images per forward pass and process.
-        num_workers (`int`, *optional*): Processes that read and resize images; see [`AnomalyScorer`].
+        num_workers (`int`, *optional*): Threads that read and resize images; see [`AnomalyScorer`].
         device (`str` or `torch.device`, *optional*): Defaults to the first accelerator, or the CPU.
         dtype (`str` or `torch.dtype`, *optional*): Precision to compute in; defaults to that of the weights.
         mask_rule (`str`, *optional*): `"auto"` or `"nonzero"`; see [`SampleReader`].

@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Filling the package's own templates."""
+"""Fill the templates of the package."""
 
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,11 @@ def render(template: Path, autoescape: bool, **values: Any) -> str:
 
     Args:
         template (`Path`): A Jinja file of the package.
-        autoescape (`bool`): Whether values are made safe for HTML.
-        **values: All that the template names; what is missing is an error.
+        autoescape (`bool`): Whether to escape values for HTML.
+        **values: Values for all names in the template; a missing name is an error.
 
     Returns:
-        `str`: the text.
+        `str`: the text with the values filled in.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(template.parent),

@@ -25,7 +25,7 @@ from .ranking import (
 IMAGE_METRICS = ("image_auroc", "image_ap", "image_f1_max")
 PIXEL_METRICS = ("pixel_auroc", "pixel_ap", "pixel_f1_max", "pixel_aupro", "pixel_aupro_published")
 METRICS = (*IMAGE_METRICS, *PIXEL_METRICS)
-UNMASKED = "{} anomalous images have no mask, or one without anomalous pixels; the pixel metrics leave them out"
+UNMASKED = "anomalous images without a usable mask: {}, left out of the pixel metrics"
 TOO_FEW_POINTS = "fewer than two different false-positive rates below 0.3 at the 200 thresholds"
 
 Metrics = dict[str, float | None]
