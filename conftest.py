@@ -7,11 +7,11 @@ import socket
 import tempfile
 
 
-# A port of our own, bound but not listening, for the Hub of tests/hub to listen at.
+# A port for the test Hub in tests/hub, bound now so that no other process takes it.
 HUB_PORT = socket.socket()
 HUB_PORT.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 HUB_PORT.bind(("127.0.0.1", 0))
-OWN_HOME = tempfile.mkdtemp(prefix="anomalyclip-tests-")  # nobody's caches grow, nobody's token is read
+OWN_HOME = tempfile.mkdtemp(prefix="anomalyclip-tests-")  # keeps the caches and tokens of the user out of the tests
 # huggingface_hub reads these when it is imported. No test may reach a network: without the fixture `hub` it is
 # offline, with it the only Hub is ours.
 os.environ |= {
@@ -79,7 +79,7 @@ TINY_VISION |= {"image_size": 32, "patch_size": 8}
 
 
 def tiny_config(**overrides) -> AnomalyCLIPConfig:
-    """A configuration with all parts of the real one; towers can be overridden by `text` and `vision`."""
+    """Return a small configuration with all parts of the real one; `text` and `vision` override the towers."""
     settings = {"deep_prompt_depth": 3, "image_size": 40, "projection_dim": 24, **overrides}
     text, vision = settings.pop("text", {}), settings.pop("vision", {})
     return AnomalyCLIPConfig(text_config=TINY_TEXT | text, vision_config=TINY_VISION | vision, **settings)
@@ -100,7 +100,7 @@ def is_same(model: AnomalyCLIPModel, other: AnomalyCLIPModel) -> bool:
 
 
 def maps_of(model: AnomalyCLIPModel) -> torch.Tensor:
-    """Anomaly maps of a blank image; the last bits depend on the processor and on where the weights lie in memory."""
+    """Return anomaly maps of a blank image; the last bits depend on the processor and on memory alignment."""
     with torch.no_grad():
         return model(torch.ones(1, 3, 40, 40)).anomaly_maps
 
@@ -112,7 +112,7 @@ def model() -> AnomalyCLIPModel:
 
 @pytest.fixture(scope="session")
 def clip_folder(tmp_path_factory) -> Path:
-    """A plain CLIP with a tokenizer of its own, as `CLIPModel.save_pretrained` leaves it."""
+    """A plain CLIP with its own tokenizer, as `CLIPModel.save_pretrained` writes it."""
     folder = tmp_path_factory.mktemp("clip")
     trained = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     trained.pre_tokenizer = CLIPTokenizer().backend_tokenizer.pre_tokenizer
@@ -137,7 +137,7 @@ def clip_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """Our Hub, running; the client is online for this test, with a token, and an empty cache below `hub.home`."""
+    """The running test Hub; the client is online for this test, with a token and an empty cache below `hub.home`."""
     home = tmp_path / "huggingface"
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # transformers asks huggingface_hub
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
@@ -153,7 +153,7 @@ def hub(tmp_path, monkeypatch):
 
 @pytest.fixture
 def waits(monkeypatch) -> list[float]:
-    """Seconds that the Hub's client would wait before it tries again; it does not."""
+    """Seconds that the Hub's client would wait before each retry; it does not wait."""
     seconds = []
     for module in ("huggingface_hub.utils._http", "huggingface_hub.file_download"):
         monkeypatch.setattr(f"{module}.time", SimpleNamespace(sleep=seconds.append))
@@ -162,7 +162,7 @@ def waits(monkeypatch) -> list[float]:
 
 @pytest.fixture
 def model_folder(tmp_path, model) -> Path:
-    """A whole model with its processor, saved."""
+    """Folder of a whole model with its processor."""
     folder = tmp_path / "model"
     model.save_pretrained(folder)
     AnomalyCLIPProcessor.from_config(model.config, smoothing_sigma=1.0).save_pretrained(folder)
@@ -171,14 +171,14 @@ def model_folder(tmp_path, model) -> Path:
 
 @pytest.fixture
 def model_repo(hub, model_folder) -> str:
-    """The same in a repository of our Hub."""
+    """Name of a repository on the test Hub with the same files."""
     hub.storage.put("someone/model", {path.name: path.read_bytes() for path in model_folder.iterdir()})
     return "someone/model"
 
 
 @pytest.fixture
 def parts_folder(tmp_path) -> Path:
-    """A data set in MVTec AD's layout: two categories, each with 4 normal images and 4 with a bright square."""
+    """Folder of a dataset in MVTec AD's layout: two categories with 4 normal and 4 anomalous images each."""
     rng = np.random.default_rng(4)
     folder = tmp_path / "parts"
     for category, size in (("bolt", (48, 64)), ("nut", (40, 40))):
@@ -199,13 +199,13 @@ def parts_folder(tmp_path) -> Path:
 
 @pytest.fixture
 def parts(parts_folder):
-    """The same as a data set of 16 rows."""
+    """The same as a dataset of 16 rows."""
     return load_anomaly_dataset("folder", parts_folder)
 
 
 @pytest.fixture
 def processor(model) -> AnomalyCLIPProcessor:
-    """Of the tiny model."""
+    """Processor of the tiny model."""
     return AnomalyCLIPProcessor.from_config(model.config, smoothing_sigma=1.0)
 
 
@@ -222,7 +222,7 @@ def evaluate(model, processor, parts_folder):
 
 @pytest.fixture
 def images(parts, processor):
-    """The parts as training examples."""
+    """Training examples of the parts."""
     from anomalyclip_hf.training.examples import TrainingImages
 
     return TrainingImages(parts, processor)
@@ -230,7 +230,7 @@ def images(parts, processor):
 
 @pytest.fixture
 def photo() -> Image.Image:
-    """A picture with structure, wider than high."""
+    """An image with structure, wider than high."""
     generator = torch.Generator().manual_seed(3)
     pixels = torch.randint(0, 255, (50, 80, 3), dtype=torch.uint8, generator=generator)
     pixels[10:20, 30:50] = 255

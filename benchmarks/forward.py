@@ -1,10 +1,10 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""What the second attention path costs: AnomalyCLIP's forward against transformers' own CLIP vision tower.
+"""Measure the cost of the second attention path: AnomalyCLIP's forward and transformers' own CLIP vision tower.
 
     python benchmarks/forward.py [--dtype float32 bfloat16] [--runs 5]
 
-ViT-L/14@336 with random weights at 518x518 px, batch 1, two threads. Each side runs in turn in one process for the
-time, and alone in a fresh process for the memory; prints both sides and their ratio.
+ViT-L/14@336 with random weights at 518x518 px, batch 1, two threads. For the time, both run in turn in one process;
+for the memory, each runs in a process of its own. Prints both and their ratio.
 """
 
 import argparse
@@ -30,7 +30,7 @@ TOWERS = {
 
 
 def build(side: str, dtype: torch.dtype):
-    """A function that runs one forward pass."""
+    """Return a function that runs one forward pass."""
     torch.manual_seed(0)
     config = AnomalyCLIPConfig(**TOWERS)
     pixel_values = torch.randn(1, 3, SIZE, SIZE, dtype=dtype)
@@ -65,7 +65,7 @@ def status_kilobytes(field: str) -> int:
 
 @torch.inference_mode()
 def print_memory(side: str, dtype: torch.dtype) -> None:
-    """Peak resident memory of one forward pass above the loaded weights, in MB (Linux)."""
+    """Print the peak resident memory of one forward pass above the loaded weights, in MB (Linux)."""
     forward = build(side, dtype)
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")  # the peak counts from here

@@ -1,9 +1,9 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""How long a user waits: for the import, for --help, and from a cold start to the first heat map.
+"""Measure how long a user waits for the import, for --help, and for the first heat map.
 
     python benchmarks/startup.py [--runs 5]
 
-Whole processes, in turn, so that a slow moment of the machine meets all of them.
+Each is a process of its own. They run in turn, so that a slow moment of the machine affects all of them.
 """
 
 import argparse

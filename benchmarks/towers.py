@@ -3,8 +3,8 @@
 
     python benchmarks/towers.py [--towers B/32 B/16] [--dtypes float32 float16] [--threads 2] [--runs 5]
 
-Random weights, batch 1. Prints the fastest run, and the processor time of all threads in the cheapest run, which other
-programs on the machine disturb less.
+Random weights, batch 1. Prints the time of the fastest run, and the least processor time of a run, which other
+programs on the machine affect less.
 """
 
 import argparse

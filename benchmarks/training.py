@@ -1,11 +1,11 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""What learning the prompts costs with cached features and without, at the paper's sizes.
+"""Measure the cost of training the prompts with and without cached features, at the paper's sizes.
 
     python benchmarks/training.py [--images 8] [--cached-steps 5]
 
-ViT-L/14 at 518 px with random weights, layer 24, batches of 8, all in one run: eight forwards of CLIPVisionModel, one
-step without the cache, filling the cache, steps from the cache. A full training is extrapolated from these: 15 epochs
-cost 15 steps without the cache, or filling it once and 15 steps from it, whatever the number of images.
+ViT-L/14 at 518 px with random weights, layer 24, batches of 8: eight forward passes of CLIPVisionModel, one step
+without the cache, filling the cache, and steps from the cache. The cost of a whole training is computed from these: 15
+epochs take 15 steps without the cache, or filling it once and 15 steps from it, whatever the number of images.
 """
 
 import argparse
@@ -33,7 +33,7 @@ EPOCHS = 15
 
 
 def make_parts(folder: Path, count: int) -> None:
-    """Half normal images, half with a bright square."""
+    """Write half normal images, half with a bright square."""
     rng = np.random.default_rng(0)
     for kind in ("good", "scratch", "ground_truth/scratch"):
         (folder / kind).mkdir(parents=True)
@@ -53,7 +53,7 @@ def seconds(action: Callable[[], object]) -> float:
 
 
 def make_step(model: AnomalyCLIPModel, examples: torch.utils.data.Dataset) -> Callable[[], None]:
-    """One optimiser step on all examples, reading them included."""
+    """Return a function that runs one optimiser step on all examples, including reading them."""
     optimizer = torch.optim.Adam(model.prompt_learner.parameters(), lr=1e-3, betas=(0.5, 0.999))
 
     def step() -> None:
@@ -78,12 +78,12 @@ def build() -> AnomalyCLIPModel:
 
 
 def open_images(model: AnomalyCLIPModel, scratch: Path) -> TrainingImages:
-    dataset = load_anomaly_dataset("folder", scratch / "parts", cache_dir=scratch)
+    dataset = load_anomaly_dataset("folder", scratch / "parts")
     return TrainingImages(dataset, AnomalyCLIPProcessor.from_config(model.config))
 
 
 def print_memory(scratch: Path) -> None:
-    """Peak resident memory of a cached step above the loaded model, in MB (Linux); run in a fresh process."""
+    """Print the peak resident memory of a cached step above the loaded model, in MB (Linux)."""
     model = build()
     step = make_step(model, cache_features(model, open_images(model, scratch), scratch))
     with open("/proc/self/clear_refs", "w") as file:
@@ -95,7 +95,7 @@ def print_memory(scratch: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=8, help="of one step, even")
+    parser.add_argument("--images", type=int, default=8, help="images of one step, an even number")
     parser.add_argument("--cached-steps", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--memory-in", type=Path, help=argparse.SUPPRESS)

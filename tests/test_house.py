@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""The structure that keeps the code readable and loadable from the Hub, checked on the source itself."""
+"""Check the structure of the source: who imports whom, sizes, public names."""
 
 import ast
 import re
@@ -47,7 +47,7 @@ ALLOWED = {"torch", "numpy", "PIL", "safetensors", "transformers", "huggingface_
 
 
 def imports_of(path: Path) -> list[tuple[int, str, bool]]:
-    """(level, module, inside a try) of every import in a file."""
+    """Return (level, module, inside a try) of every import in a file."""
     tree = ast.parse(path.read_text())
     tried = {id(node) for block in ast.walk(tree) if isinstance(block, ast.Try) for node in ast.walk(block)}
     found = []
