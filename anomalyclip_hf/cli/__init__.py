@@ -15,6 +15,7 @@ from .demo import demo
 from .evaluate import evaluate
 from .hub import hub
 from .messages import print_error
+from .options import join_value_range
 from .predict import predict
 from .train import train
 
@@ -59,7 +60,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # no name is worth failing after the work is done
     try:
-        app()
+        app(args=join_value_range(sys.argv[1:]))
     except (OSError, ValueError, ImportError, RuntimeError, ArithmeticError) as error:
         print_error(error)
         sys.exit(2)

@@ -12,17 +12,22 @@ import typer
 
 from .messages import print_error
 from .options import (
+    AllowOutsideOption,
     BatchSizeOption,
     ColumnOption,
     DeviceOption,
     Dtype,
     DtypeOption,
+    EncodingOption,
     ModelOption,
+    NormalLabelOption,
     OnError,
     OnErrorOption,
+    ValueRangeOption,
     WorkersOption,
+    dataset_options,
     load_scorer,
-    parse_columns,
+    parse_value_range,
 )
 
 
@@ -87,6 +92,10 @@ def evaluate(
     ] = False,
     aupro_limit: Annotated[float, typer.Option(help="False-positive rate up to which AUPRO integrates.")] = 0.3,
     column: ColumnOption = None,
+    normal_label: NormalLabelOption = None,
+    encoding: EncodingOption = None,
+    allow_outside: AllowOutsideOption = False,
+    value_range: ValueRangeOption = None,
     batch_size: BatchSizeOption = 8,
     num_workers: WorkersOption = None,
     device: DeviceOption = "",
@@ -99,24 +108,20 @@ def evaluate(
     The same command continues an interrupted run. Several processes share the images and give the same metrics as one:
     use `accelerate launch -m anomalyclip_hf.cli evaluate …` or `torchrun`.
     """
-    options = {"columns": parse_columns(column), "mask_rule": "nonzero" if paper_masks else "auto"}
+    options = dataset_options(column, normal_label, encoding, allow_outside)
+    options["mask_rule"] = "nonzero" if paper_masks else None
     rows = load_rows(dataset, data_dir, split, category, options)  # its mask column keeps the rule
-    scorer = load_scorer(model, device, dtype, batch_size=batch_size, num_workers=num_workers)
+    settings = {"batch_size": batch_size, "num_workers": num_workers, "value_range": parse_value_range(value_range)}
+    scorer = load_scorer(model, device, dtype, **settings)
 
     from ..evaluation.evaluating import evaluate_model
     from ..io.processes import process_state
 
     result = evaluate_model(
-        scorer,
-        rows,
-        output_dir=output_dir,
-        metrics=None if metrics is None else [name.value for name in metrics],
-        resolution=resolution.value,
-        aupro_limit=aupro_limit,
-        on_error="raise" if on_error is OnError.fail else "skip",
-        restart=restart,
-        dataset_name=_dataset_name(dataset, data_dir),
-    )
+        scorer, rows, output_dir=output_dir, metrics=None if metrics is None else [name.value for name in metrics],
+        resolution=resolution.value, aupro_limit=aupro_limit, on_error="raise" if on_error is OnError.fail else "skip",
+        restart=restart, dataset_name=_dataset_name(dataset, data_dir),
+    )  # fmt: skip
     if process_state().is_main_process:
         _print_result(result, output_dir)
     if result.summary["skipped"]:

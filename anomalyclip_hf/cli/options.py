@@ -76,7 +76,13 @@ ValueRangeOption = Annotated[
     str | None,
     typer.Option(
         help="Values of black and white in images with more than 8 bits, such as 0 4095; auto: of each image.",
-        metavar="LOW,HIGH",
+        metavar="LOW HIGH|auto",
+    ),
+]
+WindowOption = Annotated[
+    tuple[float, float] | None,
+    typer.Option(
+        help="Centre and width of the window of medical images, instead of the file's.", metavar="CENTRE WIDTH"
     ),
 ]
 
@@ -91,6 +97,46 @@ def parse_columns(pairs: list[str] | None) -> dict[str, str]:
         if "=" not in pair:
             raise ValueError(f"--column {pair}: expected OURS=THEIRS, as image=file.")
     return dict(pair.split("=", 1) for pair in pairs or ())
+
+
+def dataset_options(
+    column: list[str] | None, normal_label: list[str] | None, encoding: str | None, allow_outside: bool
+) -> dict[str, Any]:
+    """Return the arguments of `load_anomaly_dataset` for what the user has chosen."""
+    options = {"columns": parse_columns(column), "normal_labels": tuple(normal_label or ())}
+    return options | {"encoding": encoding, "allow_outside": allow_outside}
+
+
+def join_value_range(arguments: list[str]) -> list[str]:
+    """Join the two numbers of `--value-range LOW HIGH` into one argument, since `--value-range auto` has one."""
+    joined = list(arguments)
+    for place, argument in enumerate(arguments):
+        if argument == "--value-range" and arguments[place + 1 : place + 2] != ["auto"]:
+            joined[place + 1 : place + 3] = [" ".join(arguments[place + 1 : place + 3])]
+    return joined
+
+
+def parse_value_range(text: str | None, window: tuple[float, float] | None = None) -> tuple[float, float] | str | None:
+    """Read what --value-range or --window was given.
+
+    Raises:
+        ValueError: If it is neither `auto` nor two numbers, the first below the second, or both options are given.
+    """
+    from ..image_processing_anomalyclip import check_value_range
+
+    if window is not None:
+        if text is not None or window[1] < 1:
+            raise ValueError(
+                f"--window {window[0]:g} {window[1]:g}: expected a width of 1 or more and no --value-range."
+            )
+        middle, half = window[0] - 0.5, max((window[1] - 1) / 2, 0.5)  # as DICOM defines it
+        return middle - half, middle + half
+    if text is None or text == "auto":
+        return text
+    try:
+        return check_value_range([float(word) for word in text.split()])
+    except ValueError as error:
+        raise ValueError(f"--value-range {text}: expected LOW HIGH or auto, as --value-range 0 4095.") from error
 
 
 def check_model(name: str) -> None:

@@ -25,8 +25,11 @@ from .options import (
     OnError,
     OnErrorOption,
     Resolution,
+    ValueRangeOption,
+    WindowOption,
     WorkersOption,
     load_scorer,
+    parse_value_range,
 )
 
 
@@ -78,6 +81,8 @@ def predict(
     overlay_format: OverlayFormatOption = OverlayFormat.jpg,
     scale: ScaleOption = Scale.fixed,
     overlay_size: OverlaySizeOption = OVERLAY_SIDE,
+    value_range: ValueRangeOption = None,
+    window: WindowOption = None,
     batch_size: BatchSizeOption = 8,
     num_workers: WorkersOption = None,
     backend: BackendOption = BackendName.torch,
@@ -104,6 +109,7 @@ def predict(
     scorer = load_scorer(
         model, device, dtype, threshold=threshold, pixel_threshold=pixel_threshold, batch_size=batch_size,
         num_workers=num_workers, resolution=resolution.value, backend=backend.value,
+        value_range=parse_value_range(value_range, window),
     )  # fmt: skip
 
     from ..io.processes import is_distributed, process_state

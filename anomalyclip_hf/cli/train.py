@@ -10,7 +10,17 @@ import typer
 
 from .evaluate import load_rows
 from .messages import quiet_transformers
-from .options import ColumnOption, Dtype, check_model, parse_columns
+from .options import (
+    AllowOutsideOption,
+    ColumnOption,
+    Dtype,
+    EncodingOption,
+    NormalLabelOption,
+    ValueRangeOption,
+    check_model,
+    dataset_options,
+    parse_value_range,
+)
 
 
 class Precision(StrEnum):
@@ -65,6 +75,10 @@ def train(
     split: SplitOption = "test",
     category: CategoryOption = None,
     column: ColumnOption = None,
+    normal_label: NormalLabelOption = None,
+    encoding: EncodingOption = None,
+    allow_outside: AllowOutsideOption = False,
+    value_range: ValueRangeOption = None,
     synthetic: SyntheticOption = False,
     epochs: Annotated[float, typer.Option(help="Number of epochs.")] = 15.0,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per batch and process.")] = 8,
@@ -93,20 +107,16 @@ def train(
     from ..training.checkpoints import check_output_dir
 
     arguments = AnomalyCLIPTrainingArguments(
-        num_train_epochs=epochs,
-        per_device_train_batch_size=batch_size,
-        gradient_accumulation_steps=accumulate,
-        learning_rate=learning_rate,
-        seed=seed,
-        cache_features=cache,
-        cache_dir=cache_dir,
-        cache_dtype=cache_dtype.value,
-        synthetic_anomalies=synthetic,
+        num_train_epochs=epochs, per_device_train_batch_size=batch_size, gradient_accumulation_steps=accumulate,
+        learning_rate=learning_rate, seed=seed, cache_features=cache, cache_dir=cache_dir,
+        cache_dtype=cache_dtype.value, synthetic_anomalies=synthetic,
         **_trainer_options(output_dir, precision, report_to, push_to_hub, private),
-    )
+    )  # fmt: skip
     check_output_dir(output_dir, resume)
-    rows = _load_datasets(dataset, data_dir, split, category, column)
-    _train(arguments, rows, base_model, _given(image_size, feature_layer, pixel_loss_weight), resume, license)
+    options = dataset_options(column, normal_label, encoding, allow_outside)
+    rows = _load_datasets(dataset, data_dir, split, category, options)
+    settings = _given(image_size, feature_layer, pixel_loss_weight)
+    _train(arguments, rows, base_model, settings, parse_value_range(value_range), resume, license)
 
 
 def _given(image_size: int | None, feature_layers: list[int] | None, pixel_loss_weight: float) -> dict[str, Any]:
@@ -131,29 +141,37 @@ def _trainer_options(
 
 
 def _load_datasets(
-    names: list[str], folders: list[str], split: str, categories: list[str] | None, columns: list[str] | None
+    names: list[str], folders: list[str], split: str, categories: list[str] | None, options: dict[str, Any]
 ) -> Any:
     import datasets
 
     if len(names) != len(folders):
         raise ValueError(f"got {len(names)} --dataset and {len(folders)} --data-dir; give one of each per dataset.")
-    options = {"columns": parse_columns(columns)}
     sources = zip(names, folders, strict=True)
     return datasets.concatenate_datasets([load_rows(*source, split, categories, options) for source in sources])
 
 
 def _train(
-    arguments: Any, rows: Any, base_model: str, settings: dict[str, Any], resume: bool, license: str | None
+    arguments: Any,
+    rows: Any,
+    base_model: str,
+    settings: dict[str, Any],
+    value_range: Any,
+    resume: bool,
+    license: str | None,
 ) -> None:
     from transformers import set_seed
 
+    from ..processing_anomalyclip import AnomalyCLIPProcessor
     from ..training.base_model import load_base_model
     from ..training.trainer import AnomalyCLIPTrainer
 
     check_model(base_model)
     quiet_transformers()
     set_seed(arguments.seed)  # decides the new prompts
-    trainer = AnomalyCLIPTrainer(load_base_model(base_model, **settings), arguments, train_dataset=rows)
+    model = load_base_model(base_model, **settings)
+    processor = AnomalyCLIPProcessor.from_config(model.config, value_range=value_range)
+    trainer = AnomalyCLIPTrainer(model, arguments, train_dataset=rows, processing_class=processor)
     trainer.train(resume_from_checkpoint=resume)
     if arguments.push_to_hub:
         trainer.push_to_hub(license=license)
