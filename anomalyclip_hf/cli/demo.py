@@ -18,7 +18,7 @@ def demo(
 ) -> None:
     r"""Serve a page that scores an image and shows its heat map.
 
-    Press Ctrl+C to stop. Needs Gradio: `pip install anomalyclip-hf\[demo]`.
+    Press Ctrl+C to stop. Needs Gradio: `pip install anomalyclip-hf[demo]`.
     """
     from ..assets import DEFAULT_MODEL_NOTE
     from ..serving.demo import build_demo

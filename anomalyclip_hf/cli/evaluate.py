@@ -23,6 +23,7 @@ from .options import (
     NormalLabelOption,
     OnError,
     OnErrorOption,
+    Resolution,
     ValueRangeOption,
     WorkersOption,
     dataset_options,
@@ -38,13 +39,6 @@ if TYPE_CHECKING:
 
 SHOWN_NOTES = 3
 GENERIC_NAMES = ("folder", "csv", "jsonl", "parquet")
-
-
-class Resolution(StrEnum):
-    """Size at which maps and masks are compared."""
-
-    model = "model"
-    original = "original"
 
 
 class Metric(StrEnum):
