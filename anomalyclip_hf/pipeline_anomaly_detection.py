@@ -24,8 +24,8 @@ from .processing_anomalyclip import AnomalyCLIPProcessor
 
 DEMONSTRATION_MODEL = Path(__file__).parent / "assets" / "default_model"
 DEMONSTRATION_NOTE = (
-    "No model was given, so this is the small demonstration model. Expect chance on subtle defects; for real work "
-    "pass a model with a real CLIP."
+    "No model was given, so this is the small demonstration model: image AUROC 0.67 and 0.87 on the two real sets in "
+    "its card. Expect chance on subtle defects; for real work use a real CLIP."
 )
 
 logger = logging.get_logger(__name__)

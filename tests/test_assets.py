@@ -9,7 +9,7 @@ from transformers import AutoTokenizer, pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from anomalyclip_hf import DEFAULT_MODEL, AnomalyCLIPModel
-from anomalyclip_hf.assets import DEFAULT_MODEL_NOTE
+from anomalyclip_hf.pipeline_anomaly_detection import DEMONSTRATION_NOTE
 
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -67,7 +67,7 @@ def test_the_card_is_one_the_hub_reads():
 
 def test_readme_docs_card_and_note_give_the_same_metrics():
     """Image AUROC on the two real sets is measured once and quoted in several places."""
-    quoted = DEFAULT_MODEL_NOTE.split("image AUROC ")[1].split(" on the")[0]
+    quoted = DEMONSTRATION_NOTE.split("image AUROC ")[1].split(" on the")[0]
     root = Path(__file__).parents[1]
     for path in (root / "README.md", root / "docs" / "default_model.md", Path(DEFAULT_MODEL) / "README.md"):
         assert quoted in " ".join(path.read_text().split()), path

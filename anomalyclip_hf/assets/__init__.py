@@ -7,12 +7,6 @@ from pathlib import Path
 DEFAULT_MODEL = str(Path(__file__).parent / "default_model")
 """Folder of the small demonstration model, which `pipeline("anomaly-detection")` loads by default."""
 
-DEFAULT_MODEL_NOTE = (
-    "This is the small demonstration model: image AUROC 0.67 and 0.87 on the two real sets in its card; expect chance "
-    "on subtle defects. For real work use a real CLIP: `anomalyclip convert` makes a folder for --model."
-)
-"""Shown to users of the demonstration model."""
-
 _LINKED = Path(__file__).parent / "example_images"  # a text file where git makes no links, as on Windows
 EXAMPLE_IMAGES = _LINKED if _LINKED.is_dir() else Path(__file__).parents[2] / "examples" / "images"
 """Folder of the sample images of the demo; it need not exist."""

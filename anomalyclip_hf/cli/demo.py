@@ -20,11 +20,11 @@ def demo(
 
     Press Ctrl+C to stop. Needs Gradio: `pip install anomalyclip-hf[demo]`.
     """
-    from ..assets import DEFAULT_MODEL_NOTE
+    from ..pipeline_anomaly_detection import DEMONSTRATION_NOTE
     from ..serving.demo import build_demo
 
     check_model(model)
     quiet_transformers()
     if not model:
-        print(DEFAULT_MODEL_NOTE, file=sys.stderr)
+        print(DEMONSTRATION_NOTE, file=sys.stderr)
     build_demo(model or None).launch(server_name=host, server_port=port, share=share)

@@ -13,7 +13,7 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..assets import DEFAULT_MODEL_NOTE
+from ..pipeline_anomaly_detection import DEMONSTRATION_NOTE
 from .demo_scoring import DemoModel, ScoredImage
 from .handler import MAX_BYTES, MAX_PIXELS
 
@@ -42,7 +42,7 @@ class DemoPage(gr.Blocks):
                 elem_id="head",
             )
             if model is None:
-                gr.Markdown(DEFAULT_MODEL_NOTE, elem_id="model-note")
+                gr.Markdown(DEMONSTRATION_NOTE, elem_id="model-note")
             with gr.Row(elem_id="columns"):
                 with gr.Column(scale=4, min_width=300):
                     self._place_inputs(sorted(examples.glob("*.png")))

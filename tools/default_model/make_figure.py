@@ -15,6 +15,11 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 SIDE, GAP = 200, 6  # pixels
 
 
+def resized(path: Path) -> Image.Image:
+    picture = Image.open(path).convert("RGB")
+    return picture.resize((SIDE, round(SIDE * picture.height / picture.width)), Image.Resampling.LANCZOS)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--examples", type=Path, default=EXAMPLES, help="folder with images and masks")
@@ -22,10 +27,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     images = [args.examples / "images" / mask.name for mask in sorted((args.examples / "masks").glob("*.png"))]
-    figure = Image.new("RGB", (len(images) * (SIDE + GAP) - GAP, 2 * SIDE + GAP), "white")
-    for column, path in enumerate(images):
-        for row, source in enumerate((path, args.heatmaps / f"{path.stem}_overlay.jpg")):
-            picture = Image.open(source).convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    columns = [[resized(path), resized(args.heatmaps / f"{path.stem}_overlay.jpg")] for path in images]
+    height = SIDE + GAP + max(overlay.height for _, overlay in columns)
+    figure = Image.new("RGB", (len(images) * (SIDE + GAP) - GAP, height), "white")
+    for column, pictures in enumerate(columns):
+        for row, picture in enumerate(pictures):
             figure.paste(picture, (column * (SIDE + GAP), row * (SIDE + GAP)))
     args.output.parent.mkdir(parents=True, exist_ok=True)
     figure.save(args.output, optimize=True)
