@@ -8,15 +8,17 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
-
-import numpy as np
-from PIL import Image, ImageDraw
+from typing import TYPE_CHECKING, Any
 
 from .files import folder_name, is_image_name
 from .layouts import Row, Words
 from .words import ANOMALOUS, GOOD, NORMAL, label_of
 
+
+# NumPy and Pillow are imported where something is drawn: the commands list the catalogue for their --help.
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
 
 SPLITS = ("train", "val", "test")
 
@@ -94,6 +96,8 @@ class Labelme:
 
 def _draw_coco(marks: list[dict[str, Any]], size: tuple[int, int], file: Path) -> bytes | None:
     """Draw polygons and bitmaps; `None` where one has only a box, which says too little about pixels."""
+    from PIL import Image, ImageDraw
+
     mask = Image.new("1", size)
     for mark in marks:
         segmentation = mark.get("segmentation")
@@ -107,8 +111,10 @@ def _draw_coco(marks: list[dict[str, Any]], size: tuple[int, int], file: Path) -
     return _as_png(mask)
 
 
-def _decode_runs(segmentation: dict[str, Any], file: Path) -> np.ndarray:
+def _decode_runs(segmentation: dict[str, Any], file: Path) -> "np.ndarray":
     """Decode run lengths, which go down the columns."""
+    import numpy as np
+
     (height, width), counts = segmentation["size"], segmentation["counts"]
     if isinstance(counts, list):
         values = np.arange(len(counts)) % 2
@@ -121,6 +127,9 @@ def _decode_runs(segmentation: dict[str, Any], file: Path) -> np.ndarray:
 
 
 def _draw_labelme(shapes: list[dict[str, Any]], size: tuple[int, int]) -> bytes:
+    import numpy as np
+    from PIL import Image, ImageDraw
+
     mask = Image.new("1", size)
     draw = ImageDraw.Draw(mask)
     for shape in shapes:
@@ -141,7 +150,7 @@ def _draw_labelme(shapes: list[dict[str, Any]], size: tuple[int, int]) -> bytes:
     return _as_png(mask)
 
 
-def _as_png(mask: Image.Image) -> bytes:
+def _as_png(mask: "Image.Image") -> bytes:
     buffer = io.BytesIO()
     mask.save(buffer, "PNG")
     return buffer.getvalue()
