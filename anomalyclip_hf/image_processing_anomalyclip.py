@@ -55,14 +55,16 @@ class Raster(NamedTuple):
     """Pixels that have not been reduced to 8 bits.
 
     Args:
-        values (`numpy.ndarray`): `(height, width)` or `(height, width, 3)`, of any number type, black is low.
+        values (`numpy.ndarray`): `(height, width)` or `(height, width, 3)`, of any number type.
         alpha (`numpy.ndarray`, *optional*): `(height, width)` uint8.
-        limits (`tuple[float, float]`, *optional*): Values of black and white that the source declares.
+        limits (`tuple[float, float]`, *optional*): Lowest and highest value that the source declares.
+        is_inverted (`bool`): Whether white is low instead.
     """
 
     values: np.ndarray
     alpha: np.ndarray | None = None
     limits: tuple[float, float] | None = None
+    is_inverted: bool = False
 
 
 def load_image(
@@ -84,8 +86,8 @@ def load_image(
         name (`str`, *optional*): What errors call it; defaults to the path.
         max_pixels (`int`, *optional*, defaults to 178,956,970): Width times height above which an image is refused.
         value_range (`tuple[float, float]` or `"auto"`, *optional*):
-            Values of black and white in images with more than 8 bits, instead of what the file declares; `"auto"` for
-            each image's own lowest and highest value. Images with 8 bits are not changed. Without it, undeclared
+            Lowest and highest value in images with more than 8 bits, black and white, instead of what the file
+            declares; `"auto"` for each image's own. Images with 8 bits are not changed. Without it, undeclared
             uint16 are scaled from [0, 65535], floats from [0, 1] or [0, 255], and other integers must be in [0, 255].
 
     Returns:
@@ -185,12 +187,10 @@ def _mark(raster: Raster, is_lossy: bool, mask_rule: str) -> np.ndarray:
         red, green, blue = (values[..., channel] for channel in range(3))
         grey = np.array_equal(red, green) and np.array_equal(green, blue)
         values = np.maximum(np.maximum(red, green), blue)  # ten times as fast as `max` over the last axis
-    if values.dtype == bool:
-        return values
-    is_small = np.issubdtype(values.dtype, np.floating) and values.max() <= MAX_OVERSHOOT
-    half = (raster.limits[1] if raster.limits else 1 if is_small else max(255, _type_limit(values))) / 2
-    by_half = (is_lossy and mask_rule != "nonzero") or (grey and mask_rule == "auto" and values.max() > half)
-    return values > (half if by_half else 0)
+    top = raster.limits[1] if raster.limits else _type_limit(values)
+    values = top - values if raster.is_inverted else values
+    by_half = (is_lossy and mask_rule != "nonzero") or (grey and mask_rule == "auto" and values.max() > top / 2)
+    return values > (top / 2 if by_half else 0)
 
 
 def masks_to_tensor(masks: list[Any], size: tuple[int, int]) -> Tensor:
@@ -299,7 +299,9 @@ def _one_line(error: Exception) -> str:
 def _damaged(name: str, error: Exception) -> Exception:
     if "imagecodecs" in str(error) or isinstance(error, ImportError):
         return ValueError(f"{name} needs imagecodecs ({_one_line(error)}); `pip install imagecodecs`.")
-    if isinstance(error, NotImplementedError):
+    if str(error).startswith(name):
+        return error  # ours
+    if isinstance(error, RuntimeError):  # no decoder for this kind
         return ValueError(f"{name} cannot be read ({_one_line(error)}); save it as PNG.")
     return ValueError(f"{name} is damaged or cut short ({_one_line(error)}); copy or download the file again.")
 
@@ -348,7 +350,7 @@ def _decode(content: bytes, name: str, max_pixels: int) -> Image.Image | Raster:
 
 
 def _is_lossy(image_format: str | None, content: bytes = b"") -> bool:
-    return image_format in ("JPEG", "MPO", "HEIF") or (image_format == "WEBP" and b"VP8L" not in content[:4096])
+    return image_format in ("JPEG", "MPO") or (image_format == "WEBP" and b"VP8L" not in content[:4096])
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:
@@ -493,20 +495,18 @@ def _interpret(values: np.ndarray, page: Any, name: str) -> Image.Image | Raster
     alpha_at = next((place - len(extra) for place, code in enumerate(extra) if code in ALPHA), None)
     before_alpha = bands if alpha_at is None else bands[..., :alpha_at]
     colours = before_alpha[..., : 4 if kind == 5 else 3 if before_alpha.shape[2] >= 3 and kind != 3 else 1]
-    if kind == 0:
-        colours = ((limits[1] if limits else _type_limit(values)) - colours).astype(values.dtype)
-    elif kind == 3:
+    if kind == 3:
         colours, limits = np.moveaxis(page.colormap[:, colours[..., 0]], 0, -1), (0, 65535)
     elif kind in (5, 6):
         eight_bits = _scale(colours, limits or (0, _type_limit(values)))
         colours = np.asarray(Image.fromarray(eight_bits, "CMYK" if kind == 5 else "YCbCr").convert("RGB"))
         limits = (0, 255)
     if alpha_at is None:
-        return Raster(colours.squeeze(2) if colours.shape[2] == 1 else colours, None, limits)
+        return Raster(colours.squeeze(2) if colours.shape[2] == 1 else colours, None, limits, kind == 0)
     alpha = bands[..., alpha_at]
     if extra[alpha_at] == 1:  # colours are premultiplied
         colours = colours / np.maximum(alpha, 1)[..., None] * (limits[1] if limits else _type_limit(values))
-    return _split_alpha(np.dstack([colours, alpha]), limits)
+    return _split_alpha(np.dstack([colours, alpha]), limits)._replace(is_inverted=kind == 0)
 
 
 def _decode_dicom(content: bytes, name: str, max_pixels: int) -> Image.Image | Raster:
@@ -518,29 +518,23 @@ def _decode_dicom(content: bytes, name: str, max_pixels: int) -> Image.Image | R
         raise ValueError(f"{name} needs pydicom; `pip install anomalyclip-hf[dicom]`.") from error
     try:
         file = dcmread(io.BytesIO(content))
-        is_grey = file.SamplesPerPixel == 1
         _check_size((file.Columns, file.Rows), name, max_pixels)
-        pixels = pixel_array(file, index=0)
+        pixels, kind = pixel_array(file, index=0), file.PhotometricInterpretation
+        if file.SamplesPerPixel > 1:
+            return _split_alpha(pixels, (0, 2**file.BitsStored - 1))
+        slope, intercept = float(file.get("RescaleSlope", 1)), float(file.get("RescaleIntercept", 0))
+        centres, widths = (np.atleast_1d(file.get(tag, [])) for tag in ("WindowCenter", "WindowWidth"))
+        limits = None
+        if len(centres) and len(widths):
+            middle, half = float(centres[0]) - 0.5, max(0.5, (float(widths[0]) - 1) / 2)
+            limits = (middle - half, middle + half)
+        elif not file.PixelRepresentation:
+            limits = (intercept, (2**file.BitsStored - 1) * slope + intercept)
     except Exception as error:  # a missing decoder and a damaged file alike
         raise _damaged(name, error) from error
-    kind = file.PhotometricInterpretation
-    if not is_grey:
-        return _split_alpha(pixels, (0, 2**file.BitsStored - 1))
     if kind not in ("MONOCHROME1", "MONOCHROME2"):
         raise ValueError(f"{name} has the photometric interpretation {kind}; expected grey or RGB.")
-    slope, intercept = float(file.get("RescaleSlope", 1)), float(file.get("RescaleIntercept", 0))
-    values, limits = (pixels * slope + intercept).astype(np.float32), None
-    centres, widths = (np.atleast_1d(file.get(tag, [])) for tag in ("WindowCenter", "WindowWidth"))
-    if len(centres) and len(widths):
-        middle, half = float(centres[0]) - 0.5, (float(widths[0]) - 1) / 2
-        limits = (middle - half, middle + half)
-    elif not file.PixelRepresentation:
-        limits = (intercept, (2**file.BitsStored - 1) * slope + intercept)
-    return (
-        Raster(-values, None, limits and (-limits[1], -limits[0]))
-        if kind == "MONOCHROME1"
-        else Raster(values, None, limits)
-    )
+    return Raster((pixels * slope + intercept).astype(np.float32), None, limits, kind == "MONOCHROME1")
 
 
 def _decode_heif(content: bytes, name: str, max_pixels: int) -> Image.Image:
@@ -578,9 +572,7 @@ def _read_opened(image: Image.Image, name: str) -> Image.Image | Raster:
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         values, top = values.astype(np.uint16), 2 ** max(tags.get(BITS, (16,))) - 1
         limits = (0, _declared_top(values, max(tags.get(MAX_SAMPLE, (top,))), top))
-        if tags.get(PHOTOMETRIC) == 0:  # white, which Pillow forgets at 16 bits
-            values = limits[1] - values
-    return Raster(values, None, limits)
+    return Raster(values, None, limits, tags.get(PHOTOMETRIC) == 0)
 
 
 def _split_channels(pixels: np.ndarray, name: str) -> Raster:
@@ -612,7 +604,7 @@ def _type_limit(values: np.ndarray) -> float:
     is_float = values.dtype.kind == "f"
     if values.dtype == bool or (is_float and values.max() <= MAX_OVERSHOOT):
         return 1
-    return 65535 if values.dtype == np.uint16 else 255
+    return 65535 if values.dtype == np.uint16 or (not is_float and values.max() > 255) else 255
 
 
 def _scale(values: Any, limits: tuple[float, float]) -> np.ndarray:
@@ -627,7 +619,7 @@ def _scale(values: Any, limits: tuple[float, float]) -> np.ndarray:
 
 
 def _to_8_bit(raster: Raster, name: str, value_range: tuple[float, float] | str | None) -> Image.Image:
-    values, alpha, limits = raster
+    values, alpha, limits, is_inverted = raster
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ValueError(f"{name} holds NaN or infinite pixels; replace them before scoring.")
     if values.dtype not in (bool, np.uint8):
@@ -645,6 +637,7 @@ def _to_8_bit(raster: Raster, name: str, value_range: tuple[float, float] | str 
         if high - low < (limits[1] - limits[0]) / 8:
             logger.warning_once(FEW_VALUES)
     pixels = _scale(values, limits or (0, _type_limit(values)))
+    pixels = 255 - pixels if is_inverted else pixels
     return Image.fromarray(pixels if alpha is None else np.dstack([pixels, alpha]))
 
 

@@ -482,6 +482,9 @@ def test_grey_masks_and_class_numbers(tmp_path):
     for top in (1, 2, 127):
         numbers = (BOX * top).astype(np.uint8)
         assert np.array_equal(load_mask(saved(Image.fromarray(numbers), tmp_path / "numbers.png")), BOX)
+    instances = np.where(BOX, 3, 0).astype(np.int32)
+    instances[0, 0] = 300
+    assert load_mask(saved(Image.fromarray(instances), tmp_path / "instances.tiff")).sum() == BOX.sum() + 1
     lossless = saved(Image.fromarray(BOX.astype(np.uint8)), tmp_path / "numbers.webp", lossless=True)
     assert np.array_equal(load_mask(lossless), BOX)
     classes = np.zeros((*BOX.shape, 3), np.uint8)
@@ -589,6 +592,10 @@ def test_dicom(tmp_path):
     assert_pixels(load_image(write_dicom(path, plain, **window)), expected.round(), 1)
     asked = load_image(path, value_range=(-1000, 1000))
     assert_pixels(asked, ((houndsfield + 1000) / 2000).clip(0, 1) * 255, 1)
+    write_dicom(path, plain, PhotometricInterpretation="MONOCHROME1")
+    assert_pixels(load_image(path, value_range=(0, 2000)), 255 - (plain / 2000 * 255).clip(0, 255).round(), 1)
+    write_dicom(path, plain, WindowCenter=100, WindowWidth=1)
+    assert_pixels(load_image(path), np.where(plain > 99, 255, 0))
     signed = (plain.astype(np.int16) - 1000).astype(np.int16)
     with pytest.raises(ValueError, match="--value-range"):
         load_image(write_dicom(path, signed, BitsStored=16, HighBit=15))

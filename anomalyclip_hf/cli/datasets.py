@@ -10,7 +10,15 @@ from ..data.catalogue import CATALOGUE
 from ..data.listing import find_dataset, scan
 from ..data.words import ANOMALOUS, NORMAL
 from .messages import print_error
-from .options import AllowOutsideOption, ColumnOption, EncodingOption, NormalLabelOption, parse_columns
+from .options import (
+    AllowOutsideOption,
+    ColumnOption,
+    EncodingOption,
+    NormalLabelOption,
+    ValueRangeOption,
+    parse_columns,
+    parse_value_range,
+)
 
 
 if TYPE_CHECKING:
@@ -70,6 +78,7 @@ def check(
     normal_label: NormalLabelOption = None,
     encoding: EncodingOption = None,
     allow_outside: AllowOutsideOption = False,
+    value_range: ValueRangeOption = None,
 ) -> None:
     """Open every file of a dataset: counts per category, empty and full masks, unmatched files, unreadable images.
 
@@ -89,7 +98,7 @@ def check(
     console.print(found, highlight=False, markup=False, soft_wrap=True)
     errors = Console(stderr=True)
     rows = track(scanned.rows, "Opening", console=errors, transient=True, disable=not errors.is_terminal)
-    report = check_files(scanned, rows)
+    report = check_files(scanned, rows, parse_value_range(value_range))
     _print_counts(report, console)
     for problem in scanned.problems:
         print_error(problem)

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,12 +49,13 @@ class CheckReport:
         return not any(problems)
 
 
-def check(scanned: Scan, rows: Iterable[Row] | None = None) -> CheckReport:
+def check(scanned: Scan, rows: Iterable[Row] | None = None, value_range: Any = None) -> CheckReport:
     """Open every image and mask of a dataset.
 
     Args:
         scanned ([`Scan`]): From [`scan`].
         rows (`Iterable[Row]`, *optional*): Its rows, wrapped in a progress bar; defaults to `scanned.rows`.
+        value_range (`tuple[float, float]` or `"auto"`, *optional*): See [`load_image`].
 
     Returns:
         [`CheckReport`]
@@ -63,7 +65,7 @@ def check(scanned: Scan, rows: Iterable[Row] | None = None) -> CheckReport:
     shares: dict[str, list[float]] = {}
     for row in scanned.rows if rows is None else rows:
         report.counts[row.split, row.category, row.label] += 1
-        size = _read_image(row.image, report)
+        size = _read_image(row.image, value_range, report)
         if row.mask is not None:
             share = _read_mask(row, size, scanned.entry.mask_rule, report)
             shares.setdefault(row.category, []).extend([] if share is None else [share])
@@ -89,10 +91,10 @@ def _find_unused(scanned: Scan, report: CheckReport) -> None:
         (report.unmatched if is_own or path.parent in folders else report.unused).append(str(path))
 
 
-def _read_image(path: Path, report: CheckReport) -> tuple[int, int] | None:
+def _read_image(path: Path, value_range: Any, report: CheckReport) -> tuple[int, int] | None:
     """Return (width, height), or `None` when the file is unreadable."""
     try:
-        return load_image(path).size
+        return load_image(path, value_range=value_range).size
     except (OSError, ValueError) as error:
         report.unreadable.append(str(error))
         return None
