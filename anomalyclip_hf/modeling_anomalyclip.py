@@ -590,6 +590,12 @@ class AnomalyCLIPModel(AnomalyCLIPPreTrainedModel):
 
     def _check_pixels(self, pixel_values: Tensor) -> tuple[int, int]:
         """Check the shape of the images, and return their height and width."""
+        if not isinstance(pixel_values, Tensor) or not pixel_values.is_floating_point():
+            got = f"of type {getattr(pixel_values, 'dtype', type(pixel_values).__name__)}"
+            raise ValueError(
+                f"pixel_values is {got}; expected a float tensor (batch_size, 3, height, width), which "
+                "AnomalyCLIPProcessor makes of images."
+            )
         patch = self.config.vision_config.patch_size
         shape = tuple(pixel_values.shape)
         if len(shape) != 4 or shape[1] != self.config.vision_config.num_channels:
@@ -628,6 +634,9 @@ class AnomalyCLIPModel(AnomalyCLIPPreTrainedModel):
         return F.normalize(text_embeds.float(), dim=-1)
 
     def _check_targets(self, batch_size: int, labels: Tensor | None, masks: Tensor | None) -> None:
+        for name, value in (("labels", labels), ("masks", masks)):
+            if value is not None and not isinstance(value, Tensor):
+                raise ValueError(f"{name} is of type {type(value).__name__}; expected a tensor.")
         if labels is not None and tuple(labels.shape) != (batch_size,):
             raise ValueError(f"labels has shape {tuple(labels.shape)}; expected ({batch_size},), one label per image.")
         if labels is not None:

@@ -113,8 +113,9 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
 
         Args:
             pretrained_model_name_or_path (`str`): Hub id or folder.
-            **kwargs: As for [`~transformers.ProcessorMixin.from_pretrained`]; `smoothing_sigma`, `threshold` and
-                `pixel_threshold` take the place of what is stored.
+            **kwargs: As for [`~transformers.ProcessorMixin.from_pretrained`]; `smoothing_sigma`, `threshold`,
+                `pixel_threshold`, `value_range` and `image_size` (int or `(height, width)`) take the place of what is
+                stored.
 
         Returns:
             [`AnomalyCLIPProcessor`]
@@ -124,6 +125,12 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
             ValueError: If a setting has a value that makes no sense; the message names it.
         """
         kwargs.setdefault("trust_remote_code", False)  # None would ask at the terminal
+        if (image_size := kwargs.pop("image_size", None)) is not None:
+            height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+            processor = cls.from_pretrained(pretrained_model_name_or_path, **kwargs)
+            settings = processor.image_processor.to_dict() | {"size": {"height": height, "width": width}}
+            given = {name: getattr(processor, name) for name in OWN_SETTINGS}
+            return cls(CLIPImageProcessorPil(**settings | {"crop_size": settings["size"]}), **given)
         try:
             return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         except OSError:

@@ -660,3 +660,17 @@ def test_masks_of_another_size_set_the_size_of_the_loss(model):
     out = model(pixels(), labels=torch.tensor([0, 1]), masks=masks)
     assert torch.isfinite(out.loss)
     assert out.anomaly_maps.shape == (2, 40, 40)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({"pixel_values": "x.png"}, "pixel_values"),
+        ({"pixel_values": torch.zeros(1, 3, 40, 40, dtype=torch.uint8)}, "pixel_values"),
+        ({"pixel_values": torch.zeros(1, 3, 40, 40), "labels": [1]}, "labels"),
+        ({"pixel_values": torch.zeros(1, 3, 40, 40), "labels": torch.ones(1), "masks": [None]}, "masks"),
+    ],
+)
+def test_arguments_of_a_wrong_type_are_named(model, arguments, name):
+    with pytest.raises(ValueError, match=f"^{name} is of type"):
+        model(**arguments)

@@ -284,3 +284,14 @@ def test_sizes_of_stored_processors_are_capped(processor, tmp_path, size):
     path.write_text(json.dumps(stored))
     with pytest.raises(ValueError, match="size"):
         AnomalyCLIPProcessor.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(("image_size", "expected"), [((232, 568), (232, 568)), (64, (64, 64))])
+def test_another_image_size_takes_the_place_of_the_stored_one(tmp_path, processor, image_size, expected):
+    AnomalyCLIPProcessor(processor.image_processor, threshold=0.3).save_pretrained(tmp_path)
+    loaded = AnomalyCLIPProcessor.from_pretrained(tmp_path, image_size=image_size)
+    assert (loaded.size, loaded.threshold) == (expected, 0.3)
+    assert loaded(images=Image.new("RGB", (50, 40)))["pixel_values"].shape == (1, 3, *expected)
+    for wrong in (0, (-1, 4), (40,)):
+        with pytest.raises(ValueError):
+            AnomalyCLIPProcessor.from_pretrained(tmp_path, image_size=wrong)
