@@ -98,7 +98,7 @@ class AnomalyScorer:
     >>> from anomalyclip_hf import DEFAULT_MODEL, AnomalyScorer
 
     >>> scorer = AnomalyScorer(DEFAULT_MODEL)
-    >>> for result in scorer.score(["examples/images/gear.png", "missing.png"]):
+    >>> for result in scorer.score(["examples/images/corrugated_stained.png", "missing.png"]):
     ...     print(result.index, result.label, result.error)
     0 anomalous None
     1 None missing.png does not exist; expected an image file.
