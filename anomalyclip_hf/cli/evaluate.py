@@ -104,7 +104,7 @@ def evaluate(
     """
     options = dataset_options(column, normal_label, encoding, allow_outside)
     options["mask_rule"] = "nonzero" if paper_masks else None
-    rows = load_rows(dataset, data_dir, split, category, options)  # its mask column keeps the rule
+    rows = _skip_unlabelled(load_rows(dataset, data_dir, split, category, options), on_error)
     settings = {"batch_size": batch_size, "num_workers": num_workers, "value_range": parse_value_range(value_range)}
     scorer = load_scorer(model, device, dtype, **settings)
 
@@ -120,6 +120,15 @@ def evaluate(
         _print_result(result, output_dir)
     if result.summary["skipped"]:
         raise typer.Exit(2)
+
+
+def _skip_unlabelled(rows: "Dataset", on_error: OnError) -> "Dataset":
+    """Leave out images without a label; what is wrong with them has been said when they were listed."""
+    labelled = [index for index, label in enumerate(rows["label"]) if label is not None]
+    if on_error is OnError.fail or not labelled or len(labelled) == len(rows):
+        return rows
+    print_error(f"{len(rows) - len(labelled)} images have no label and are skipped.")
+    return rows.select(labelled)
 
 
 def _dataset_name(name: str, data_dir: str) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..scoring.inputs import find_images
+from ..scoring.inputs import describe_other_files, find_images
 from ..scoring.outputs import COLUMNS, OVERLAY_SIDE, TABLE_NAME, ResultFolder
 from .messages import print_error
 from .options import (
@@ -102,7 +102,7 @@ def predict(
     found, problems = find_images(images)
     failed = [{**dict.fromkeys(COLUMNS), "image": name, "error": problem} for name, problem in problems.items()]
     if not found or (problems and on_error is OnError.fail):
-        _report(failed, [], output_dir, as_json=False)
+        _report(failed, [*describe_other_files(images)], output_dir, as_json=False)
         raise typer.Exit(2)
     kinds = [] if outputs == "none" else outputs.split(",")
     results = ResultFolder(output_dir, kinds, overlay_format.value, overlay_size, scale.value)
@@ -113,15 +113,24 @@ def predict(
     )  # fmt: skip
 
     from ..io.processes import is_distributed, process_state
-    from ..scoring.predicting import describe_one_sided, describe_skipped, predict_images
 
-    with _progress_bar(len(found)) as advance:
-        rows = predict_images(scorer, found, results, on_error=on_error.value, overwrite=overwrite, on_row=advance)
-    notes = [describe_skipped(results.skipped, len(found)), describe_one_sided(rows, scorer.threshold)]
+    rows, notes = _score(scorer, found, results, on_error, overwrite)
+    notes = [*describe_other_files(images), *notes]
     if not is_distributed() or process_state().is_main_process:
         _report([*failed, *rows], notes, output_dir, as_json)
     if failed or any(row["error"] for row in rows):
         raise typer.Exit(2)
+
+
+def _score(
+    scorer: Any, found: list[Any], results: ResultFolder, on_error: OnError, overwrite: bool
+) -> tuple[list[dict[str, Any]], list[str | None]]:
+    """Score the images, and return their rows and what is to be said about all of them."""
+    from ..scoring.predicting import describe_one_sided, describe_skipped, predict_images
+
+    with _progress_bar(len(found)) as advance:
+        rows = predict_images(scorer, found, results, on_error=on_error.value, overwrite=overwrite, on_row=advance)
+    return rows, [describe_skipped(results.skipped, len(found)), describe_one_sided(rows, scorer.threshold)]
 
 
 def _report(rows: list[dict[str, Any]], notes: list[str | None], output_dir: Path, as_json: bool) -> None:

@@ -3,11 +3,15 @@
 
 import glob
 import os
+from collections import Counter
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from ..data.files import IMAGE_SUFFIXES, is_image_name
 from .outputs import is_result
+
+
+NO_INPUT = ("scores.csv", "scores.jsonl", "Thumbs.db", "desktop.ini")
 
 
 class InputImage(NamedTuple):
@@ -65,6 +69,32 @@ def find_images(names: list[str]) -> tuple[list[InputImage], dict[str, str]]:
         first = result_folders[0]
         problems[first] = f"{first} holds only results of an earlier run; name the folder with the images."
     return list(found.values()), problems
+
+
+def describe_other_files(names: list[str]) -> list[str]:
+    """Describe the files in folders that are no images by their ending, in one line for each folder.
+
+    Args:
+        names (`list[str]`): What [`find_images`] was given; only folders matter.
+
+    Returns:
+        `list[str]`: such as `"scans: 3 files are passed over, since their ending is not that of an image: 3 .nii"`.
+    """
+    lines = []
+    for name in names:
+        endings: Counter[str] = Counter()
+        for parent, folders, files in os.walk(name) if name and not is_url(name) else ():
+            folders[:] = [folder for folder in folders if not folder.startswith((".", "__MACOSX"))]
+            visible = [Path(parent, file) for file in files if not file.startswith(".") and not is_image_name(file)]
+            others = [path for path in visible if path.name not in NO_INPUT and not is_result(path)]
+            endings.update(path.suffix.lower() or "without ending" for path in others)
+        if endings:
+            kinds = ", ".join(f"{count} {ending}" for ending, count in endings.most_common())
+            lines.append(
+                f"{name}: {endings.total()} files are passed over, since their ending is not that of an image: "
+                f"{kinds}."
+            )
+    return lines
 
 
 def _find_files(name: str, problems: dict[str, str]) -> tuple[Path, list[Path]]:

@@ -72,6 +72,23 @@ def test_unreadable_images(run, parts_folder):
     assert "002.png" in err
 
 
+def test_images_without_a_label_are_reported_and_skipped(run, parts_folder):
+    lines = [
+        "image;label",
+        "bolt/test/good/000.png;gut-teil",
+        "bolt/test/scratch/000.png;NG",
+        "nut/test/good/000.png;",
+    ]
+    (parts_folder / "list.csv").write_bytes("sep=;\n".encode("utf-16") + "\n".join(lines).encode("utf-16-le"))
+    options = ["--dataset", "csv", "--data-dir", parts_folder / "list.csv", "--normal-label", "Gutteil"]
+    code, out, err = run(*options)
+    assert code == 0
+    assert "2 images" in out
+    assert "no label: 3." in err
+    assert "1 images have no label and are skipped" in err
+    assert run(*options, "--on-error", "fail", out="strict")[0] == 2
+
+
 def test_notes_about_masks_are_printed(run, parts_folder):
     for path in parts_folder.rglob("*_mask.png"):
         Image.new("L", Image.open(path).size).save(path)
