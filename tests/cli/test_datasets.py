@@ -27,7 +27,7 @@ def run(tmp_path, monkeypatch, capsys):
 
 @pytest.fixture
 def bolts(tmp_path):
-    """A data set without fault."""
+    """A dataset without problems."""
     for number, name in enumerate(("good/a.png", "good/b.png", "dent/a.png"), start=1):
         draw(tmp_path / "bolts" / "test" / name, number)
     mark(tmp_path / "bolts" / "ground_truth" / "dent" / "a.png", 3)

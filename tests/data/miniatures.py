@@ -96,7 +96,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class Miniature:
-    """A small data set: what is in it, and what shall be read out of it."""
+    """A small dataset: what it contains, and what has to be read from it."""
 
     dataset: str
     layout: str
