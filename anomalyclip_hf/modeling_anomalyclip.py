@@ -601,7 +601,7 @@ class AnomalyCLIPModel(AnomalyCLIPPreTrainedModel):
         if len(shape) != 4 or shape[1] != self.config.vision_config.num_channels:
             raise ValueError(f"pixel_values has shape {shape}; expected (batch_size, 3, height, width).")
         if shape[0] == 0:
-            raise ValueError("pixel_values holds no image; expected a batch of at least one.")
+            raise ValueError("pixel_values contains no image; expected a batch of at least one.")
         if min(shape[2:]) < patch or shape[2] % patch or shape[3] % patch:
             raise ValueError(
                 f"pixel_values is {shape[2]}x{shape[3]} px; expected multiples of the patch size {patch}. "

@@ -105,7 +105,7 @@ def main() -> None:
     wanted = args.only or (["mvtec"] if args.trained_on == "visa" else [n for n in PAPER_DATASETS if n != "mvtec"])
     folders = {name: find_dataset(name, args.data_dir) for name in wanted}
     if not any(folders.values()):
-        parser.error(f"{args.data_dir} holds none of {', '.join(wanted)}.")
+        parser.error(f"{args.data_dir} contains none of {', '.join(wanted)}.")
     metrics = {name: evaluate_one(name, folder, args) for name, folder in folders.items() if folder is not None}
     if process_state().is_main_process:
         print_tables(metrics)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class OnError(StrEnum):
-    """What to do about an image that cannot be read."""
+    """Reaction to an image that cannot be read."""
 
     skip = "skip"
     fail = "fail"

@@ -345,7 +345,7 @@ CATALOGUE: dict[str, DatasetEntry] = {
         folder_hints=("kolektorsdd2", "ksdd2", "sdd2"),
     ),
     "coco": DatasetEntry(
-        title="COCO annotations of your own",
+        title="a dataset with COCO annotations",
         domain="any",
         license=OWN_FILES,
         page="docs/datasets.md",
@@ -355,7 +355,7 @@ CATALOGUE: dict[str, DatasetEntry] = {
         search_depth=0,
     ),
     "labelme": DatasetEntry(
-        title="labelme annotations of your own",
+        title="a dataset with labelme annotations",
         domain="any",
         license=OWN_FILES,
         page="docs/datasets.md",
@@ -365,7 +365,7 @@ CATALOGUE: dict[str, DatasetEntry] = {
         search_depth=0,
     ),
     "folder": DatasetEntry(
-        title="a folder of your own",
+        title="a dataset in folders",
         domain="any",
         license=OWN_FILES,
         page="docs/datasets.md",

@@ -18,7 +18,7 @@ from .words import ANOMALOUS
 
 @dataclass
 class CheckReport:
-    """What `check` found; each list holds paths or one-line messages.
+    """Collect what `check` finds; each list contains paths or one-line messages.
 
     Args:
         counts (`Counter`): Images by split, category and label.
@@ -44,7 +44,7 @@ class CheckReport:
 
     @property
     def is_clean(self) -> bool:
-        """Whether nothing here would affect an evaluation."""
+        """Return whether nothing here would affect an evaluation."""
         problems = (self.empty_masks, self.full_masks, self.unpaired, self.other_size, self.unreadable, self.unmatched)
         return not any(problems)
 

@@ -40,7 +40,7 @@ def is_image_name(name: str) -> bool:
 
 
 def folder_name(folder: Path) -> str:
-    """Return what a folder is called; a link keeps its own name."""
+    """Return the name of a folder; a link keeps its own name."""
     return Path(os.path.abspath(folder)).name
 
 

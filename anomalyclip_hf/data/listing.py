@@ -84,7 +84,7 @@ def scan(
     rows = list(reader.rows(root, words))
     if not rows:
         raise FileNotFoundError(
-            f"{root} looks like {reader.name} of {entry.title}, but holds no image; unpack it again."
+            f"{root} looks like {reader.name} of {entry.title}, but contains no image; unpack it again."
         )
     scanned = Scan(entry, root, reader, rows)
     scanned.problems.extend(find_problems(name, scanned))
@@ -118,7 +118,7 @@ def find_layout(name: str, folder: Path, normal_words: frozenset[str] = frozense
     packed = [item for item in names if Path(item).suffix.lower() in ARCHIVE_SUFFIXES]
     remedy = f" Unpack {packed[0]} first." if packed else ""
     raise FileNotFoundError(
-        f"{folder} holds no {entry.title}: looked for {expected}, found {shown}{_where_to_get(entry)}.{remedy}"
+        f"{folder} does not look like {entry.title}: expected {expected}, found {shown}{_where_to_get(entry)}.{remedy}"
     )
 
 

@@ -203,7 +203,7 @@ def _standardise(
 
 
 def _read_word(value: Any, feature: Any) -> str | None:
-    """Return what a column says: the name of a class instead of its number, and None where `datasets` writes -1."""
+    """Return the text of a column: the name of a class instead of its number, and None where `datasets` writes -1."""
     if isinstance(feature, datasets.ClassLabel) and value is not None:
         value = feature.names[value] if value >= 0 else None
     return clean(value)
@@ -229,7 +229,7 @@ def _parquet_files(path: Path, split: str) -> list[str]:
         of_split = next((word for word in reversed(words) if word in {*STORED_SPLITS, split}), "test")
         files.setdefault(of_split, []).append(str(file))
     if not files:
-        raise FileNotFoundError(f"{path} holds no .parquet files.")
+        raise FileNotFoundError(f"{path} contains no .parquet files; name a folder with some, or a file.")
     if split not in files:
         raise ValueError(f"{path} has no split {split!r}; expected one of {', '.join(sorted(files))}.")
     return files[split]

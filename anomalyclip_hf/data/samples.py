@@ -172,7 +172,7 @@ class SampleReader:
 
     @property
     def has_masks(self) -> bool:
-        """Whether any image has a mask."""
+        """Return whether any image has a mask."""
         return any(row.get("mask") is not None for row in self._rows("mask"))
 
     def _rows(self, *more: str) -> Any:
@@ -187,7 +187,7 @@ class SampleReader:
         return row if isinstance(row, dict) and "image" in row else {"image": row}
 
     def _word(self, row: dict[str, Any], column: str) -> str | None:
-        """Return what a column says: the name of a class instead of its number."""
+        """Return the text of a column: the name of a class instead of its number."""
         value, feature = row.get(column), self._features.get(column)
         if isinstance(feature, datasets.ClassLabel) and value is not None:
             value = feature.names[value] if value >= 0 else None
@@ -227,7 +227,7 @@ def _undecoded(dataset: datasets.Dataset) -> datasets.Dataset:
 
 
 def _source(value: Any) -> Any:
-    """Turn what a column holds into what [`load_image`] accepts."""
+    """Convert the value of a column to a source that [`load_image`] accepts."""
     if isinstance(value, (list, tuple)):
         return np.asarray(value)
     if isinstance(value, dict) and value.get("bytes") is None and not is_local_path(value.get("path") or ""):

@@ -20,7 +20,7 @@ from ..scoring.engine import AnomalyScorer
 
 @dataclass
 class Counted:
-    """What a process has counted so far.
+    """Hold the counts and rows of one process so far.
 
     Args:
         metric ([`AnomalyDetectionMetric`]): Counts of the scored images.

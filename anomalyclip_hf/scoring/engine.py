@@ -34,7 +34,7 @@ logger = logging.get_logger(__name__)
 
 @dataclass
 class AnomalyResult:
-    """What is known about one image after scoring.
+    """Hold the result of one image.
 
     Args:
         index (`int`): Place among the images that were given.

@@ -21,7 +21,7 @@ DISPLAY_SIDE = 1280  # pixels; larger images are shown smaller, but scored as th
 
 @dataclass
 class ScoredImage:
-    """What the demo keeps of an image between two moves of a slider; small, since there may be many visitors.
+    """Hold the little that the demo keeps of an image between two moves of a slider.
 
     Args:
         name (`str`): Name of the file, without ending.

@@ -72,16 +72,16 @@ def test_one_broken_data_set_does_not_cost_the_others(run, tmp_path):
     code, out, err = run("--data-dir", "data")
     assert code == 0
     assert row_of(out, "kvasir")[4].startswith("0 / 2")
-    assert "holds no MVTec AD" in out
+    assert "does not look like MVTec AD" in out
     (line,) = err.splitlines()
-    assert line.startswith("anomalyclip: data/mvtec [red] holds no MVTec AD")
+    assert line.startswith("anomalyclip: data/mvtec [red] does not look like MVTec AD")
     assert "Unpack mvtec_anomaly_detection.tar.xz first" in line
 
 
 def test_a_data_set_without_fault(run, bolts):
     code, out, err = run("check", "folder", bolts)
     assert (code, err) == (0, "")
-    assert f"a folder of your own, read as category tree from {bolts}" in out
+    assert f"a dataset in folders, read as category tree from {bolts}" in out
     assert row_of(out, "bolts") == ["test", "bolts", "2", "1", "0"]
     for line in (
         "0 empty masks",
@@ -196,7 +196,10 @@ def test_odd_names(run, tmp_path):
         (["--data-dir", "file.zip"], "file.zip does not exist or is no folder"),
         (["check", "mvtek", "bolts"], "dataset 'mvtek' is unknown; expected one of mvtec"),
         (["check", "mvtec", "nowhere"], "MVTec AD (CC BY-NC-SA 4.0) is at https://www.mvtec.com"),
-        (["check", "brainmri", "bolts"], "holds no Brain MRI Images for Brain Tumor Detection: looked for meta.json"),
+        (
+            ["check", "brainmri", "bolts"],
+            "does not look like Brain MRI Images for Brain Tumor Detection: expected meta.json",
+        ),
         (["check", "mvtec", "file.zip"], "Unpack file.zip first"),
         (["check", "folder", "bolts", "--category", "nuts"], "has no category 'nuts'; expected one of bolts"),
         (["check", "folder", "bolts", "--column", "image=file"], "columns="),

@@ -50,7 +50,7 @@ def test_the_root_is_found_two_levels_down_and_no_deeper(tmp_path, above):
     miniature.build(tmp_path / "own" / above)
     (tmp_path / "own" / "other" / "folder").mkdir(parents=True)
     if above.count("/"):
-        with pytest.raises(FileNotFoundError, match="holds no CVC-ColonDB"):
+        with pytest.raises(FileNotFoundError, match="does not look like CVC-ColonDB"):
             scan("colondb", tmp_path / "own")
     else:
         assert found(scan("colondb", tmp_path / "own")) == expected(miniature)
@@ -70,7 +70,7 @@ def test_a_class_alone_is_no_layout(tmp_path, gone):
     folder = MINIATURES["br35h-authors"].build(tmp_path)
     for image in (folder / "br35" / gone).glob("*.jpg"):
         image.unlink()
-    with pytest.raises(FileNotFoundError, match="holds no Br35H"):
+    with pytest.raises(FileNotFoundError, match="does not look like Br35H"):
         scan("br35h", folder)
 
 

@@ -90,7 +90,7 @@ def test_columns_and_their_types(own, load):
     assert dataset.column_names == COLUMNS
     assert dataset.features["label"].names == ["normal", "anomalous"]
     assert isinstance(dataset.features["image"], datasets.Image)
-    assert "a folder of your own" in dataset.info.description
+    assert "a dataset in folders" in dataset.info.description
     theirs = dataset.cast_column("image", datasets.Image()).cast_column("mask", datasets.Image())
     assert theirs[0]["image"].size == SIZE
 
