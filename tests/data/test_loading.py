@@ -356,7 +356,7 @@ class TestParquet:
         assert load("parquet", tmp_path / "test_shop")["label"][:] == [0, 0, 0, 1, 1, 1]
 
     def test_nothing_there(self, tmp_path, load):
-        with pytest.raises(FileNotFoundError, match=r"holds no \.parquet files"):
+        with pytest.raises(FileNotFoundError, match=r"no \.parquet"):
             load("parquet", tmp_path)
         with pytest.raises(FileNotFoundError, match=r"nowhere\.parquet"):
             load("parquet", tmp_path / "nowhere.parquet")
