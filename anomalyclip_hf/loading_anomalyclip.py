@@ -506,6 +506,7 @@ def save_prompts_file(model: PreTrainedModel, folder: str | os.PathLike) -> None
         save_file(tensors, Path(partial) / PROMPTS_FILE, metadata={"format": "pt"})
         for name in (PROMPTS_FILE, CONFIG_NAME):
             (Path(partial) / name).replace(Path(folder) / name)
+        (Path(folder) / PROMPTS_FILE).chmod((Path(folder) / CONFIG_NAME).stat().st_mode)  # safetensors writes 0600
 
 
 # ------------------------------------------------------------------------------------------------- loading and checks

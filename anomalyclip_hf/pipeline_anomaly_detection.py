@@ -5,6 +5,7 @@ import base64
 import io
 import os
 from collections.abc import Iterable, Mapping, Sized
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from .processing_anomalyclip import AnomalyCLIPProcessor
 
 DEMONSTRATION_MODEL = Path(__file__).parent / "assets" / "default_model"
 DEMONSTRATION_NOTE = (
-    "No model was given, so this is the small demonstration model: image AUROC 0.67 and 0.87 on the two real sets in "
+    "This is the small demonstration model: image AUROC 0.67 and 0.87 on the two real sets in "
     "its card. Expect chance on subtle defects; for real work use a real CLIP."
 )
 
@@ -105,7 +106,7 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
         elif is_batch(images):
             images = list(images)  # tuples, columns of datasets, arrays of several images
         elif isinstance(images, Iterable) and not isinstance(images, ImageSource | Dataset):
-            results = super().__call__((image for image in images), **kwargs)  # a dataset, or one that is streamed
+            results = super().__call__((image for image in _rows(images)), **kwargs)  # a dataset, also streamed
             return list(results) if isinstance(images, Sized) else results
         return [] if isinstance(images, list) and not images else super().__call__(images, **kwargs)
 
@@ -182,6 +183,17 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
         self.model.save_pretrained(save_directory, include_code=include_code, **kwargs)
         if push_arguments is not None:
             self.push_to_hub(**push_arguments, include_code=include_code, **kwargs)
+
+
+def _rows(images: Any) -> Any:
+    """Leave the images of a dataset undecoded, so that one that cannot be read costs only itself."""
+    columns = getattr(images, "column_names", None)
+    if columns is None:
+        return images
+    if "image" not in columns:
+        raise ValueError(f"the dataset has the columns {', '.join(columns)}; expected one called image.")
+    feature: Any = (images.features or {}).get("image")
+    return images.cast_column("image", replace(feature, decode=False)) if hasattr(feature, "decode") else images
 
 
 def _image_of(row: Any) -> ImageSource:

@@ -228,7 +228,9 @@ def add_legend(overlay: Image.Image, text: str, maximum: float = 1.0, middle: fl
     bar = Image.fromarray(np.broadcast_to(_colour_table(), (height // 2, 256, 3)).copy())
     left, width = round(0.56 * strip.width), round(0.3 * strip.width)
     strip.paste(bar.resize((width, height // 2)), (left, height // 4))
-    draw.line([(left + width // 2, height // 8), (left + width // 2, height - height // 8)], fill="black")
+    draw.text(
+        (left + width // 2, height / 2), f"{maximum / 2 if middle is None else middle:.3g}", "black", font, anchor="mm"
+    )
     draw.text((height // 3, height / 2), text, "black", font, anchor="lm")
     draw.text((left - height // 4, height / 2), "0", "black", font, anchor="rm")
     draw.text((left + width + height // 4, height / 2), f"{maximum:.3g}", "black", font, anchor="lm")

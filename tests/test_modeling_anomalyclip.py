@@ -195,7 +195,7 @@ def test_the_image_embedding_is_that_of_plain_clip(dpam_attention, dpam_layers, 
     torch.testing.assert_close(image_embeds, model.clip.visual_projection(plain[-1][:, 0]), atol=1e-5, rtol=1e-5)
     first_dual = 4 - dpam_layers + 1
     for layer, embeds in zip(feature_layers, patch_embeds, strict=True):
-        if layer < first_dual:  # tapped before the first dual layer: the plain hidden state
+        if layer < first_dual:  # selected before the first dual layer: the plain hidden state
             expected = model.clip.visual_projection(model.clip.vision_model.post_layernorm(plain[layer][:, 1:]))
             torch.testing.assert_close(embeds, expected, atol=1e-5, rtol=1e-5)
 
@@ -245,7 +245,7 @@ def test_bfloat16_stays_near_float32():
     exact = model(pixels()).anomaly_maps
     rounded = model.to(torch.bfloat16)(pixels())
     assert rounded.anomaly_maps.dtype == torch.float32
-    assert (rounded.anomaly_maps - exact).abs().max() < 0.02 * 2  # per tapped layer
+    assert (rounded.anomaly_maps - exact).abs().max() < 0.02 * 2  # per selected layer
 
 
 @torch.no_grad()
@@ -629,7 +629,7 @@ def test_wrong_tensors_are_named(model, arguments, words):
 
 
 @torch.no_grad()
-def test_layers_assigned_later_are_checked_before_they_are_tapped(model):
+def test_layers_assigned_later_are_checked_before_they_are_selected(model):
     model.config.feature_layers, model.config.image_size = [2, 4], 41  # the size of processors, not of this tensor
     assert len(model(pixels()).patch_embeds) == 2
     for layers in ([4, 2], [4, 4], [30]):

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from datasets import Image as ImageFeature
 from PIL import Image
 from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 from transformers.utils import logging
 
 from anomalyclip_hf import AnomalyCLIPModel, AnomalyCLIPProcessor, AnomalyDetectionPipeline
+from anomalyclip_hf.data.features import AnomalyImage
 
 
 @pytest.fixture
@@ -200,3 +202,21 @@ def test_unreadable_images_are_named(pipe, tmp_path):
         pipe(str(tmp_path / "empty.png"))
     with pytest.raises(FileNotFoundError, match=r"gone\.png does not exist"):
         pipe(str(tmp_path / "gone.png"))
+
+
+def test_an_unreadable_file_in_an_image_column_costs_only_itself(pipe, photo, tmp_path):
+    photo.save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"x")
+    paths = [str(tmp_path / name) for name in ("good.png", "bad.png", "good.png")]
+    for feature in (ImageFeature(), AnomalyImage()):
+        dataset = Dataset.from_dict({"image": paths}).cast_column("image", feature)
+        first, second, third = pipe(dataset, on_error="skip")
+        assert "bad.png" in second["error"]
+        assert same(first, third)
+        with pytest.raises(ValueError, match=r"bad\.png"):
+            pipe(dataset)
+
+
+def test_a_dataset_without_an_image_column_is_refused(pipe):
+    with pytest.raises(ValueError, match="path, label"):
+        pipe(Dataset.from_dict({"path": ["a.png"], "label": [0]}))

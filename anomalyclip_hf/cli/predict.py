@@ -104,7 +104,7 @@ def predict(
     if not found or (problems and on_error is OnError.fail):
         _report(failed, [*describe_other_files(images)], output_dir, as_json=False)
         raise typer.Exit(2)
-    kinds = [] if outputs == "none" else outputs.split(",")
+    kinds = [] if outputs == "none" else [kind.strip() for kind in outputs.split(",")]
     results = ResultFolder(output_dir, kinds, overlay_format.value, overlay_size, scale.value)
     scorer = load_scorer(
         model, device, dtype, threshold=threshold, pixel_threshold=pixel_threshold, batch_size=batch_size,

@@ -58,7 +58,7 @@ class Sample:
         if self.mask.any() and not resized.any():
             self.note = (
                 f"the mask of {self.source} vanishes when resized from {_text(self.mask.shape)} to {_text(size)} "
-                "px; evaluate with --resolution original."
+                "px; `anomalyclip evaluate --resolution original` compares at its own size."
             )
         return resized
 
@@ -97,7 +97,8 @@ class SampleReader:
     """
 
     def __init__(self, dataset: Any, *, mask_rule: str | None = None, value_range: Any = None):
-        if isinstance(dataset, (dict, datasets.IterableDataset)) or not hasattr(dataset, "__len__"):
+        is_one = isinstance(dataset, (str, os.PathLike, bytes, dict, datasets.IterableDataset))
+        if is_one or not hasattr(dataset, "__len__"):
             raise ValueError(
                 f"got {type(dataset).__name__}; expected a dataset with a length. Choose a split, and load it without "
                 "streaming=True."
@@ -151,7 +152,7 @@ class SampleReader:
     def digest(self, index: int) -> str:
         """Return the SHA-256 of all that a sample depends on: the bytes of both files, the label and the settings."""
         row = self._row(index)
-        contents = (_content(source) for source in (row["image"], row.get("mask")))
+        contents = (_content(row["image"]), _content(row.get("mask"), may_be_folder=True))
         return fingerprint((self._label(row, index), self.mask_rule, self.value_range), *contents)
 
     def state(self, index: int) -> tuple[Any, ...]:
@@ -249,11 +250,11 @@ def _file_state(value: Any) -> Any:
     return file_state(path) if is_local_path(path) else path
 
 
-def _content(value: Any) -> bytes:
+def _content(value: Any, may_be_folder: bool = False) -> bytes:
     value = _source(value)
     if isinstance(value, dict):
         value = value["bytes"] if value.get("bytes") is not None else value["path"]
-    if isinstance(value, (str, os.PathLike)) and os.path.isdir(value):  # several masks of one image
+    if may_be_folder and isinstance(value, (str, os.PathLike)) and os.path.isdir(value):  # several masks of one image
         return b"".join(_content(os.path.join(value, name)) for name in sorted(os.listdir(value)))
     if isinstance(value, (str, os.PathLike)) and is_local_path(str(value)):
         with open(value, "rb") as file:

@@ -52,7 +52,7 @@ class ResultFolder:
 
     Raises:
         OSError: If the folder cannot be written to.
-        FileExistsError: If it has a `scores.csv` without the `scores.jsonl` of an earlier run.
+        FileExistsError: If it has a `scores.csv` or `scores.jsonl` that no earlier run has written.
         ValueError: If a kind or format is unknown.
     """
 
@@ -305,9 +305,12 @@ def _read_rows(path: Path) -> dict[str, dict[str, Any]]:
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             row = json.loads(line)
+        except ValueError:
+            row = None
+        if isinstance(row, dict) and row.keys() >= {*COLUMNS, "file", "key"}:
             rows[row["image"]] = row
-        except (ValueError, KeyError, TypeError):
-            continue
+        elif row is not None or not line.startswith('{"image": '):
+            raise FileExistsError(f"{path} is not of an earlier run, so it is not replaced; choose another folder.")
     return rows
 
 

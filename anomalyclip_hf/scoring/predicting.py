@@ -118,7 +118,8 @@ def _write(
 ) -> dict[str, Any]:
     row = {**dict.fromkeys(COLUMNS), **mark, "error": result.error}
     if result.size is None or result.score is None:
-        row["output"] = None
+        earlier = results.rows.get(row["image"])
+        row["output"] = earlier and earlier["output"]  # the name stays reserved for this image
     else:
         results.save(result, mark["output"], scorer.processor, scorer.pixel_threshold)
         row |= {

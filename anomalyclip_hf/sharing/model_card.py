@@ -10,6 +10,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..configuration_anomalyclip import AnomalyCLIPConfig
+from ..data.catalogue import CATALOGUE, PAPER_DATASETS
 from ..evaluation.tables import TITLES, defined_metrics, result_notes, result_rows
 from ..io.atomic import atomic_write
 from ..io.templates import render
@@ -146,7 +147,11 @@ def _eval_results(evaluation: Mapping[str, Any]) -> list[EvalResult]:
 
 
 def _dataset_title(dataset: Mapping[str, Any]) -> str:
-    return dataset.get("description") or dataset["name"]
+    """Return the full name of a known dataset, or the name that the user's own has."""
+    name = dataset["name"]
+    if name in PAPER_DATASETS:
+        return CATALOGUE[name].title
+    return dataset.get("description") or name if name in CATALOGUE else name
 
 
 def _table(evaluation: Mapping[str, Any]) -> dict[str, Any]:

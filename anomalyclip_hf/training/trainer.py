@@ -172,9 +172,13 @@ class AnomalyCLIPTrainer(PromptsTrainer):
         if not math.isfinite(loss.item()):
             images = self.train_dataset if model.training else self._evaluated
             names = ", ".join(images.name(index) for index in indices.tolist())
+            remedy = "check these images and the weights of the model."
+            if model.training:
+                remedy = "lower the learning rate, or check these images. " + (
+                    f"The last checkpoint in {self.args.output_dir} stays."
+                )
             raise FloatingPointError(
-                f"the loss is {loss.item()} in step {self.state.global_step + 1}, with {names}; lower the learning "
-                f"rate, or check these images. The last checkpoint in {self.args.output_dir} stays."
+                f"the loss is {loss.item()} in step {self.state.global_step + 1}, with {names}; {remedy}"
             )
         return result
 
@@ -202,6 +206,8 @@ def _check_model(model: Any) -> AnomalyCLIPModel:
         raise TypeError(f"model is a {type(model).__name__}; expected an AnomalyCLIPModel.")
     if model.config.prompts != "learned":
         raise ValueError(f"the prompts of the model are {model.config.prompts!r}; expected 'learned' ones to train.")
+    if model.frozen_text_embeds is not None:
+        raise ValueError("the prompts of the model are frozen (freeze_prompts); load the model again to train it.")
     if model.prompt_learner.normal_prompt.itemsize < 4:
         model.prompt_learner.float()
     return model

@@ -707,3 +707,18 @@ def test_rows_with_regions_are_json_lines(run, tmp_path):
     (region,) = row["regions"]
     assert region["box"] == {"xmin": 0, "ymin": 0, "xmax": 50, "ymax": 30}
     assert (region["area"], row["pixel_threshold"]) == (1500, 0)
+
+
+def test_an_image_that_becomes_unreadable_keeps_its_name(run, tmp_path):
+    for day in ("monday", "tuesday"):
+        write_images(tmp_path / day, ["a.png"])
+    run(tmp_path / "monday")
+    before = (tmp_path / "out" / "a_map.npz").read_bytes()
+    (tmp_path / "monday" / "a.png").write_bytes(b"no image")
+    assert run(tmp_path / "monday")[0] == 2
+    assert run(tmp_path / "tuesday", "--outputs", "overlay, map")[0] == 0
+    assert {name: row["output"] for name, row in table(tmp_path).items()} == {
+        "monday/a.png": "a",
+        "tuesday/a.png": "a_2",
+    }
+    assert (tmp_path / "out" / "a_map.npz").read_bytes() == before

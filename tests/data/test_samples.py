@@ -233,3 +233,12 @@ def test_the_range_of_values(tmp_path):
     assert reader.digest(0) != SampleReader([camera]).digest(0)
     with pytest.raises(ValueError, match="value_range"):
         SampleReader([camera], value_range=(1, 0))
+
+
+def test_a_string_is_no_dataset(tmp_path):
+    (tmp_path / "sub").mkdir()
+    for wrong in (str(tmp_path), tmp_path, b"a.png"):
+        with pytest.raises(ValueError, match=type(wrong).__name__):
+            SampleReader(wrong)
+    with pytest.raises(OSError, match=str(tmp_path)):  # a folder in the place of an image is not searched
+        SampleReader([str(tmp_path)]).digest(0)

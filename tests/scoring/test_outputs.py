@@ -69,3 +69,13 @@ def test_names_stay_inside_the_folder_and_apart(tmp_path):
 def test_unknown_settings(tmp_path, arguments):
     with pytest.raises(ValueError, match=str(*arguments.values()).strip("[]'")):
         ResultFolder(tmp_path, **arguments)
+
+
+@pytest.mark.parametrize(
+    "content", ['{"id": 1}\n', '{"image": "x.png", "score": 0.5}\n', "[1]\n", "a note\n", '{"other": "cut']
+)
+def test_rows_of_the_user_are_not_replaced(tmp_path, content):
+    (tmp_path / "scores.jsonl").write_text(content)
+    with pytest.raises(FileExistsError, match="scores.jsonl"):
+        ResultFolder(tmp_path)
+    assert (tmp_path / "scores.jsonl").read_text() == content

@@ -491,3 +491,8 @@ def test_early_stopping_ends_at_the_same_step_after_a_resume(make_trainer, parts
     patient = stops_early(make_trainer, parts, "out", patience=5)
     patient.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-8"))
     assert patient.state.epoch == 6
+
+
+def test_frozen_prompts_are_refused(parts, tmp_path):
+    with pytest.raises(ValueError, match="freeze_prompts"):
+        AnomalyCLIPTrainer(tiny_model().freeze_prompts(), AnomalyCLIPTrainingArguments(str(tmp_path)), parts)

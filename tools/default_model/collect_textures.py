@@ -62,7 +62,7 @@ def parse_copyright(text: str) -> list[tuple[list[str], str]]:
 
 
 def license_of(path: str, stanzas: list[tuple[list[str], str]]) -> str | None:
-    """Licence of one path, None when it is not recognised as free; the last matching stanza counts, as in Debian."""
+    """License of one path, None when it is not recognised as free; the last matching stanza counts, as in Debian."""
     found, tail = None, "/".join(Path(path).parts[-2:])
     for patterns, license in stanzas:
         for pattern in patterns:
