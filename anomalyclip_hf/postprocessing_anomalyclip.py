@@ -74,18 +74,19 @@ def gaussian_smooth(maps: Tensor, sigma: float) -> Tensor:
     radius = int(KERNEL_TRUNCATION * sigma + 0.5)
     if radius == 0:
         return maps
-    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
-    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    offsets = torch.arange(-radius, radius + 1, device=maps.device)
+    kernel = torch.exp(-0.5 * (offsets.double().cpu() / sigma) ** 2)
     kernel = (kernel / kernel.sum()).to(maps)
-    for dimension in (1, 2):
-        length = maps.shape[dimension]
-        # Mirroring repeats with period 2 * length, so maps smaller than the kernel work too.
-        index = torch.arange(-radius, length + radius, device=maps.device) % (2 * length)
-        padded = maps.index_select(dimension, torch.minimum(index, 2 * length - 1 - index))
-        shape = [1, 1, 1, 1]
-        shape[dimension + 1] = -1
-        maps = F.conv2d(padded[:, None], kernel.view(shape))[:, 0]
-    return maps
+    rows, columns = (_smoothing_matrix(length, offsets, kernel) for length in maps.shape[1:])
+    return rows @ maps @ columns.T
+
+
+def _smoothing_matrix(length: int, offsets: Tensor, kernel: Tensor) -> Tensor:
+    """Write the convolution of one axis, border included, as a matrix: faster than convolving a single channel."""
+    # Mirroring repeats with period 2 * length, so maps smaller than the kernel work too.
+    index = (torch.arange(length, device=offsets.device)[:, None] + offsets) % (2 * length)
+    index = torch.minimum(index, 2 * length - 1 - index)
+    return kernel.new_zeros(length, length).scatter_add_(1, index, kernel.expand(length, -1))
 
 
 def resize_map(anomaly_map: Tensor, size: tuple[int, int]) -> Tensor:
