@@ -112,15 +112,15 @@ class HubSharing:
         be loaded. A repository without a model card gets a short one.
 
         Args:
-            repo_id (`str`): Of the repository; made where missing. Without an owner: that of the token.
+            repo_id (`str`): Repository; created if missing. Without an owner, the token's owner is used.
             commit_message (`str`, *optional*): Title of the commit; default: "Upload" and the name of the class.
             commit_description (`str`, *optional*): Text of the commit.
             private (`bool`, *optional*): Make a new repository private; default: as its owner has set.
             token (`str` or `bool`, *optional*): Default: `HF_TOKEN`, or the token of `hf auth login`.
-            revision (`str`, *optional*): Branch; made where missing. Default: `main`.
+            revision (`str`, *optional*): Branch; created if missing. Default: `main`.
             create_pr (`bool`, *optional*, defaults to `False`): Propose the commit as a pull request.
             subfolder (`str`, *optional*): Folder in the repository.
-            tags (`Sequence[str]`, *optional*): For the model card, beside the package's.
+            tags (`Sequence[str]`, *optional*): Tags that the model card gets beside the package's own.
             **save_arguments: Passed to `save_pretrained`, as `prompts_only=True` or `include_code=True`.
 
         Returns:
@@ -128,7 +128,7 @@ class HubSharing:
 
         Raises:
             ValueError: If prompts would refer to a CLIP on this machine, or `subfolder` leads out of the repository.
-            HfHubHTTPError: If the Hub refuses; nothing has changed there then.
+            HfHubHTTPError: If the Hub refuses; no file has changed there then.
         """
         if subfolder and not is_inside(subfolder):
             raise ValueError(f"subfolder is {subfolder!r}; expected a folder inside the repository.")
@@ -139,7 +139,7 @@ class HubSharing:
             folder.mkdir(parents=True, exist_ok=True)
             self.save_pretrained(folder, **save_arguments)  # type: ignore[attr-defined]
             base_model = remove_local_paths(folder)
-            for name in (CARD_NAME, *CODE_FILES):  # which the Hub and transformers look for at the root
+            for name in (CARD_NAME, *CODE_FILES):  # the Hub and transformers look for these at the root
                 if (folder / name).exists():
                     (folder / name).replace(root / name)
             repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
@@ -414,7 +414,7 @@ class AnomalyCLIPPreTrainedModel(HubSharing, PreTrainedModel):
         """Save the model whole, or only its prompts with a reference to the CLIP under them.
 
         Args:
-            save_directory (`str` or `os.PathLike`): Folder; made where missing.
+            save_directory (`str` or `os.PathLike`): Folder; created if missing.
             *args: Passed on.
             prompts_only (`bool`, *optional*, defaults to `False`):
                 Write `prompts.safetensors` (about 170 KB for ViT-L/14) instead of all weights. The CLIP must be as it
@@ -524,7 +524,7 @@ def load_tokenizer(source: str | os.PathLike, **kwargs: Any) -> Any:
     """
     trust_remote_code = bool(kwargs.get("trust_remote_code", False))  # None would ask at the terminal
     tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code, **hub_arguments(kwargs))
-    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # what transformers makes without a vocabulary
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # transformers found no vocabulary
         raise OSError(
             f"{source} has no tokenizer; expected tokenizer.json, or vocab.json and merges.txt, beside the weights. "
             "Save the CLIP's own there, or pass tokenizer=... to AnomalyCLIPModel.from_clip_pretrained."
@@ -577,7 +577,7 @@ def _check_finite(tensors: Mapping[str, Tensor], source: str | os.PathLike) -> N
 
 @contextmanager
 def broken_connections(doing: str) -> Iterator[None]:
-    """Turn errors that name no file, as a full disk's or the HTTP client's own, into an `OSError` that does."""
+    """Raise errors of the HTTP client or a full disk as an `OSError` that says what was being done."""
     try:
         yield
     except Exception as error:
@@ -589,11 +589,12 @@ def broken_connections(doing: str) -> Iterator[None]:
 
 
 def hub_arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments that choose a repository's files on the Hub, without those that are `None`."""
     return {name: kwargs[name] for name in HUB_ARGUMENTS if kwargs.get(name) is not None}
 
 
 def _pin_commit(source: str | os.PathLike, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace a branch or tag on the Hub by its commit, so that all files belong together."""
+    """Replace a branch or tag on the Hub by its commit, so that all files come from one version."""
     path = None if os.path.isdir(source) else find_file(source, CONFIG_NAME, kwargs)
     commit = extract_commit_hash(path, None)
     return {**kwargs, "revision": commit} if commit else dict(kwargs)
@@ -606,7 +607,7 @@ def find_file(source: str | os.PathLike, name: str, kwargs: Mapping[str, Any]) -
 
 
 def _check_weight_files(source: str | os.PathLike, names: Sequence[str], kwargs: Mapping[str, Any]) -> None:
-    """See that there are weights, and that the shards which an index names lie beside it."""
+    """Check that weights exist, and that all shards in an index lie beside it."""
     if variant := kwargs.get("variant"):
         names = [re.sub(r"\.(\w+)$", rf".{variant}.\1", name) for name in names]
     for name in names:
@@ -618,11 +619,11 @@ def _check_weight_files(source: str | os.PathLike, names: Sequence[str], kwargs:
             if not is_inside(shard):
                 raise ValueError(f"{path} names {shard!r:.100} as a shard; expected a file in its own folder.")
         return
-    raise OSError(f"{source} has no weights that are read here; expected {' or '.join(names)}.")
+    raise OSError(f"{source} has no weights that can be loaded; expected {' or '.join(names)}.")
 
 
 def _check_base_model(config: AnomalyCLIPConfig, clip_config: CLIPConfig) -> None:
-    """Refuse to put prompts on another CLIP than the one they were saved with."""
+    """Check that the CLIP has the sizes that the prompts were saved with."""
     towers = [(tower, name) for tower in ("text_config", "vision_config") for name in TOWER_SETTINGS]
     for tower, name in [("", "projection_dim"), *towers]:
         saved, found = (getattr(getattr(c, tower) if tower else c, name, None) for c in (config, clip_config))

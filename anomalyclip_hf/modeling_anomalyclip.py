@@ -593,8 +593,8 @@ class AnomalyCLIPModel(AnomalyCLIPPreTrainedModel):
         if not isinstance(pixel_values, Tensor) or not pixel_values.is_floating_point():
             got = f"of type {getattr(pixel_values, 'dtype', type(pixel_values).__name__)}"
             raise ValueError(
-                f"pixel_values is {got}; expected a float tensor (batch_size, 3, height, width), which "
-                "AnomalyCLIPProcessor makes of images."
+                f"pixel_values is {got}; expected a float tensor (batch_size, 3, height, width); "
+                "prepare images with AnomalyCLIPProcessor."
             )
         patch = self.config.vision_config.patch_size
         shape = tuple(pixel_values.shape)

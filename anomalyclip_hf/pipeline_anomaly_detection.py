@@ -171,7 +171,7 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
         """Save model and processor; `pipeline("anomaly-detection", model=save_directory)` loads them again.
 
         Args:
-            save_directory (`str` or `os.PathLike`): Folder; made where missing.
+            save_directory (`str` or `os.PathLike`): Folder; created if missing.
             include_code (`bool`, *optional*, defaults to `False`):
                 Put the code beside it, for `trust_remote_code=True` where this package is not installed.
             **kwargs: As for [`AnomalyCLIPModel.save_pretrained`], `prompts_only=True` for instance; with

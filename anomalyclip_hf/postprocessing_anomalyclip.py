@@ -177,7 +177,7 @@ def draw_overlay(
         maximum (`float`, *optional*, defaults to 1.0): Map value in full red; higher values are red too.
         middle (`float`, *optional*): Map value in yellow, such as the pixel threshold; defaults to half of `maximum`.
         mask (`np.ndarray` or `torch.Tensor` of shape `(height, width)`, *optional*):
-            Regions whose outline is drawn, bool, of the same size as the image or of any other.
+            Regions to outline, bool, of the same size as the image or of any other.
         opacity (`float`, *optional*, defaults to 0.7): Opacity of the heat map at the maximum, in [0, 1].
 
     Returns:

@@ -146,7 +146,7 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
         """Save the processor.
 
         Args:
-            save_directory (`str` or `os.PathLike`): Folder; made where missing.
+            save_directory (`str` or `os.PathLike`): Folder; created if missing.
             include_code (`bool`, *optional*, defaults to `False`):
                 Put its code beside it, for `trust_remote_code=True` where this package is not installed.
             **kwargs: As for [`~transformers.ProcessorMixin.save_pretrained`]; with `push_to_hub=True`, `repo_id` and

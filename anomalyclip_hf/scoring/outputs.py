@@ -44,7 +44,7 @@ class ResultFolder:
     as soon as an image is done, so that a run which is killed at any moment goes on where it was.
 
     Args:
-        folder (`str` or `os.PathLike`): Created where missing.
+        folder (`str` or `os.PathLike`): Created if missing.
         kinds (`Sequence[str]`, *optional*): What to write for each image: `"overlay"`, `"map"`, `"mask"`, or nothing.
         overlay_format (`str`, *optional*, defaults to `"jpg"`): `"jpg"` (quality 90) or `"png"`.
         overlay_side (`int`, *optional*, defaults to 2048): Longest side of an overlay, in pixels.
@@ -160,7 +160,7 @@ class ResultFolder:
         """Write the files of one image, all or none.
 
         Args:
-            result ([`AnomalyResult`]): With its image, if an overlay is to be drawn.
+            result ([`AnomalyResult`]): Must contain its image if an overlay is to be written.
             stem (`str`): From `assign`.
             processor ([`AnomalyCLIPProcessor`]): Stores the scale of the overlays.
             middle (`float`, *optional*): Map value in the middle of the colour bar, the pixel threshold.

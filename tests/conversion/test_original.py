@@ -80,7 +80,7 @@ def test_shapes_decide_the_sizes(clip, prompts):
     assert not model.training
 
 
-def test_the_published_layout_is_shallow_too(clip):
+def test_a_published_checkpoint_with_shallow_prompts_converts(clip):
     state = prompt_state_dict(SIZES["tw"], 6, 1, 0)
     model = convert_original_checkpoint(clip, state)
     assert model.config.deep_prompt_depth == 1
