@@ -600,7 +600,7 @@ def test_sentences_are_not_cut_short(clip_folder):
     ("arguments", "words"),
     [
         ({"pixel_values": torch.zeros(3, 40, 40)}, "shape (3, 40, 40)"),
-        ({"pixel_values": torch.zeros(0, 3, 40, 40)}, "holds no image"),
+        ({"pixel_values": torch.zeros(0, 3, 40, 40)}, "pixel_values contains no image"),
         ({"pixel_values": torch.zeros(1, 1, 40, 40)}, "shape (1, 1, 40, 40)"),
         ({"pixel_values": torch.zeros(1, 3, 41, 40)}, "41x40 px; expected multiples of the patch size 8"),
         ({"pixel_values": torch.zeros(1, 3, 0, 40)}, "0x40 px"),
