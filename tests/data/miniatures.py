@@ -67,10 +67,11 @@ def _save(pixels: np.ndarray, path: Path, kind: str) -> None:
 
 def litter(folder: Path) -> None:
     """Leave in every folder what file managers and archives leave."""
-    for inner in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
+    folders = [path for path in folder.rglob("*") if path.is_dir() and "__MACOSX" not in path.parts]
+    for inner in [folder, *folders]:
         for name in (".DS_Store", "Thumbs.db", "readme.txt", "._000.png"):
             (inner / name).write_bytes(b"\x00\x05\x16\x07 nobody's image")
-    for file in list(folder.rglob("._000.png")):
+    for file in [inner / "._000.png" for inner in [folder, *folders]]:
         twin = folder / "__MACOSX" / file.relative_to(folder)
         twin.parent.mkdir(parents=True, exist_ok=True)
         twin.write_bytes(file.read_bytes())
