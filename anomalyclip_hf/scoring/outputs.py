@@ -14,12 +14,11 @@ from contextlib import ExitStack
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import numpy as np
-
 from ..io.atomic import atomic_write, remove_leftovers
 
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # NumPy and Pillow are imported where a file is written, so that --help does not wait for them
+    import numpy as np
     from PIL import Image
 
     from ..processing_anomalyclip import AnomalyCLIPProcessor
@@ -210,6 +209,8 @@ def is_result(path: Path) -> bool:
         path (`Path`): Any file; only those with the name of a result are opened.
     """
     if path.name.endswith(ENDINGS["map"]):
+        import numpy as np
+
         try:
             with np.load(path, allow_pickle=False) as file:
                 return file.files == ["anomaly_map"]
@@ -267,7 +268,7 @@ def draw_result(
     return add_legend(overlay, f"{result.score:.3f} {result.label}", maximum, middle)
 
 
-def write_map(path: Path, anomaly_map: np.ndarray) -> None:
+def write_map(path: Path, anomaly_map: "np.ndarray") -> None:
     """Write an anomaly map as compressed float16, which keeps three digits.
 
     Read it back with `numpy.load(path)["anomaly_map"]`.
@@ -276,6 +277,8 @@ def write_map(path: Path, anomaly_map: np.ndarray) -> None:
         path (`Path`): File to write, with the ending `.npz`.
         anomaly_map (`np.ndarray` of shape `(height, width)`): The map.
     """
+    import numpy as np
+
     np.savez_compressed(path, anomaly_map=anomaly_map.astype(np.float16))
 
 
