@@ -2,7 +2,7 @@
 """Build the demo: a page that scores an image and shows its heat map."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..assets import EXAMPLE_IMAGES
 
@@ -11,13 +11,17 @@ if TYPE_CHECKING:
     import gradio
 
 
-def build_demo(model: str | None = None, *, examples: str | Path = EXAMPLE_IMAGES) -> "gradio.Blocks":
+def build_demo(
+    model: str | None = None, *, value_range: Any = None, examples: str | Path = EXAMPLE_IMAGES
+) -> "gradio.Blocks":
     """Build the demo's page; call its `launch()` to serve it.
 
     The sizes of uploads and images are limited, and the page fetches no URLs.
 
     Args:
         model (`str`, *optional*): Folder or Hub id; defaults to the demonstration model.
+        value_range (`tuple[float, float]` or `"auto"`, *optional*):
+            Values of black and white in images with more than 8 bits; overrides the processor's.
         examples (`str` or `Path`, *optional*): Folder of the PNG images to offer; defaults to the package's samples.
 
     Returns:
@@ -43,4 +47,4 @@ def build_demo(model: str | None = None, *, examples: str | Path = EXAMPLE_IMAGE
         if error.name != "gradio":
             raise
         raise ImportError("the demo needs Gradio; install it with `pip install anomalyclip-hf[demo]`.") from error
-    return DemoPage(model, examples=Path(examples))
+    return DemoPage(model, value_range=value_range, examples=Path(examples))

@@ -57,14 +57,16 @@ class DemoModel:
 
     Args:
         model (`str`, *optional*): Folder or Hub id; defaults to the demonstration model.
+        value_range (`tuple[float, float]` or `"auto"`, *optional*):
+            Values of black and white in images with more than 8 bits; overrides the processor's.
 
     Raises:
         OSError: If there is no such model.
         ValueError: If it cannot be read.
     """
 
-    def __init__(self, model: str | None = None):
-        self.scorer = AnomalyScorer(model, batch_size=1, num_workers=0, resolution="model")
+    def __init__(self, model: str | None = None, value_range: Any = None):
+        self.scorer = AnomalyScorer(model, batch_size=1, resolution="model", value_range=value_range)
         self.processor = self.scorer.processor
 
     @property

@@ -96,3 +96,12 @@ def test_deep_images_have_the_range_of_the_processor(model_folder, photo, tmp_pa
     Image.fromarray(deep).save(tmp_path / "deep.png")
     scored = DemoModel(str(model_folder)).score(tmp_path / "deep.png", 10_000)
     np.testing.assert_allclose(np.asarray(scored.picture)[..., 0], np.asarray(photo.convert("L")), atol=1)
+
+
+def test_a_value_range_is_used(model_folder, tmp_path):
+    pixels = np.tile(np.linspace(0, 4095, 64).astype(np.uint16), (64, 1))
+    Image.fromarray(pixels).save(tmp_path / "deep.png")
+    Image.fromarray((pixels / 4095 * 255).round().astype(np.uint8)).save(tmp_path / "plain.png")
+    ranged = DemoModel(str(model_folder), (0, 4095)).score(tmp_path / "deep.png", 10**6)
+    plain = DemoModel(str(model_folder)).score(tmp_path / "plain.png", 10**6)
+    assert ranged.score == pytest.approx(plain.score, abs=1e-4)
