@@ -105,6 +105,15 @@ def maps_of(model: AnomalyCLIPModel) -> torch.Tensor:
         return model(torch.ones(1, 3, 40, 40)).anomaly_maps
 
 
+def peak_map() -> torch.Tensor:
+    """Two blobs, the smaller one higher, and one pixel that touches the first at a corner."""
+    anomaly_map = torch.zeros(40, 40)
+    anomaly_map[5:15, 5:25] = 0.6
+    anomaly_map[15, 25] = 0.55
+    anomaly_map[30:34, 30:32] = 0.9
+    return anomaly_map
+
+
 @pytest.fixture
 def model() -> AnomalyCLIPModel:
     return tiny_model()

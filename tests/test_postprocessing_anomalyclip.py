@@ -8,15 +8,7 @@ from scipy import ndimage
 
 from anomalyclip_hf import AnomalyMapHead
 from anomalyclip_hf.postprocessing_anomalyclip import add_legend, draw_overlay, find_regions, gaussian_smooth
-
-
-def peak_map() -> torch.Tensor:
-    """Two blobs, the smaller one higher, and one pixel that touches the first at a corner."""
-    anomaly_map = torch.zeros(40, 40)
-    anomaly_map[5:15, 5:25] = 0.6
-    anomaly_map[15, 25] = 0.55
-    anomaly_map[30:34, 30:32] = 0.9
-    return anomaly_map
+from conftest import peak_map
 
 
 def test_smoothed_map_is_that_of_the_authors(parity):

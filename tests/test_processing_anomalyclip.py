@@ -10,7 +10,7 @@ from scipy import ndimage
 from transformers import AutoProcessor, CLIPImageProcessorPil
 
 from anomalyclip_hf import AnomalyCLIPProcessor
-from conftest import tiny_config
+from conftest import peak_map, tiny_config
 
 
 @pytest.fixture
@@ -20,15 +20,6 @@ def processor() -> AnomalyCLIPProcessor:
 
 def outputs(*maps: torch.Tensor, scores: list[float] | None = None) -> dict:
     return {"image_scores": torch.tensor(scores or [0.7] * len(maps)), "anomaly_maps": torch.stack(maps)}
-
-
-def peak_map() -> torch.Tensor:
-    """Two blobs, the smaller one higher, and one pixel that touches the first at a corner."""
-    anomaly_map = torch.zeros(40, 40)
-    anomaly_map[5:15, 5:25] = 0.6
-    anomaly_map[15, 25] = 0.55
-    anomaly_map[30:34, 30:32] = 0.9
-    return anomaly_map
 
 
 # ------------------------------------------------------------------------------------------------- images in

@@ -50,7 +50,7 @@ ModelOption = Annotated[
 BatchSizeOption = Annotated[int, typer.Option(min=1, help="Images per forward pass.")]
 WorkersOption = Annotated[
     int | None,
-    typer.Option(min=0, help="Threads that read and resize images; default: one less than the processors, up to 8."),
+    typer.Option(min=1, help="Threads that read and resize images; default: one less than the processors, up to 8."),
 ]
 BackendOption = Annotated[
     BackendName, typer.Option(help="torch, or compile: compile the model first, which pays for thousands of images.")

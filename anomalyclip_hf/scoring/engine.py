@@ -74,7 +74,8 @@ class AnomalyScorer:
     Args:
         model ([`AnomalyCLIPModel`], `str` or `os.PathLike`, *optional*):
             Model, or folder or Hub id of one; defaults to the demonstration model, with a warning.
-        processor ([`AnomalyCLIPProcessor`], *optional*): Defaults to the one stored beside the model.
+        processor ([`AnomalyCLIPProcessor`], *optional*):
+            Defaults to the one stored beside the model; for a model in memory, to the one that fits its configuration.
         backend (`str` or [`Backend`], *optional*): `"torch"`, the default; `"compile"`, which compiles the model
             first; or any object with a method `run` like [`Backend`]'s.
         device (`str` or `torch.device`, *optional*): Defaults to the first accelerator, or the CPU; a model in memory
@@ -289,7 +290,7 @@ class AnomalyScorer:
                 raise ValueError(f"{items[0].source} to {items[-1].source}: {error}") from error
             for item, result in zip(items[part], results, strict=True):
                 if result["regions"]:
-                    result["regions"] = scale_regions(result["regions"], result["anomaly_map"].shape, item.size)
+                    result["regions"] = scale_regions(result["regions"], result["anomaly_map"].shape, item.size)  # type: ignore[arg-type]
                 yield result
 
 
@@ -333,7 +334,7 @@ def _read_ahead(tasks: Iterator[Callable[[], _Item]], workers: int, most: int) -
 
 
 def scale_regions(
-    regions: Sequence[dict[str, Any]], size: Sequence[int], target: Sequence[int] | None
+    regions: Sequence[dict[str, Any]], size: Sequence[int], target: Sequence[int]
 ) -> list[dict[str, Any]]:
     """Convert regions from the pixels of one size to those of another.
 
@@ -345,7 +346,6 @@ def scale_regions(
     Returns:
         `list[dict]`: with boxes rounded outwards and areas rounded.
     """
-    assert target is not None  # of every image that could be read
     y_scale, x_scale = target[0] / size[0], target[1] / size[1]
     scaled = []
     for region in regions:

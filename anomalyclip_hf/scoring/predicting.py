@@ -103,11 +103,11 @@ def _score(
         for index in indices:
             problem = refused.get(index)
             result = next(scored) if problem is None else AnomalyResult(index, sources[index], error=problem)
-            is_last = result.error is not None  # the caller may stop here, so nothing later is written before
-            while waiting and (is_last or len(waiting) >= MAX_WAITING or waiting[0].done()):
+            is_unreadable = result.error is not None  # the caller may stop here, so later images are not written
+            while waiting and (is_unreadable or len(waiting) >= MAX_WAITING or waiting[0].done()):
                 yield waiting.popleft().result()
             waiting.append(pool.submit(_write, results, result, marks[index], scorer))
-            if is_last:
+            if is_unreadable:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

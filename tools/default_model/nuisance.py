@@ -205,7 +205,7 @@ def _sensor(rng: Rng, image: Array) -> Array:
 
 
 def degrade(rng: Rng, image: Array) -> Array:
-    """What camera and file do: float32 (S, S, 3) -> uint8 (S, S, 3). Never depends on the label."""
+    """Simulate what a camera and a file do: float32 (S, S, 3) -> uint8 (S, S, 3). Never depends on the label."""
     if rng.random() < 0.5:
         image = _illuminate(rng, image)
     if rng.random() < 0.85:

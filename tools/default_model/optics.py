@@ -23,7 +23,7 @@ def _axes(rng: Rng, size: int) -> tuple[Array, Array]:
 
 
 def highlights(rng: Rng, image: Array) -> Array:
-    """What a glossy surface mirrors: soft round, long or repeated bright or dark places."""
+    """Draw what a glossy surface mirrors: soft round, long or repeated bright or dark places."""
     size = image.shape[0]
     shine = np.zeros((size, size), np.float32)
     for _ in range(int(rng.integers(1, 5))):
