@@ -67,6 +67,14 @@ OutputDirOption = Annotated[
 MetricsOption = Annotated[
     list[Metric] | None, typer.Option(help="Metric to show; repeat for more; default: all that have a value.")
 ]
+RecallsOption = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--recall",
+        help="Share of the anomalous images to find, at which the false-alarm rate is given; "
+        "repeat for more; default: 0.9, 0.95 and 1.",
+    ),
+]
 ResolutionOption = Annotated[
     Resolution, typer.Option(help="Compare maps and masks at the model's size, as in the paper, or at the image's.")
 ]
@@ -85,6 +93,7 @@ def evaluate(
         bool, typer.Option("--paper-masks", help="Any mask value above 0 is anomalous, as in the paper's code.")
     ] = False,
     aupro_limit: Annotated[float, typer.Option(help="False-positive rate up to which AUPRO integrates.")] = 0.3,
+    recalls: RecallsOption = None,
     column: ColumnOption = None,
     normal_label: NormalLabelOption = None,
     encoding: EncodingOption = None,
@@ -103,7 +112,7 @@ def evaluate(
     use `accelerate launch -m anomalyclip_hf.cli evaluate …` or `torchrun`.
     """
     options = dataset_options(column, normal_label, encoding, allow_outside)
-    options["mask_rule"] = "nonzero" if paper_masks else None
+    options |= {"mask_rule": "nonzero" if paper_masks else None}
     rows = _skip_unlabelled(load_rows(dataset, data_dir, split, category, options), on_error)
     settings = {"batch_size": batch_size, "num_workers": num_workers, "value_range": parse_value_range(value_range)}
     scorer = load_scorer(model, device, dtype, **settings)
@@ -113,8 +122,8 @@ def evaluate(
 
     result = evaluate_model(
         scorer, rows, output_dir=output_dir, metrics=None if metrics is None else [name.value for name in metrics],
-        resolution=resolution.value, aupro_limit=aupro_limit, on_error="raise" if on_error is OnError.fail else "skip",
-        restart=restart, dataset_name=_dataset_name(dataset, data_dir),
+        resolution=resolution.value, aupro_limit=aupro_limit, recalls=recalls, restart=restart,
+        on_error="raise" if on_error is OnError.fail else "skip", dataset_name=_dataset_name(dataset, data_dir),
     )  # fmt: skip
     if process_state().is_main_process:
         _print_result(result, output_dir)
@@ -186,6 +195,17 @@ def _print_result(result: "EvaluationResult", output_dir: Path) -> None:
         notes.append(f"{more} more notes about masks are in results.json.")
     for note in notes:
         console.print(note, highlight=False, markup=False)
+    if (decisions := summary["decisions"]["all images"]) is not None:
+        console.print(_describe_decisions(decisions["best_f1"]), highlight=False)
     for row in summary["skipped"]:
         print_error(f"skipped {row['path']}: {row['error']}")
     console.print(f"Percent, of {summary['images']} images. Report: {output_dir / 'report.html'}", highlight=False)
+
+
+def _describe_decisions(counts: dict[str, Any]) -> str:
+    anomalous = counts["true_positives"] + counts["false_negatives"]
+    normal = counts["false_positives"] + counts["true_negatives"]
+    return (
+        f"At the threshold of the best F1, {counts['threshold']:.4g}: {counts['true_positives']} of {anomalous} "
+        f"anomalous images found, {counts['false_positives']} of {normal} normal images called anomalous."
+    )

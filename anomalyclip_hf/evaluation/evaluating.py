@@ -21,6 +21,7 @@ from ..metrics.category import METRICS
 from ..modeling_anomalyclip import AnomalyCLIPModel
 from ..scoring.engine import RESOLUTIONS, AnomalyScorer
 from .counting import Counting
+from .decisions import RECALLS, decisions_of
 from .progress import Counted, Progress
 from .report import write_report
 from .tables import TITLES, defined_metrics, result_rows
@@ -42,7 +43,7 @@ class EvaluationResult:
         rows (`list[dict]`): Per image `index`, `path`, `label` (0 normal, 1 anomalous), `category`, `defect_type`,
             `score` in [0, 1], `note` (what is odd about its mask) and `error` (why it could not be read).
         summary (`dict`): What `results.json` holds: model, dataset, settings, counts, skipped images, notes, metrics,
-            confidence intervals, thresholds of the best F1 and versions.
+            confidence intervals, thresholds of the best F1, decisions there and at the chosen recalls, and versions.
     """
 
     metrics: dict[str, Any]
@@ -73,6 +74,7 @@ def evaluate_model(
     dtype: str | torch.dtype | None = None,
     mask_rule: str | None = None,
     aupro_limit: float = 0.3,
+    recalls: Sequence[float] | None = None,
     on_error: str = "skip",
     restart: bool = False,
     dataset_name: str | None = None,
@@ -100,6 +102,8 @@ def evaluate_model(
         dtype (`str` or `torch.dtype`, *optional*): Precision to compute in; defaults to that of the weights.
         mask_rule (`str`, *optional*): `"auto"` or `"nonzero"`; see [`SampleReader`].
         aupro_limit (`float`, *optional*, defaults to 0.3): False-positive rate in (0, 1] up to which AUPRO integrates.
+        recalls (`Sequence[float]`, *optional*): Shares of the anomalous images to find, each in (0, 1], at which the
+            false-alarm rate is given; defaults to 0.9, 0.95 and 1.
         on_error (`str`, *optional*, defaults to `"skip"`): `"skip"` images that cannot be read, or `"raise"`.
         restart (`bool`, *optional*, defaults to `False`): Delete the progress of an earlier run instead of continuing.
         dataset_name (`str`, *optional*): Name of the dataset in results and report; a name of the catalogue, or any
@@ -128,13 +132,7 @@ def evaluate_model(
     ```
     """
     names = list(METRICS if metrics is None else metrics)
-    for option, value, allowed in [
-        *(("metrics", name, METRICS) for name in names),
-        ("resolution", resolution, RESOLUTIONS),
-        ("on_error", on_error, ON_ERROR),
-    ]:
-        if value not in allowed:
-            raise ValueError(f"{option} got {value!r}; expected one of {', '.join(allowed)}.")
+    _check_arguments(names, resolution, on_error, recalls)
     reader = SampleReader(dataset, mask_rule=mask_rule)
     if unlabelled := sum(label is None for label in reader.labels):
         raise ValueError(f"{unlabelled} images have no label; an evaluation needs one for each. Use predict for them.")
@@ -147,11 +145,23 @@ def evaluate_model(
     settings |= {"dtype": scorer.settings["dtype"], "metrics": names}
     description = {"model": _model_name(scorer), "dataset": _describe(dataset, dataset_name), "settings": settings}
     curves = counted.metric.curves()
-    summary = _summarise(counted, description)
+    summary = _summarise(counted, description, recalls or RECALLS)
     result = EvaluationResult(summary["metrics"], counted.rows, summary)
     if folder is not None and process_state().is_main_process:
         _write(folder, result, curves, scorer, reader)
     return result
+
+
+def _check_arguments(names: Sequence[str], resolution: str, on_error: str, recalls: Sequence[float] | None) -> None:
+    for option, value, allowed in [
+        *(("metrics", name, METRICS) for name in names),
+        ("resolution", resolution, RESOLUTIONS),
+        ("on_error", on_error, ON_ERROR),
+    ]:
+        if value not in allowed:
+            raise ValueError(f"{option} got {value!r}; expected one of {', '.join(allowed)}.")
+    if wrong := [recall for recall in recalls or () if not 0 < recall <= 1]:
+        raise ValueError(f"recalls holds {wrong[0]!r}; expected shares above 0, up to 1.")
 
 
 def _make_scorer(
@@ -187,7 +197,7 @@ def _describe(dataset: Any, name: str | None) -> dict[str, Any]:
     }
 
 
-def _summarise(counted: Counted, description: dict[str, Any]) -> dict[str, Any]:
+def _summarise(counted: Counted, description: dict[str, Any], recalls: Sequence[float]) -> dict[str, Any]:
     """Compute what `results.json` holds; resets the metric."""
     scored = [row for row in counted.rows if row["error"] is None]
     anomalous = sum(row["label"] for row in scored)
@@ -200,6 +210,7 @@ def _summarise(counted: Counted, description: dict[str, Any]) -> dict[str, Any]:
         "skipped": [{"path": row["path"], "error": row["error"]} for row in counted.rows if row["error"]],
         "notes": [row["note"] for row in scored if row["note"]],
         "thresholds": metric.thresholds(),
+        "decisions": decisions_of(counted.rows, recalls),
         "confidence_intervals": metric.confidence_intervals(),
         "metrics": metric.compute(),
         "versions": {name: _version(name) for name in PACKAGES},

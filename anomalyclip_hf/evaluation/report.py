@@ -17,6 +17,7 @@ from ..io.templates import render
 from ..metrics.category import IMAGE_METRICS, Curve
 from ..postprocessing_anomalyclip import draw_overlay, to_pil
 from ..scoring.engine import AnomalyResult, AnomalyScorer
+from .decisions import ALL
 from .tables import MEAN, TITLES, defined_metrics, percent, result_notes, result_rows
 
 
@@ -31,7 +32,6 @@ WORST = 3  # images shown per category and kind of mistake
 PANEL_HEIGHT = 180  # px
 BINS = 30  # of a score histogram
 NORMAL_COLOUR, ANOMALOUS_COLOUR = "#4477aa", "#cc5544"
-ALL = "all images"
 
 
 def write_report(
@@ -61,7 +61,8 @@ def write_report(
         title=dataset_title(summary["dataset"]["name"]),
         titles=[TITLES[name] for name in columns],
         rows=table_rows(summary, rows, columns),
-        thresholds=_threshold_rows(summary["thresholds"]),
+        recalls=recall_titles(summary["decisions"]),
+        decisions=decision_rows(summary["thresholds"], summary["decisions"]),
         notes=result_notes(metrics, names),
         histograms=draw_histograms(rows, summary["thresholds"]),
         plots=draw_curves(curves),
@@ -217,12 +218,35 @@ def _new_figure(size: tuple[float, float]) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _threshold_rows(thresholds: Mapping[str, Mapping[str, float | None]]) -> list[tuple[str, list[str]]]:
+def recall_titles(decisions: Mapping[str, Any]) -> list[str]:
+    """Return the recalls at which false alarms were counted, as text."""
+    found = [entry for entry in decisions.values() if entry is not None]
+    return [f"{100 * count['asked_recall']:g} %" for count in found[0]["at_recall"]] if found else []
+
+
+def decision_rows(thresholds: Mapping[str, Any], decisions: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    """Format the thresholds of the best F1, the counts of images there, and the false-alarm rates at chosen recalls.
+
+    Args:
+        thresholds (`Mapping`): As returned by [`AnomalyDetectionMetric.thresholds`].
+        decisions (`Mapping`): As returned by `decisions_of`.
+
+    Returns:
+        `list[tuple[str, list[str]]]`: category and cells of each row: both thresholds, the anomalous images found and
+        missed, the false alarms, the normal images passed, and the false-alarm rate at each recall, in percent.
+    """
     names = list(thresholds) if len(thresholds) != 2 else list(thresholds)[:1]  # one category is all images
+    counts = ("true_positives", "false_negatives", "false_positives", "true_negatives")
     rows = []
     for name in names:
         values = [thresholds[name][kind] for kind in ("image", "pixel")]
-        rows.append((name, ["–" if value is None else f"{value:.4g}" for value in values]))
+        cells = ["–" if value is None else f"{value:.4g}" for value in values]
+        if (entry := decisions.get(name)) is None:
+            cells += ["–"] * (len(counts) + len(recall_titles(decisions)))
+        else:
+            cells += [str(entry["best_f1"][count]) for count in counts]
+            cells += [percent(count["false_alarm_rate"]) for count in entry["at_recall"]]
+        rows.append((name, cells))
     return rows
 
 

@@ -132,6 +132,8 @@ def test_a_model_that_returns_nan_stops(evaluate, model):
         ({"metrics": ["image_auc"]}, "image_auc"),
         ({"on_error": "fail"}, "on_error"),
         ({"aupro_limit": 0}, "aupro_limit"),
+        ({"recalls": [0.5, 0.0]}, "recalls"),
+        ({"recalls": [float("nan")]}, "recalls"),
         ({"device": "cpu"}, "device"),
     ],
 )
@@ -218,6 +220,10 @@ def test_results(tmp_path, evaluate):
     low, high = summary["confidence_intervals"]["image_auroc"]
     assert low <= summary["metrics"]["image_auroc"] <= high
     assert summary["thresholds"]["bolt"]["image"] in scores_of(result)
+    assert summary["decisions"] == result.summary["decisions"]
+    for name, thresholds in summary["thresholds"].items():
+        assert summary["decisions"][name]["best_f1"]["threshold"] == thresholds["image"]
+        assert [count["asked_recall"] for count in summary["decisions"][name]["at_recall"]] == [0.9, 0.95, 1.0]
     rows = datasets.Dataset.from_parquet(str(tmp_path / "scores.parquet"), cache_dir=tmp_path / "cache")
     assert rows.to_list() == result.rows
     assert rows["path"][:2] == ["bolt/test/good/000.png", "bolt/test/good/001.png"]

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from anomalyclip_hf.evaluation.report import dataset_title, find_worst
+from anomalyclip_hf.evaluation.report import dataset_title, decision_rows, find_worst, recall_titles
 from anomalyclip_hf.evaluation.tables import TITLES
 
 
@@ -90,6 +90,27 @@ def test_the_page_needs_no_other_file(tmp_path, evaluate, name):
         assert text in page.texts
     low, high = result.summary["confidence_intervals"]["image_auroc"]
     assert f"{100 * low:.1f} to {100 * high:.1f}" in page.texts
+    assert {"found", "missed", "false alarms", "passed", "90 %", "95 %", "100 %"} <= set(page.texts)
+
+
+def test_rows_of_decisions(evaluate):
+    summary = evaluate(metrics=["image_auroc"]).summary
+    (name, cells), *others = decision_rows(summary["thresholds"], summary["decisions"])
+    counts = summary["decisions"]["bolt"]["best_f1"]
+    assert (name, [row for row, _ in others]) == ("bolt", ["nut", "all images"])
+    assert cells[1] == "–"  # pixels were not counted
+    assert cells[2:6] == [
+        str(number)
+        for number in (
+            counts["true_positives"],
+            counts["false_negatives"],
+            counts["false_positives"],
+            counts["true_negatives"],
+        )
+    ]
+    assert len(cells) == 6 + len(recall_titles(summary["decisions"]))
+    one_kind = decision_rows({"bolt": {"image": None, "pixel": None}}, {"bolt": None})
+    assert one_kind == [("bolt", ["–"] * 6)]
 
 
 def test_columns_without_values_are_left_out(tmp_path, evaluate, parts_folder):
