@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .conversion.original import convert_original_checkpoint
     from .data.loading import load_anomaly_dataset
     from .evaluation.evaluating import EvaluationResult, evaluate_model
+    from .export.onnx import export_onnx
     from .metrics.anomaly_detection import AnomalyDetectionMetric
     from .modeling_anomalyclip import AnomalyCLIPModel
     from .pipeline_anomaly_detection import AnomalyDetectionPipeline
@@ -45,6 +46,7 @@ _MODULE_OF = {
     "EvaluationResult": "evaluation.evaluating",
     "convert_original_checkpoint": "conversion.original",
     "evaluate_model": "evaluation.evaluating",
+    "export_onnx": "export.onnx",
     "load_anomaly_dataset": "data.loading",
 }
 
@@ -135,6 +137,7 @@ __all__ = [
     "__version__",
     "convert_original_checkpoint",
     "evaluate_model",
+    "export_onnx",
     "load_anomaly_dataset",
     "register",
 ]

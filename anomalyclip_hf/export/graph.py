@@ -1,0 +1,151 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+"""The whole way from pixels to scores and smoothed maps as one module, which exporters can trace."""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..modeling_anomalyclip import AnomalyCLIPModel, encode_image
+from ..postprocessing_anomalyclip import gaussian_smooth
+
+
+class AnomalyGraph(nn.Module):
+    """Compute image scores, smoothed anomaly maps and patch maps, without Python state and for any batch size.
+
+    Args:
+        model ([`AnomalyCLIPModel`]): Is copied to the CPU; its prompts are embedded once, here.
+        image_size (`tuple[int, int]`): Height and width of the pixels, in multiples of the patch.
+        smoothing_sigma (`float`): Standard deviation of the Gaussian over the maps, in pixels.
+        dtype (`torch.dtype`, *optional*, defaults to `torch.float32`): Of the weights of the layers.
+        feature_layers (`Sequence[int]`, *optional*): Layers, counted from 1, whose patch features are given too.
+    """
+
+    direction: Tensor
+    rows: Tensor
+    columns: Tensor
+
+    def __init__(
+        self,
+        model: AnomalyCLIPModel,
+        image_size: tuple[int, int],
+        smoothing_sigma: float,
+        dtype: torch.dtype = torch.float32,
+        feature_layers: Sequence[int] = (),
+    ):
+        super().__init__()
+        self.clip = nn.Module()  # what the images need of CLIP, without its text tower
+        self.clip.vision_model = copy.deepcopy(model.clip.vision_model).to("cpu", dtype)
+        self.clip.visual_projection = copy.deepcopy(model.clip.visual_projection).to("cpu", dtype)
+        self.dual_path, self.feature_layers = model.config.dual_path, list(feature_layers)
+        self.image_size = tuple(image_size)
+        patch = model.config.vision_config.patch_size
+        self.grid = (image_size[0] // patch, image_size[1] // patch)
+        with torch.no_grad():
+            normal, abnormal = model.get_text_embeds().cpu()
+        # A matrix, since some runtimes refuse a matrix times a vector; a softmax over two classes is a sigmoid.
+        self.register_buffer("direction", (abnormal - normal)[:, None] / model.config.temperature)
+        for name, length in zip(("rows", "columns"), self.image_size, strict=True):
+            matrix = gaussian_smooth(torch.eye(length)[:, :, None], smoothing_sigma)[:, :, 0].T
+            self.register_buffer(name, matrix.contiguous())
+        self.eval().requires_grad_(False)
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of what [`forward`] returns, in order."""
+        features = [f"patch_features_{layer}" for layer in self.feature_layers]
+        return ["image_scores", "anomaly_maps", "patch_maps", *features, *(["image_features"] if features else [])]
+
+    def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
+        """Score a batch of normalised images.
+
+        Args:
+            pixel_values (`torch.Tensor` of shape `(batch_size, 3, height, width)`): float32.
+
+        Returns:
+            `tuple[torch.Tensor, ...]`: image scores `(batch_size,)`, anomaly maps `(batch_size, height, width)`
+            summed over the selected layers and smoothed, and patch maps `(batch_size, rows, columns)`; for each of
+            `feature_layers` patch features `(batch_size, num_patches, width)`, and then image features
+            `(batch_size, projection_dim)`.
+        """
+        image_embeds, patch_embeds = encode_image(self.clip, pixel_values, **self.dual_path)[:2]
+        image_scores = self._probability(image_embeds)
+        patch_maps = sum(self._probability(embeds).unflatten(1, self.grid) for embeds in patch_embeds)
+        maps = F.interpolate(patch_maps[:, None], size=self.image_size, mode="bilinear", align_corners=False)[:, 0]
+        return image_scores, self.rows @ maps @ self.columns.T, patch_maps
+
+    def _probability(self, embeds: Tensor) -> Tensor:
+        """Return the probability of abnormal of embeddings `(..., projection_dim)`."""
+        return (F.normalize(embeds.float(), dim=-1) @ self.direction).sigmoid()[..., 0]
+
+
+class ImageGraph(nn.Module):
+    """Resize and normalise an image as Pillow and the processor do, and run a graph on it.
+
+    Args:
+        graph ([`AnomalyGraph`]): Takes the pixels.
+        mean (`Sequence[float]`): Per channel, of values in [0, 1].
+        std (`Sequence[float]`): Per channel.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, graph: AnomalyGraph, mean: Sequence[float], std: Sequence[float]):
+        super().__init__()
+        self.detector = graph  # a module that is traced cannot have one named graph
+        self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1))
+        self.eval()
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Score one image.
+
+        Args:
+            image (`torch.Tensor` of shape `(1, height, width, 3)`): uint8, RGB, of any size.
+
+        Returns:
+            `tuple[torch.Tensor, ...]`: as [`AnomalyGraph`].
+        """
+        height, width = self.detector.image_size
+        pixels = image.permute(0, 3, 1, 2).float()
+        pixels = _round(pixels @ resize_matrix(image.shape[2], width).T)  # Pillow rounds after each of the two passes
+        pixels = _round(resize_matrix(image.shape[1], height) @ pixels)
+        return self.detector((pixels - self.mean) / self.std)
+
+
+def _round(pixels: Tensor) -> Tensor:
+    return (pixels + 0.5).floor().clamp(0, 255)
+
+
+def resize_matrix(length: int, target: int) -> Tensor:
+    """Write the resizing of one axis as a matrix: cubic with a = -0.5, widened when shrinking, as Pillow's bicubic.
+
+    Plain operations are used on purpose: not every runtime follows the `antialias` of ONNX' Resize.
+
+    Args:
+        length (`int`): Pixels of the image along the axis.
+        target (`int`): Pixels wanted.
+
+    Returns:
+        `torch.Tensor` of shape `(target, length)`: float32; rows add to 1.
+
+    Example:
+    ```python
+    >>> from anomalyclip_hf.export.graph import resize_matrix
+
+    >>> resize_matrix(4, 2).sum(1)
+    tensor([1., 1.])
+
+    ```
+    """
+    source = torch.arange(length, dtype=torch.float32) + 0.5
+    scale = (source[-1:] + 0.5) / target  # the length as a tensor, so that the exported graph takes any
+    centre = (torch.arange(target, dtype=torch.float32)[:, None] + 0.5) * scale
+    distance = ((source - centre) / scale.clamp(min=1)).abs()
+    near = (1.5 * distance - 2.5) * distance * distance + 1
+    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+    weights = torch.where(distance < 1, near, torch.where(distance < 2, far, torch.zeros(())))
+    return weights / weights.sum(1, keepdim=True)

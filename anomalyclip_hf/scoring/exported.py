@@ -1,0 +1,139 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+"""The description of an exported model, `anomalyclip.json`: all that is needed to run it beside its file.
+
+Reading it needs neither PyTorch nor transformers.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from ..io.atomic import atomic_write
+
+
+DESCRIPTION_NAME = "anomalyclip.json"
+FORMAT_VERSION = 1
+MAX_DESCRIPTION_BYTES = 1_000_000
+MODEL_FILES = {"onnx": "model.onnx", "openvino": "openvino_model.xml"}
+
+
+@dataclass(kw_only=True)
+class ExportedModel:
+    """Describe an exported model.
+
+    Args:
+        format (`str`): `"onnx"` or `"openvino"`.
+        precision (`str`): `"float32"`, `"float16"`, `"bfloat16"` or `"int8"`.
+        fingerprint (`str`): Digest of the weights of the model that was exported.
+        image_size (`list[int]`): Height and width of the pixels that the graph takes, or resizes to.
+        grid (`list[int]`): Rows and columns of the patch maps.
+        preprocessing (`dict`): `size`, `mean`, `std`, `resample` and `value_range` of the pixels.
+        input (`str`): `"pixel_values"`, float32 `(batch, 3, height, width)`; or `"image"`, uint8
+            `(1, height, width, 3)` of any size, which the graph resizes and normalises itself.
+        outputs (`list[str]`): `image_scores`, `anomaly_maps`, `patch_maps` and, for references,
+            `patch_features_<layer>` and `image_features`.
+        dynamic_batch (`bool`): Whether the graph takes any number of images at once; else it takes one.
+        feature_layers (`list[int]`): Layers whose patch features the graph gives.
+        smoothing_sigma (`float`): Standard deviation of the Gaussian that the maps are smoothed with, in pixels.
+        map_maximum (`float`): Largest value that a map can have.
+        threshold (`float`): Score from which an image is anomalous.
+        pixel_threshold (`float`, *optional*): Map value from which a pixel is anomalous.
+        labels (`list[str]`): Names of the two classes, normal first.
+        calibration (`dict`, *optional*): Where the threshold comes from.
+        files (`dict[str, int]`): Name of each file of the graph and its size in bytes.
+        versions (`dict[str, str]`): Of the packages that made the export.
+        format_version (`int`): Of this description.
+    """
+
+    format: str
+    precision: str
+    fingerprint: str
+    image_size: list[int]
+    grid: list[int]
+    preprocessing: dict[str, Any]
+    input: str = "pixel_values"
+    outputs: list[str] = field(default_factory=lambda: ["image_scores", "anomaly_maps", "patch_maps"])
+    dynamic_batch: bool = True
+    feature_layers: list[int] = field(default_factory=list)
+    smoothing_sigma: float = 4.0
+    map_maximum: float = 1.0
+    threshold: float = 0.5
+    pixel_threshold: float | None = None
+    labels: list[str] = field(default_factory=lambda: ["normal", "anomalous"])
+    calibration: dict[str, Any] | None = None
+    files: dict[str, int] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What is stored inside the model file: every setting as text, numbers and lists as JSON."""
+        settings = asdict(self)
+        del settings["files"]  # a file cannot say how long it is
+        return {name: value if isinstance(value, str) else json.dumps(value) for name, value in settings.items()}
+
+    def save(self, folder: Path) -> None:
+        """Write `anomalyclip.json` into a folder."""
+        with atomic_write(folder / DESCRIPTION_NAME) as path:
+            path.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+
+def is_exported(folder: Any) -> bool:
+    """Return whether a path is the folder of an exported model."""
+    return isinstance(folder, str | os.PathLike) and Path(folder, DESCRIPTION_NAME).is_file()
+
+
+def read_exported(folder: str | os.PathLike) -> ExportedModel:
+    """Read and check the description of an exported model, and that its files are whole.
+
+    Args:
+        folder (`str` or `os.PathLike`): With `anomalyclip.json` and the files that it names.
+
+    Returns:
+        [`ExportedModel`]
+
+    Raises:
+        OSError: If a file is missing or has another size than when it was written.
+        ValueError: If the description is damaged, or was written by a later version of this package.
+    """
+    path = Path(folder, DESCRIPTION_NAME)
+    if path.stat().st_size > MAX_DESCRIPTION_BYTES:
+        raise ValueError(f"{path} has {path.stat().st_size:,} bytes; expected the description of an exported model.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error}); export the model again.") from error
+    version = content.get("format_version") if isinstance(content, dict) else None
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has format_version {version!r}; this version of anomalyclip_hf reads {FORMAT_VERSION}. Export "
+            "the model again, or install the version that wrote it."
+        )
+    known = {entry.name for entry in fields(ExportedModel)}
+    try:
+        exported = ExportedModel(**{name: value for name, value in content.items() if name in known})
+    except TypeError as error:
+        raise ValueError(f"{path} is incomplete ({error}); export the model again.") from error
+    _check(path, exported)
+    return exported
+
+
+def _check(path: Path, exported: ExportedModel) -> None:
+    """Check the settings that the runtimes rely on, and the files."""
+    for name in ("image_size", "grid"):
+        sides = getattr(exported, name)
+        if not (isinstance(sides, list) and len(sides) == 2 and all(type(side) is int and side > 0 for side in sides)):
+            raise ValueError(f"{path}: {name} is {sides!r:.100}; expected two numbers.")
+    main = MODEL_FILES.get(exported.format)
+    if main is None or not isinstance(exported.files, dict) or main not in exported.files:
+        raise ValueError(f"{path}: format is {exported.format!r} with files {exported.files!r:.200}; export again.")
+    for name, size in exported.files.items():
+        file = path.with_name(name)
+        if not name or file.name != name:
+            raise ValueError(f"{path} names the file {name!r}; expected names of files beside it.")
+        if not file.is_file():
+            raise FileNotFoundError(f"{file} is missing; copy the whole folder of the export.")
+        if file.stat().st_size != size:
+            raise OSError(f"{file} has {file.stat().st_size:,} bytes; expected {size:,}. Copy or export it again.")
