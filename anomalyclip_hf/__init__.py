@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from .evaluation.evaluating import EvaluationResult, evaluate_model
     from .export.onnx import export_onnx
     from .metrics.anomaly_detection import AnomalyDetectionMetric
-    from .modeling_anomalyclip import AnomalyCLIPModel
+    from .modeling_anomalyclip import AnomalyCLIPModel, AnomalyMapHead
     from .pipeline_anomaly_detection import AnomalyDetectionPipeline
-    from .postprocessing_anomalyclip import AnomalyMapHead
     from .processing_anomalyclip import AnomalyCLIPProcessor
     from .scoring.engine import AnomalyResult, AnomalyScorer
     from .training.arguments import AnomalyCLIPTrainingArguments
@@ -37,7 +36,7 @@ _MODULE_OF = {
     "AnomalyCLIPModel": "modeling_anomalyclip",
     "AnomalyCLIPProcessor": "processing_anomalyclip",
     "AnomalyDetectionPipeline": "pipeline_anomaly_detection",
-    "AnomalyMapHead": "postprocessing_anomalyclip",
+    "AnomalyMapHead": "modeling_anomalyclip",
     "AnomalyResult": "scoring.engine",
     "AnomalyScorer": "scoring.engine",
     "AnomalyCLIPTrainer": "training.trainer",

@@ -12,6 +12,8 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import CLIPConfig
 from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
+from .postprocessing_anomalyclip import LABELS
+
 
 # "object ." and "damaged object ." in CLIP's own vocabulary, between start and end of text.
 CLIP_VOCAB_SIZE = 49408
@@ -21,7 +23,6 @@ CLIP_ABNORMAL_TOKEN_IDS = [49406, 13568, 14115, 269, 49407]
 PAPER_IMAGE_SIZE = 518
 PAPER_PROMPT_DEPTH = 9
 MAX_IMAGE_SIDE = 4096  # pixels
-LABELS = ("normal", "anomalous")
 
 # What is never taken from a stored configuration: the attention may name code on the Hub. References to code are kept
 # only where this file is itself the code of a model repository.

@@ -1,6 +1,7 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """Load images as upright 8-bit RGB, and ground truth as masks of 0 and 1."""
 
+import functools
 import io
 import logging
 import os
@@ -11,18 +12,16 @@ import warnings
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from huggingface_hub import get_session
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
-from transformers.utils.logging import get_logger
 
 
-logger = get_logger(__name__)
+if TYPE_CHECKING:  # images are read without PyTorch, which takes seconds to import
+    from torch import Tensor
+
+logger = logging.getLogger(__name__)
 
 MAX_PIXELS = 178_956_970  # above this Pillow refuses a file as a decompression bomb
 MAX_FILE_BYTES = 1_000_000_000
@@ -48,7 +47,7 @@ FEW_VALUES = (
     " are black and white, as 0 and 4095 for 12 bits: value_range=(0, 4095), on the command line --value-range 0 4095."
 )
 
-ImageSource = str | os.PathLike | bytes | bytearray | memoryview | dict | Image.Image | np.ndarray | Tensor
+ImageSource = Any  # a path, URL, bytes, dict of a datasets column, PIL image, array or tensor
 
 
 class Raster(NamedTuple):
@@ -161,8 +160,8 @@ def load_mask(source: Any, mask_rule: str = "auto", name: str | None = None) -> 
         if not files:
             raise ValueError(f"{path} has no masks; expected {', '.join(MASK_SUFFIXES)} files.")
         return np.logical_or.reduce([load_mask(file, mask_rule) for file in files])
-    if isinstance(source, (np.ndarray, Tensor)):
-        values = np.asarray(source.detach().cpu().float() if isinstance(source, Tensor) else source)
+    if is_array(source):
+        values = to_array(source)
         values = values.squeeze(0 if values.shape[0] == 1 else 2) if values.ndim == 3 and 1 in values.shape else values
         if values.ndim != 2 or not values.size:
             raise ValueError(f"{name} has shape {values.shape}; expected (height, width).")
@@ -193,7 +192,7 @@ def _mark(raster: Raster, is_lossy: bool, mask_rule: str) -> np.ndarray:
     return values > (top / 2 if by_half else 0)
 
 
-def masks_to_tensor(masks: list[Any], size: tuple[int, int]) -> Tensor:
+def masks_to_tensor(masks: list[Any], size: tuple[int, int]) -> "Tensor":
     """Resize ground truth to the model's size: bilinear with antialias, then above 0.5.
 
     Args:
@@ -206,18 +205,47 @@ def masks_to_tensor(masks: list[Any], size: tuple[int, int]) -> Tensor:
     Raises:
         ValueError: If a mask has more than one channel, holds NaN, or cannot be read.
     """
+    import torch
+
     return torch.stack([torch.zeros(size) if mask is None else _resize(load_mask(mask), size) for mask in masks])
 
 
-def _resize(mask: np.ndarray, size: tuple[int, int]) -> Tensor:
+def _resize(mask: np.ndarray, size: tuple[int, int]) -> "Tensor":
+    import torch
+    import torch.nn.functional as F
+
     # A copy, since a rotated mask has negative strides.
     anomalous = torch.from_numpy(mask.copy())[None, None].float()
     return (F.interpolate(anomalous, size=size, mode="bilinear", antialias=True)[0, 0] > 0.5).float()
 
 
+def is_array(value: Any) -> bool:
+    """Return whether a value is an array or a tensor."""
+    return isinstance(value, np.ndarray) or _is_tensor(value)
+
+
+def to_array(value: Any) -> np.ndarray:
+    """Return an array or tensor, whatever its device and whether it has gradients, as an array."""
+    if not _is_tensor(value):
+        return np.asarray(value)
+    value = value.detach().cpu()
+    return (value.float() if value.is_floating_point() else value).numpy()
+
+
+def _is_tensor(value: Any) -> bool:
+    torch = sys.modules.get("torch")  # without it, nobody has a tensor
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def is_image(value: Any) -> bool:
+    """Return whether a value is one image, of any kind that [`load_image`] reads, rather than several."""
+    single = (str, os.PathLike, bytes, bytearray, memoryview, dict, Image.Image)
+    return isinstance(value, single) or (is_array(value) and not is_batch(value))
+
+
 def is_batch(images: Any) -> bool:
     """Return whether these are several images: a sequence or column of them, or an array with a batch axis."""
-    if isinstance(images, (np.ndarray, Tensor)):
+    if is_array(images):
         return images.ndim > 3
     return isinstance(images, Sequence) and not isinstance(images, (str, bytes, bytearray, memoryview))
 
@@ -236,10 +264,8 @@ def _open(source: Any, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image |
         columns, source = sorted(source), source.get("bytes") or source.get("path")
         if source is None:
             raise ValueError(f"an image is a dict with {columns}; expected 'bytes' or 'path'. Pass the image column.")
-    if isinstance(source, Tensor):
-        source = source.detach().cpu()
-        source = (source.float() if source.is_floating_point() else source).numpy()
-    if isinstance(source, np.ndarray):
+    if is_array(source):
+        source = to_array(source)
         return _split_channels(source, name)
     if isinstance(source, Image.Image):
         _check_size(source.size, name, max_pixels)
@@ -273,6 +299,8 @@ def _read(path: Path, name: str) -> bytes:
 def _download(url: str) -> bytes:
     content, deadline = bytearray(), time.monotonic() + DOWNLOAD_TIMEOUT
     try:
+        from huggingface_hub import get_session
+
         with get_session().stream("GET", url, follow_redirects=True, timeout=DOWNLOAD_TIMEOUT) as response:
             response.raise_for_status()
             for chunk in response.iter_bytes():
@@ -618,6 +646,11 @@ def _scale(values: Any, limits: tuple[float, float]) -> np.ndarray:
     return ((values.astype(kind) - low) * (255 / (high - low))).round().clip(0, 255).astype(np.uint8)
 
 
+@functools.cache
+def _warn_once(text: str) -> None:
+    logger.warning(text)
+
+
 def _to_8_bit(raster: Raster, name: str, value_range: tuple[float, float] | str | None) -> Image.Image:
     values, alpha, limits, is_inverted = raster
     if values.dtype.kind == "f" and not np.isfinite(values).all():
@@ -635,7 +668,7 @@ def _to_8_bit(raster: Raster, name: str, value_range: tuple[float, float] | str 
             )
         limits = limits or (0, _type_limit(values))
         if high - low < (limits[1] - limits[0]) / 8:
-            logger.warning_once(FEW_VALUES)
+            _warn_once(FEW_VALUES)
     pixels = _scale(values, limits or (0, _type_limit(values)))
     pixels = 255 - pixels if is_inverted else pixels
     return Image.fromarray(pixels if alpha is None else np.dstack([pixels, alpha]))

@@ -60,12 +60,12 @@ TOWER_SETTINGS = (
 )
 
 CODE_FILES = (
-    "configuration_anomalyclip.py",
     "image_processing_anomalyclip.py",
+    "postprocessing_anomalyclip.py",
+    "configuration_anomalyclip.py",
     "losses_anomalyclip.py",
     "loading_anomalyclip.py",
     "modeling_anomalyclip.py",
-    "postprocessing_anomalyclip.py",
     "processing_anomalyclip.py",
     "pipeline_anomaly_detection.py",
 )

@@ -21,6 +21,7 @@ from transformers.utils import ModelOutput
 from .configuration_anomalyclip import AnomalyCLIPConfig
 from .loading_anomalyclip import AnomalyCLIPPreTrainedModel
 from .losses_anomalyclip import GlocalLoss, glocal_loss
+from .postprocessing_anomalyclip import smoothing_matrix
 
 
 @dataclass
@@ -40,6 +41,9 @@ class AnomalyCLIPOutput(ModelOutput):
         image_embeds (`torch.Tensor` of shape `(batch_size, projection_dim)`): From the class token.
         patch_embeds (`tuple` of `torch.Tensor` of shape `(batch_size, num_patches, projection_dim)`):
             One entry per selected layer, row-major, without the class token.
+        patch_features (`tuple` of `torch.Tensor` of shape `(batch_size, num_patches, width)`, *optional*):
+            One entry per layer in `patch_feature_layers`, as [`~AnomalyCLIPModel.get_patch_features`] returns them:
+            not normalised.
     """
 
     loss: Tensor | None = None
@@ -51,6 +55,7 @@ class AnomalyCLIPOutput(ModelOutput):
     text_embeds: Tensor | None = None
     image_embeds: Tensor | None = None
     patch_embeds: tuple[Tensor, ...] | None = None
+    patch_features: tuple[Tensor, ...] | None = None
 
 
 # ---------------------------------------------------------------------------------------------------------- prompts
@@ -190,7 +195,8 @@ def encode_image(
     dpam_layers: int,
     feature_layers: Sequence[int],
     dpam_attention: str = "vv",
-) -> tuple[Tensor, tuple[Tensor, ...]]:
+    patch_feature_layers: Sequence[int] = (),
+) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Run CLIP's vision tower with the diagonally prominent attention map (DPAM, paper, section 3.2).
 
     In the last `dpam_layers` layers a local path runs beside the ordinary one. It starts as the hidden state that
@@ -202,17 +208,19 @@ def encode_image(
         dpam_layers (`int`): Number of last layers with a local path; with 0 the plain hidden states are read.
         feature_layers (`Sequence[int]`): Selected layers, counted from 1, ascending.
         dpam_attention (`str`, *optional*, defaults to `"vv"`): Operands of the softmax in the local path.
+        patch_feature_layers (`Sequence[int]`, *optional*): Further layers, whose hidden states are returned.
 
     Returns:
-        `tuple[torch.Tensor, tuple[torch.Tensor, ...]]`: image embeddings `(batch_size, projection_dim)` of the class
-        token, and per selected layer patch embeddings `(batch_size, num_patches, projection_dim)`; not normalised.
+        `tuple`: image embeddings `(batch_size, projection_dim)` of the class token; per selected layer patch
+        embeddings `(batch_size, num_patches, projection_dim)`; per further layer hidden states of the patches
+        `(batch_size, num_patches, width)`. None is normalised.
     """
-    class_token, patches = _run_vision_tower(
-        clip.vision_model, pixel_values, dpam_layers, feature_layers, dpam_attention
-    )
+    layers = sorted({*feature_layers, *patch_feature_layers})
+    class_token, states = _run_vision_tower(clip.vision_model, pixel_values, dpam_layers, layers, dpam_attention)
     image_embeds = clip.visual_projection(class_token.to(clip.visual_projection.weight.dtype))
     norm = clip.vision_model.post_layernorm
-    return image_embeds, tuple(clip.visual_projection(_normalise(norm, states)) for states in patches)
+    patch_embeds = tuple(clip.visual_projection(_normalise(norm, states[layer])) for layer in feature_layers)
+    return image_embeds, patch_embeds, tuple(states[layer] for layer in patch_feature_layers)
 
 
 def _run_vision_tower(
@@ -222,7 +230,7 @@ def _run_vision_tower(
     feature_layers: Sequence[int],
     dpam_attention: str,
     needs_class_token: bool = True,
-) -> tuple[Tensor, list[Tensor]]:
+) -> tuple[Tensor, dict[int, Tensor]]:
     """Return the last hidden state of the class token, and per selected layer the hidden states of the patches.
 
     Both are float32 sums before `post_layernorm`: (batch_size, width) and (batch_size, num_patches, width). Without
@@ -232,7 +240,7 @@ def _run_vision_tower(
     local_states: Any = None  # (batch_size, num_patches, width) once the first dual layer is reached
     layers = vision_model.encoder.layers
     last_selected = max(feature_layers, default=0)
-    selected = []
+    selected = {}
     for number, layer in enumerate(layers, start=1):
         if number > last_selected and not needs_class_token:
             break
@@ -249,7 +257,7 @@ def _run_vision_tower(
         if local_update is not None:
             local_states = local_states + local_update
         if number in feature_layers:
-            selected.append(hidden_states[:, 1:] if local_states is None else local_states)
+            selected[number] = hidden_states[:, 1:] if local_states is None else local_states
     return hidden_states[:, 0], selected
 
 
@@ -414,6 +422,7 @@ class AnomalyCLIPModel(AnomalyCLIPPreTrainedModel):
         patch_embeds: Sequence[Tensor] | None = None,
         image_weights: Tensor | None = None,
         mask_weights: Tensor | None = None,
+        patch_feature_layers: Sequence[int] = (),
         **kwargs: Any,
     ) -> AnomalyCLIPOutput | tuple[Tensor, ...]:
         """Score images and their pixels.
@@ -433,6 +442,8 @@ class AnomalyCLIPModel(AnomalyCLIPPreTrainedModel):
                 One per selected layer.
             image_weights (`torch.Tensor` of shape `(batch_size,)`, *optional*): What each image weighs in the loss.
             mask_weights (`torch.Tensor` of shape `(batch_size,)`, *optional*): 0 for an image without ground truth.
+            patch_feature_layers (`Sequence[int]`, *optional*): Vision layers, counted from 1, whose patch features are
+                returned too, in this order, from the same pass.
             **kwargs: Ignored; for callers that pass the same arguments to all models.
 
         Returns:
@@ -443,11 +454,15 @@ class AnomalyCLIPModel(AnomalyCLIPPreTrainedModel):
                 stops the computation with an assertion of the device, since looking at it would force a wait.
         """
         # Step 1: embeddings of the two prompts, the images and their patches
+        patch_features: tuple[Tensor, ...] = ()
         if pixel_values is None:
             size, image_embeds, patch_embeds = self._check_embeds(image_embeds, patch_embeds)
         else:
             size = self._check_pixels(pixel_values)
-            image_embeds, patch_embeds = encode_image(self.clip, pixel_values, **self.config.dual_path)
+            self._check_layers(patch_feature_layers)
+            image_embeds, patch_embeds, patch_features = encode_image(
+                self.clip, pixel_values, **self.config.dual_path, patch_feature_layers=patch_feature_layers
+            )
         self._check_targets(image_embeds.shape[0], labels, masks)
         text_embeds = self.get_text_embeds() if text_embeds is None else self._check_text_embeds(text_embeds)
         image_embeds = F.normalize(image_embeds.float(), dim=-1)
@@ -471,6 +486,7 @@ class AnomalyCLIPModel(AnomalyCLIPPreTrainedModel):
         results: dict[str, Any] = {"loss": loss, "image_loss": image_loss, "pixel_loss": pixel_loss}
         results |= {"image_scores": image_logits.softmax(-1)[:, 1], "image_logits": image_logits}
         results |= {"text_embeds": text_embeds, "image_embeds": image_embeds, "patch_embeds": patch_embeds}
+        results |= {"patch_features": patch_features or None}
         output = AnomalyCLIPOutput(anomaly_maps=anomaly_maps, **results)
         return output.to_tuple() if return_dict is False else output
 
@@ -523,14 +539,17 @@ class AnomalyCLIPModel(AnomalyCLIPPreTrainedModel):
             ValueError: If there is no such layer.
         """
         self._check_pixels(pixel_values)
-        count = self.config.vision_config.num_hidden_layers
-        if not layers or not all(1 <= layer <= count for layer in layers):
-            raise ValueError(f"layers is {layers!r}; expected one or more of 1 to {count}.")
-        ascending = sorted(set(layers))
-        settings = {**self.config.dual_path, "feature_layers": ascending}
+        if not layers:
+            raise ValueError("layers is empty; expected at least one.")
+        self._check_layers(layers)
+        settings = {**self.config.dual_path, "feature_layers": sorted({*layers})}
         _, states = _run_vision_tower(self.clip.vision_model, pixel_values, **settings, needs_class_token=False)
-        by_layer = dict(zip(ascending, states, strict=True))
-        return [by_layer[layer] for layer in layers]
+        return [states[layer] for layer in layers]
+
+    def _check_layers(self, layers: Sequence[int]) -> None:
+        count = self.config.vision_config.num_hidden_layers
+        if not all(1 <= layer <= count for layer in layers):
+            raise ValueError(f"layers is {list(layers)!r}; expected numbers from 1 to {count}.")
 
     def freeze_prompts(self) -> Self:
         """Compute the text embeddings once and keep them in a buffer, for inference, export and compilation.
@@ -676,9 +695,78 @@ def _full_precision(tensor: Tensor) -> AbstractContextManager:
     return torch.autocast(kind, enabled=False) if is_on else nullcontext()
 
 
+# ------------------------------------------------------------------------------------------------ smoothed maps
+
+
+class AnomalyMapHead(nn.Module):
+    """Turn the patch probabilities of the selected layers into one smoothed anomaly map, on any device.
+
+    Section 3.3 of the paper: each layer's grid is upsampled bilinearly, the layers are summed, the sum is smoothed
+    with a Gaussian. All three steps are linear, so the grids are summed before they are upsampled.
+
+    Args:
+        image_size (`tuple[int, int]`): Height and width of the map, in pixels.
+        smoothing_sigma (`float`, *optional*, defaults to 4.0): Standard deviation in pixels; 0 for no smoothing.
+
+    Example:
+    ```python
+    >>> import torch
+    >>> from anomalyclip_hf import AnomalyMapHead
+
+    >>> head = AnomalyMapHead((40, 64))
+    >>> head([torch.full((1, 5, 8), 0.25), torch.full((1, 5, 8), 0.5)]).mean()
+    tensor(0.7500)
+
+    ```
+    """
+
+    rows: Tensor
+    columns: Tensor
+
+    def __init__(self, image_size: tuple[int, int], smoothing_sigma: float = 4.0):
+        super().__init__()
+        self.image_size, self.smoothing_sigma = (image_size[0], image_size[1]), float(smoothing_sigma)
+        for name, length in zip(("rows", "columns"), self.image_size, strict=True):
+            matrix = torch.from_numpy(smoothing_matrix(length, self.smoothing_sigma))
+            self.register_buffer(name, matrix, persistent=False)
+
+    def forward(self, patch_probabilities: Sequence[Tensor]) -> Tensor:
+        """Compute the anomaly maps of a batch.
+
+        Args:
+            patch_probabilities (`Sequence[torch.Tensor]`): Per selected layer, the probability of abnormal of each
+                patch, of shape `(batch_size, rows, columns)`, in [0, 1].
+
+        Returns:
+            `torch.Tensor` of shape `(batch_size, height, width)`: float32, from 0 to the number of layers.
+        """
+        summed = torch.stack([grid.float() for grid in patch_probabilities]).sum(0)
+        return self.smooth(_resize(summed, self.image_size))
+
+    def smooth(self, maps: Tensor) -> Tensor:
+        """Smooth maps that have the size of the image already, such as `AnomalyCLIPOutput.anomaly_maps`."""
+        return self.rows @ maps.float() @ self.columns.T
+
+
+def gaussian_smooth(maps: Tensor, sigma: float) -> Tensor:
+    """Smooth with the Gaussian of [`smoothing_matrix`].
+
+    Args:
+        maps (`torch.Tensor` of shape `(batch_size, height, width)`): Maps to smooth, on any device.
+        sigma (`float`): Standard deviation in pixels; 0 returns the maps unchanged.
+
+    Returns:
+        `torch.Tensor` of shape `(batch_size, height, width)`
+    """
+    if sigma == 0:
+        return maps
+    rows, columns = (torch.from_numpy(smoothing_matrix(length, sigma)).to(maps) for length in maps.shape[1:])
+    return rows @ maps @ columns.T
+
+
 def _resize(maps: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
     """Upsample (batch_size, rows, columns) bilinearly to a height and width."""
     return F.interpolate(maps[:, None], size=tuple(size), mode="bilinear", align_corners=False)[:, 0]
 
 
-__all__ = ["AnomalyCLIPModel", "AnomalyCLIPOutput"]
+__all__ = ["AnomalyCLIPModel", "AnomalyCLIPOutput", "AnomalyMapHead", "gaussian_smooth"]

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from transformers import Pipeline
 from transformers.utils import logging
 
-from .image_processing_anomalyclip import MAX_PIXELS, ImageSource, is_batch, load_image
+from .image_processing_anomalyclip import MAX_PIXELS, ImageSource, is_batch, is_image, load_image
 from .loading_anomalyclip import HubSharing, take_push_arguments
 from .modeling_anomalyclip import AnomalyCLIPModel
 from .postprocessing_anomalyclip import to_pil
@@ -105,7 +105,7 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
             images = images.read()  # a file object is one image, though it can be iterated over
         elif is_batch(images):
             images = list(images)  # tuples, columns of datasets, arrays of several images
-        elif isinstance(images, Iterable) and not isinstance(images, ImageSource | Dataset):
+        elif isinstance(images, Iterable) and not (is_image(images) or isinstance(images, Dataset)):
             results = super().__call__((image for image in _rows(images)), **kwargs)  # a dataset, also streamed
             return list(results) if isinstance(images, Sized) else results
         return [] if isinstance(images, list) and not images else super().__call__(images, **kwargs)

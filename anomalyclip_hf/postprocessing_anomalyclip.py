@@ -1,16 +1,20 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""From patch probabilities to what a user looks at: the smoothed anomaly map, its regions and the overlay."""
+"""From an anomaly map to what a user looks at: the smoothed and resized map, its regions and the overlay.
 
-from collections.abc import Sequence
+All of it works on NumPy arrays, whatever the runtime that computed the map.
+"""
+
+import functools
+from numbers import Real
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
-from torch import Tensor, nn
+
+from .image_processing_anomalyclip import is_array, to_array
 
 
+LABELS = ("normal", "anomalous")
 KERNEL_TRUNCATION = 4.0  # standard deviations on either side
 COLOURS = np.array([[0, 0, 255], [255, 255, 0], [255, 0, 0]], dtype=np.float32)  # blue, yellow, red
 OUTLINE_PARTS = 400  # an outline is this many times thinner than the image is long
@@ -18,96 +22,109 @@ LEGEND_PARTS = 24  # the legend is this many times lower than the image is wide
 MIN_LEGEND_WIDTH = 160  # pixels; on narrower images a legend cannot be read
 
 
-class AnomalyMapHead(nn.Module):
-    """Turn the patch probabilities of the selected layers into one smoothed anomaly map, on any device.
+@functools.lru_cache(maxsize=8)
+def smoothing_matrix(length: int, sigma: float) -> np.ndarray:
+    """Write the Gaussian smoothing of one axis, border included, as a matrix.
 
-    Section 3.3 of the paper: each layer's grid is upsampled bilinearly, the layers are summed, the sum is smoothed
-    with a Gaussian. All three steps are linear, so the grids are summed before they are upsampled.
-
-    Args:
-        image_size (`tuple[int, int]`): Height and width of the map, in pixels.
-        smoothing_sigma (`float`, *optional*, defaults to 4.0): Standard deviation in pixels; 0 for no smoothing.
-
-    Example:
-    ```python
-    >>> import torch
-    >>> from anomalyclip_hf import AnomalyMapHead
-
-    >>> head = AnomalyMapHead((40, 64))
-    >>> head([torch.full((1, 5, 8), 0.25), torch.full((1, 5, 8), 0.5)]).mean()
-    tensor(0.7500)
-
-    ```
-    """
-
-    def __init__(self, image_size: tuple[int, int], smoothing_sigma: float = 4.0):
-        super().__init__()
-        self.image_size, self.smoothing_sigma = tuple(image_size), float(smoothing_sigma)
-
-    def forward(self, patch_probabilities: Sequence[Tensor]) -> Tensor:
-        """Compute the anomaly maps of a batch.
-
-        Args:
-            patch_probabilities (`Sequence[torch.Tensor]`): Per selected layer, the probability of abnormal of each
-                patch, of shape `(batch_size, rows, columns)`, in [0, 1].
-
-        Returns:
-            `torch.Tensor` of shape `(batch_size, height, width)`: float32, from 0 to the number of layers.
-        """
-        summed = torch.stack([grid.float() for grid in patch_probabilities]).sum(0)
-        maps = F.interpolate(summed[:, None], size=self.image_size, mode="bilinear", align_corners=False)[:, 0]
-        return gaussian_smooth(maps, self.smoothing_sigma)
-
-
-def gaussian_smooth(maps: Tensor, sigma: float) -> Tensor:
-    """Smooth with a Gaussian truncated at four standard deviations; the border is mirrored, edge pixel included.
-
-    Equals `scipy.ndimage.gaussian_filter` with its default border (`reflect`; numpy calls it `symmetric`).
+    The Gaussian is truncated at four standard deviations, and the border is mirrored, edge pixel included, as in
+    `scipy.ndimage.gaussian_filter` with its default border (`reflect`; numpy calls it `symmetric`). Two products with
+    such matrices smooth a map faster than a convolution of a single channel.
 
     Args:
-        maps (`torch.Tensor` of shape `(batch_size, height, width)`): Maps to smooth, on any device.
-        sigma (`float`): Standard deviation in pixels; 0 returns the maps unchanged.
+        length (`int`): Number of pixels along the axis.
+        sigma (`float`): Standard deviation in pixels; 0 gives the identity.
 
     Returns:
-        `torch.Tensor` of shape `(batch_size, height, width)`
+        `np.ndarray` of shape `(length, length)`: float32; `rows @ map @ columns.T` is the smoothed map.
     """
     radius = int(KERNEL_TRUNCATION * sigma + 0.5)
-    if radius == 0:
-        return maps
-    offsets = torch.arange(-radius, radius + 1, device=maps.device)
-    kernel = torch.exp(-0.5 * (offsets.double().cpu() / sigma) ** 2)
-    kernel = (kernel / kernel.sum()).to(maps)
-    rows, columns = (_smoothing_matrix(length, offsets, kernel) for length in maps.shape[1:])
-    return rows @ maps @ columns.T
-
-
-def _smoothing_matrix(length: int, offsets: Tensor, kernel: Tensor) -> Tensor:
-    """Write the convolution of one axis, border included, as a matrix: faster than convolving a single channel."""
+    offsets = np.arange(-radius, radius + 1)
+    kernel = np.exp(-0.5 * (offsets / max(sigma, 1e-12)) ** 2)
     # Mirroring repeats with period 2 * length, so maps smaller than the kernel work too.
-    index = (torch.arange(length, device=offsets.device)[:, None] + offsets) % (2 * length)
-    index = torch.minimum(index, 2 * length - 1 - index)
-    return kernel.new_zeros(length, length).scatter_add_(1, index, kernel.expand(length, -1))
+    index = (np.arange(length)[:, None] + offsets) % (2 * length)
+    index = np.minimum(index, 2 * length - 1 - index)
+    matrix = np.zeros((length, length))
+    np.add.at(matrix, (np.arange(length)[:, None], index), kernel / kernel.sum())
+    return matrix.astype(np.float32)
 
 
-def resize_map(anomaly_map: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize one anomaly map bilinearly.
+def resize_map(anomaly_map: Any, size: tuple[int, int]) -> np.ndarray:
+    """Resize one anomaly map bilinearly, as `torch.nn.functional.interpolate` does without `align_corners`.
 
     Args:
-        anomaly_map (`torch.Tensor` of shape `(height, width)`): The map.
+        anomaly_map (`np.ndarray` or `torch.Tensor` of shape `(height, width)`): The map.
         size (`tuple[int, int]`): New height and width, in pixels.
 
     Returns:
-        `torch.Tensor` of shape `size`
+        `np.ndarray` of shape `size`: float32.
     """
-    return F.interpolate(anomaly_map[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
+    values = to_array(anomaly_map).astype(np.float32, copy=False)
+    for axis, length in enumerate(size):
+        if length < values.shape[axis]:  # there Pillow would average over more than two neighbours
+            values = _shrink(values, axis, length)
+    return np.array(Image.fromarray(values).resize(size[::-1], Image.Resampling.BILINEAR))
 
 
-def find_regions(anomaly_map: Tensor, mask: Tensor) -> list[dict[str, Any]]:
+def _shrink(values: np.ndarray, axis: int, length: int) -> np.ndarray:
+    position = (np.arange(length) + 0.5) * (values.shape[axis] / length) - 0.5  # not below 0 when shrinking
+    lower = position.astype(int)
+    weight = (position - lower).astype(np.float32)
+    upper = np.minimum(lower + 1, values.shape[axis] - 1)
+    weight = weight[:, None] if axis == 0 else weight
+    return values.take(lower, axis) * (1 - weight) + values.take(upper, axis) * weight
+
+
+def finish_map(
+    anomaly_map: np.ndarray, size: tuple[int, int] | None = None, pixel_threshold: float | None = None
+) -> dict[str, Any]:
+    """Resize a smoothed anomaly map and, with a pixel threshold, find its regions.
+
+    Args:
+        anomaly_map (`np.ndarray` of shape `(height, width)`): float32.
+        size (`tuple[int, int]`, *optional*): Height and width to resize to, in pixels.
+        pixel_threshold (`float`, *optional*): Map value from which a pixel belongs to the mask.
+
+    Returns:
+        `dict`: `anomaly_map`; `mask` (bool) and `regions` (see [`find_regions`]), both `None` without a threshold.
+    """
+    if size is not None and tuple(size) != anomaly_map.shape:
+        anomaly_map = resize_map(anomaly_map, size)
+    if pixel_threshold is None:
+        return {"anomaly_map": anomaly_map, "mask": None, "regions": None}
+    mask = anomaly_map >= pixel_threshold
+    return {"anomaly_map": anomaly_map, "mask": mask, "regions": find_regions(anomaly_map, mask)}
+
+
+def check_thresholds(threshold: Any = None, pixel_threshold: Any = None, map_maximum: float = 1.0) -> None:
+    """Refuse thresholds that no score or map value can be compared with.
+
+    Args:
+        threshold (`float`, *optional*): Score in [0, 1].
+        pixel_threshold (`float`, *optional*): Map value, from 0 to `map_maximum`.
+        map_maximum (`float`, *optional*, defaults to 1.0): Largest value that a map can have.
+
+    Raises:
+        ValueError: If a threshold is out of range; names it, its value and the range.
+    """
+    for name, value, maximum in (
+        ("threshold", threshold, 1.0),
+        ("pixel_threshold", pixel_threshold, map_maximum),
+    ):
+        if value is not None and not (is_real(value) and 0 <= value <= maximum):
+            raise ValueError(f"{name} is {value!r}; expected a number from 0 to {maximum:g}.")
+
+
+def is_real(value: Any) -> bool:
+    """Return whether a value is one real number, of Python, NumPy or PyTorch."""
+    return isinstance(value, Real) or (is_array(value) and value.ndim == 0)
+
+
+def find_regions(anomaly_map: Any, mask: Any) -> list[dict[str, Any]]:
     """Find the 8-connected regions of a mask, the highest peak first.
 
     Args:
-        anomaly_map (`torch.Tensor` of shape `(height, width)`): Map in which peaks are read.
-        mask (`torch.Tensor` of shape `(height, width)`): bool, True where anomalous.
+        anomaly_map (`np.ndarray` or `torch.Tensor` of shape `(height, width)`): Map in which peaks are read.
+        mask (`np.ndarray` or `torch.Tensor` of shape `(height, width)`): bool, True where anomalous.
 
     Returns:
         `list[dict]`: Per region `box` (`dict` of `xmin`, `ymin`, `xmax`, `ymax` in pixels, maxima exclusive), `area`
@@ -118,10 +135,10 @@ def find_regions(anomaly_map: Tensor, mask: Tensor) -> list[dict[str, Any]]:
 
     Example:
     ```python
-    >>> import torch
+    >>> import numpy as np
     >>> from anomalyclip_hf.postprocessing_anomalyclip import find_regions
 
-    >>> anomaly_map = torch.zeros(20, 30)
+    >>> anomaly_map = np.zeros((20, 30))
     >>> anomaly_map[4:8, 10:12] = 0.75
     >>> find_regions(anomaly_map, anomaly_map > 0.5)
     [{'box': {'xmin': 10, 'ymin': 4, 'xmax': 12, 'ymax': 8}, 'area': 8, 'peak': 0.75}]
@@ -132,8 +149,8 @@ def find_regions(anomaly_map: Tensor, mask: Tensor) -> list[dict[str, Any]]:
         from scipy import ndimage
     except ImportError as error:
         raise ImportError("regions need scipy; install it with `pip install scipy`.") from error
-    values = anomaly_map.cpu().numpy()
-    labelled, _ = ndimage.label(mask.cpu().numpy(), structure=np.ones((3, 3)))
+    values = to_array(anomaly_map)
+    labelled, _ = ndimage.label(to_array(mask), structure=np.ones((3, 3)))
     regions = []
     # Each region is looked up in its own box: a pass over the whole map per statistic takes seconds on large images.
     for number, (rows, columns) in enumerate(ndimage.find_objects(labelled), start=1):
@@ -144,7 +161,7 @@ def find_regions(anomaly_map: Tensor, mask: Tensor) -> list[dict[str, Any]]:
     return sorted(regions, key=lambda region: region["peak"], reverse=True)
 
 
-def to_pil(values: Tensor | np.ndarray) -> Image.Image:
+def to_pil(values: Any) -> Image.Image:
     """Convert an anomaly map to a PIL image of mode F, or a mask to one of mode L with 0 and 255.
 
     Args:
@@ -153,17 +170,17 @@ def to_pil(values: Tensor | np.ndarray) -> Image.Image:
     Returns:
         `PIL.Image.Image`
     """
-    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+    array = to_array(values)
     return Image.fromarray(array.astype(np.uint8) * 255 if array.dtype == bool else array.astype(np.float32))
 
 
 def draw_overlay(
     image: Image.Image,
-    anomaly_map: Image.Image | np.ndarray | Tensor,
+    anomaly_map: Any,
     maximum: float = 1.0,
     *,
     middle: float | None = None,
-    mask: np.ndarray | Tensor | None = None,
+    mask: Any = None,
     opacity: float = 0.7,
 ) -> Image.Image:
     """Draw a heat map over its image, from blue and transparent (0) over yellow to red (`maximum`).
@@ -195,7 +212,7 @@ def draw_overlay(
 
     ```
     """
-    values = np.asarray(anomaly_map.detach().cpu() if isinstance(anomaly_map, Tensor) else anomaly_map)
+    values = to_array(anomaly_map)
     level = Image.fromarray(_colour_level(values, maximum, middle))
     if level.size != image.size:
         level = level.resize(image.size, Image.Resampling.BILINEAR)
@@ -272,4 +289,4 @@ def _erode(mask: Image.Image, width: int) -> Image.Image:
     return mask
 
 
-__all__ = ["AnomalyMapHead", "add_legend", "draw_overlay", "find_regions", "gaussian_smooth", "resize_map", "to_pil"]
+__all__ = ["add_legend", "draw_overlay", "find_regions", "resize_map", "smoothing_matrix", "to_pil"]

@@ -3,7 +3,6 @@
 
 import os
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any, Self
 
 import numpy as np
@@ -12,10 +11,11 @@ from torch import Tensor
 from transformers import BatchFeature, CLIPImageProcessorPil, ProcessorMixin
 from transformers.utils import PROCESSOR_NAME
 
-from .configuration_anomalyclip import LABELS, MAX_IMAGE_SIDE, AnomalyCLIPConfig
+from .configuration_anomalyclip import MAX_IMAGE_SIDE, AnomalyCLIPConfig
 from .image_processing_anomalyclip import ImageSource, check_value_range, is_batch, load_image, masks_to_tensor
 from .loading_anomalyclip import HubSharing, add_code, find_file, hub_arguments, take_push_arguments
-from .postprocessing_anomalyclip import find_regions, gaussian_smooth, resize_map
+from .modeling_anomalyclip import gaussian_smooth
+from .postprocessing_anomalyclip import LABELS, check_thresholds, finish_map, is_real
 
 
 MAX_SIGMA = 256  # pixels; half the paper's image
@@ -81,9 +81,9 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
                 "do_center_crop=False."
             )
         super().__init__(image_processor, **kwargs)
-        if not (_is_real(smoothing_sigma) and 0 <= smoothing_sigma <= MAX_SIGMA):
+        if not (is_real(smoothing_sigma) and 0 <= smoothing_sigma <= MAX_SIGMA):
             raise ValueError(f"smoothing_sigma is {smoothing_sigma!r}; expected 0 to {MAX_SIGMA} pixels.")
-        if not (_is_real(map_maximum) and 0 < map_maximum < float("inf")):
+        if not (is_real(map_maximum) and 0 < map_maximum < float("inf")):
             raise ValueError(f"map_maximum is {map_maximum!r}; expected the number of selected layers.")
         self.map_maximum = float(map_maximum)
         self.check_thresholds(threshold, pixel_threshold)
@@ -164,21 +164,8 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
         return paths
 
     def check_thresholds(self, threshold: float | None = None, pixel_threshold: float | None = None) -> None:
-        """Refuse thresholds that no score or map value can be compared with.
-
-        Args:
-            threshold (`float`, *optional*): Score in [0, 1].
-            pixel_threshold (`float`, *optional*): Map value, from 0 to `map_maximum`.
-
-        Raises:
-            ValueError: If a threshold is out of range; names it, its value and the range.
-        """
-        for name, value, maximum in (
-            ("threshold", threshold, 1.0),
-            ("pixel_threshold", pixel_threshold, self.map_maximum),
-        ):
-            if value is not None and not (_is_real(value) and 0 <= value <= maximum):
-                raise ValueError(f"{name} is {value!r}; expected a number from 0 to {maximum:g}.")
+        """Refuse thresholds that no score or map value can be compared with; see [`check_thresholds`]."""
+        check_thresholds(threshold, pixel_threshold, self.map_maximum)
 
     def check_model(self, config: AnomalyCLIPConfig) -> None:
         """Refuse a processor that does not fit a model.
@@ -275,6 +262,7 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
         threshold = self.threshold if threshold is None else threshold
         pixel_threshold = self.pixel_threshold if pixel_threshold is None else pixel_threshold
         self.check_thresholds(threshold, pixel_threshold)
+        pixel_threshold = None if pixel_threshold is None else float(pixel_threshold)
         scores = outputs["image_scores"].detach().float().cpu()
         maps = gaussian_smooth(outputs["anomaly_maps"].detach().float(), self.smoothing_sigma).cpu()
         if target_sizes is not None and len(target_sizes) != len(scores):
@@ -282,22 +270,16 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
         if not (torch.isfinite(scores).all() and torch.isfinite(maps).all()):
             raise ValueError("the model gave NaN or infinite scores; check the pixels and the weights that went in.")
         results = []
-        for index, (score, anomaly_map) in enumerate(zip(scores.tolist(), maps, strict=True)):
+        for index, (score, anomaly_map) in enumerate(zip(scores.tolist(), maps.numpy(), strict=True)):
+            size = None
             if target_sizes is not None:
-                height, width = (int(side) for side in target_sizes[index])
-                if min(height, width) < 1:
-                    raise ValueError(f"target_sizes holds {height}x{width}; expected height and width in pixels.")
-                anomaly_map = resize_map(anomaly_map, (height, width))
-            mask = None if pixel_threshold is None else anomaly_map >= pixel_threshold
-            results.append(
-                {
-                    "score": score,
-                    "label": LABELS[bool(score >= threshold)],
-                    "anomaly_map": anomaly_map,
-                    "mask": mask,
-                    "regions": None if mask is None else find_regions(anomaly_map, mask),
-                }
-            )
+                size = (int(target_sizes[index][0]), int(target_sizes[index][1]))
+                if min(size) < 1:
+                    raise ValueError(f"target_sizes holds {size[0]}x{size[1]}; expected height and width in pixels.")
+            finished = finish_map(anomaly_map, size, pixel_threshold)
+            for name in ("anomaly_map", "mask"):
+                finished[name] = None if finished[name] is None else torch.from_numpy(finished[name])
+            results.append({"score": score, "label": LABELS[bool(score >= threshold)], **finished})
         return results
 
 
@@ -310,10 +292,6 @@ def _list_masks(masks: Any) -> list[Any]:
     if isinstance(masks, (np.ndarray, Tensor)) and masks.ndim == 3:
         return [masks] if masks.shape[-1] in (1, 3) else list(masks)
     return _as_list(masks)
-
-
-def _is_real(value: Any) -> bool:
-    return isinstance(value, Real) or (isinstance(value, Tensor) and value.ndim == 0)
 
 
 __all__ = ["AnomalyCLIPProcessor"]

@@ -21,6 +21,8 @@ from PIL import Image, ImageFilter
 
 from anomalyclip_hf import DEFAULT_MODEL, AnomalyScorer
 from anomalyclip_hf.data.samples import SampleReader
+from anomalyclip_hf.image_processing_anomalyclip import load_image
+from anomalyclip_hf.postprocessing_anomalyclip import finish_map
 from anomalyclip_hf.scoring.inputs import find_images
 from anomalyclip_hf.scoring.outputs import JPEG_QUALITY, ResultFolder, draw_result, write_map
 from anomalyclip_hf.scoring.predicting import predict_images
@@ -57,29 +59,31 @@ def pillow_floor(paths: list[str], size: tuple[int, int]) -> None:
         picture.save(io.BytesIO(), "JPEG", quality=JPEG_QUALITY)
 
 
+def _batches(pixels: list[np.ndarray], size: int) -> list[np.ndarray]:
+    return [np.stack(pixels[start : start + size]) for start in range(0, len(pixels), size)]
+
+
 def measure_stages(scorer: AnomalyScorer, paths: list[str], folder: Path) -> None:
     reader, count = SampleReader(paths), len(paths)
     print("processor time an image:")
-    floor, _ = processor_ms("Pillow: read, resize, write", count, lambda: pillow_floor(paths, scorer.processor.size))
+    size = scorer.preprocessing.size
+    floor, _ = processor_ms("Pillow: read, resize, write", count, lambda: pillow_floor(paths, size))
     read, samples = processor_ms("read", count, lambda: [reader.read(index) for index in range(count)])
     resize, pixels = processor_ms(
-        "resize and normalise", count, lambda: [scorer.processor(images=s.image)["pixel_values"] for s in samples]
+        "resize and normalise", count, lambda: [scorer.preprocessing(sample.image) for sample in samples]
     )
-    batches = torch.cat(pixels).split(scorer.batch_size)
+    batches = _batches(pixels, scorer.batch_size)
     model, outputs = processor_ms("model", count, lambda: [scorer.backend.run(batch) for batch in batches])
     post, _ = processor_ms(
-        "smooth, threshold, find regions",
+        "resize, threshold, find regions",
         count,
-        lambda: [
-            scorer.processor.post_process_anomaly_detection(
-                {"image_scores": scores, "anomaly_maps": maps}, pixel_threshold=scorer.pixel_threshold
-            )
-            for scores, maps in outputs
-        ],
+        lambda: [finish_map(map_, None, scorer.pixel_threshold) for batch in outputs for map_ in batch.anomaly_maps],
     )
-    results = list(scorer.score_samples(reader, keep_images=True))
+    results, maximum = list(scorer.score_samples(reader, keep_images=True)), scorer.map_maximum
     draw, overlays = processor_ms(
-        "draw the overlay", count, lambda: [draw_result(r, scorer.processor, scorer.pixel_threshold) for r in results]
+        "draw the overlay",
+        count,
+        lambda: [draw_result(r, maximum, scorer.pixel_threshold) for r in results],
     )
     encode, _ = processor_ms(
         "encode the overlay", count, lambda: [o.save(io.BytesIO(), "JPEG", quality=JPEG_QUALITY) for o in overlays]
@@ -93,14 +97,12 @@ def measure_stages(scorer: AnomalyScorer, paths: list[str], folder: Path) -> Non
 
 def measure_wall(scorer: AnomalyScorer, paths: list[str], folder: Path) -> None:
     images, _ = find_images(paths)
-    pixels = torch.cat([scorer.processor(images=path)["pixel_values"] for path in paths])
-    batches = pixels.split(scorer.batch_size)
+    batches = _batches([scorer.preprocessing(load_image(path)) for path in paths], scorer.batch_size)
     seconds: dict[str, list[float]] = {"bare forward": [], "predict": []}
     for repeat in range(REPEATS):
         start = time.perf_counter()
         for batch in batches:
-            scores, _ = scorer.backend.run(batch)
-        scores.cpu()  # waits for the device
+            scorer.backend.run(batch)
         seconds["bare forward"].append(time.perf_counter() - start)
         results = ResultFolder(folder / f"out{repeat}")
         start = time.perf_counter()

@@ -531,7 +531,7 @@ def test_ranges_that_make_no_sense(values):
 
 def test_a_range_hardly_used_is_said_once(monkeypatch):
     said = []
-    monkeypatch.setattr("anomalyclip_hf.image_processing_anomalyclip.logger.warning_once", said.append)
+    monkeypatch.setattr("anomalyclip_hf.image_processing_anomalyclip._warn_once", said.append)
     camera = np.rint(np.linspace(0, 4095, 64)).astype(np.uint16).reshape(8, 8)
     load_image(camera, value_range=(0, 4095))
     load_image(camera * 16)

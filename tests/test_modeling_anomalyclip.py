@@ -46,7 +46,7 @@ def test_forward_equals_the_authors(parity, attention):
     model.set_attn_implementation(attention)
     with torch.no_grad():
         out = model(reference["pixel_values"])
-        image_embeds, patch_embeds = encode_image(model.clip, reference["pixel_values"], **model.config.dual_path)
+        image_embeds, patch_embeds, _ = encode_image(model.clip, reference["pixel_values"], **model.config.dual_path)
     assert model.config.dpam_layers == 19
 
     def assert_close(got, key, shift=slice(None)):
@@ -178,7 +178,7 @@ def slow_local_path(model: AnomalyCLIPModel, pixel_values: torch.Tensor, layer_n
 def test_local_path_equals_a_slow_one(dpam_attention, dpam_layers):
     model = tiny_model(dpam_attention=dpam_attention, dpam_layers=dpam_layers, feature_layers=[3, 4])
     images = pixels(2, 32, 32)
-    _, (third, last) = encode_image(model.clip, images, **model.config.dual_path)
+    _, (third, last), _ = encode_image(model.clip, images, **model.config.dual_path)
     torch.testing.assert_close(third, slow_local_path(model, images, 3), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(last, slow_local_path(model, images, 4), atol=1e-5, rtol=1e-5)
 
@@ -190,7 +190,7 @@ def test_the_image_embedding_is_that_of_plain_clip(dpam_attention, dpam_layers, 
     """The local path never feeds back, and the last layer's shortcut loses nothing."""
     model = tiny_model(dpam_attention=dpam_attention, dpam_layers=dpam_layers, feature_layers=feature_layers)
     images = pixels(2, 32, 32)
-    image_embeds, patch_embeds = encode_image(model.clip, images, **model.config.dual_path)
+    image_embeds, patch_embeds, _ = encode_image(model.clip, images, **model.config.dual_path)
     plain = model.clip.vision_model(images, output_hidden_states=True).hidden_states
     torch.testing.assert_close(image_embeds, model.clip.visual_projection(plain[-1][:, 0]), atol=1e-5, rtol=1e-5)
     first_dual = 4 - dpam_layers + 1
@@ -282,10 +282,24 @@ def test_patch_features_are_hidden_states_before_norm_and_projection():
     assert {states.dtype for states in features} == {torch.float32}
     plain = model.clip.vision_model(images, output_hidden_states=True).hidden_states
     torch.testing.assert_close(features[1], plain[1][:, 1:], atol=1e-5, rtol=1e-5)  # before the first dual layer
-    _, patch_embeds = encode_image(model.clip, images, **model.config.dual_path)
+    _, patch_embeds, _ = encode_image(model.clip, images, **model.config.dual_path)
     for layer, states in zip(layers, features, strict=True):
         projected = model.clip.visual_projection(model.clip.vision_model.post_layernorm(states))
         torch.testing.assert_close(projected, patch_embeds[layer - 1], atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_forward_returns_patch_features_from_the_same_pass():
+    model = tiny_model(dpam_layers=2, feature_layers=[3])
+    images = pixels(2, 32, 32)
+    plain, outputs = model(images), model(images, patch_feature_layers=[4, 1])
+    assert plain.patch_features is None
+    for states, expected in zip(outputs.patch_features, model.get_patch_features(images, [4, 1]), strict=True):
+        torch.testing.assert_close(states, expected, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(outputs.anomaly_maps, plain.anomaly_maps, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(outputs.image_scores, plain.image_scores, atol=1e-6, rtol=1e-6)
+    with pytest.raises(ValueError, match="layers"):
+        model(images, patch_feature_layers=[5])
 
 
 @pytest.mark.parametrize("layers", [[], [0], [1, 5]])

@@ -7,7 +7,8 @@ from PIL import Image
 from scipy import ndimage
 
 from anomalyclip_hf import AnomalyMapHead
-from anomalyclip_hf.postprocessing_anomalyclip import add_legend, draw_overlay, find_regions, gaussian_smooth
+from anomalyclip_hf.modeling_anomalyclip import gaussian_smooth
+from anomalyclip_hf.postprocessing_anomalyclip import add_legend, draw_overlay, find_regions
 from conftest import peak_map
 
 

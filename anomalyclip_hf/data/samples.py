@@ -2,20 +2,29 @@
 """The one reader of an image with its ground truth, for training, evaluation, prediction and the feature cache."""
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import datasets
 import numpy as np
-import torch
-from datasets.utils.file_utils import is_local_path
 from PIL import Image
-from torch import Tensor
 
-from ..image_processing_anomalyclip import MASK_RULES, check_value_range, load_image, load_mask, masks_to_tensor
+from ..image_processing_anomalyclip import (
+    MASK_RULES,
+    check_value_range,
+    is_array,
+    load_image,
+    load_mask,
+    masks_to_tensor,
+    to_array,
+)
 from ..io.fingerprints import file_state, fingerprint
 from .words import ANOMALOUS, NORMAL, clean, parse_label
+
+
+if TYPE_CHECKING:  # a list of paths is read without the `datasets` library, which takes seconds to import
+    import datasets
 
 
 @dataclass
@@ -27,7 +36,7 @@ class Sample:
         source (`str`): What results and errors call the image: its path below the dataset's root, or `"image 3"`.
         image (`PIL.Image.Image`): Upright RGB.
         label (`int`, *optional*): 0 normal, 1 anomalous, `None` unknown.
-        mask (`torch.Tensor`, *optional*):
+        mask (`np.ndarray`, *optional*):
             `(height, width)` uint8 of 0 and 1, at the image's size. `None` if there is no ground truth for pixels.
         category (`str`, *optional*): Such as `bottle`.
         defect_type (`str`, *optional*): Such as `scratch`; `good` for normal images.
@@ -38,23 +47,23 @@ class Sample:
     source: str
     image: Image.Image
     label: int | None = None
-    mask: Tensor | None = None
+    mask: np.ndarray | None = None
     category: str | None = None
     defect_type: str | None = None
     note: str | None = None
 
-    def mask_at(self, size: tuple[int, int]) -> Tensor | None:
+    def mask_at(self, size: tuple[int, int]) -> np.ndarray | None:
         """Resize the mask by the rule of [`masks_to_tensor`], and set `note` if nothing of it is left.
 
         Args:
             size (`tuple[int, int]`): Height and width, in pixels.
 
         Returns:
-            `torch.Tensor` of shape `(height, width)`, uint8 of 0 and 1; `None` without ground truth for pixels.
+            `np.ndarray` of shape `(height, width)`, uint8 of 0 and 1; `None` without ground truth for pixels.
         """
         if self.mask is None:
             return None
-        resized = masks_to_tensor([self.mask], size)[0].to(torch.uint8)
+        resized = _resize_mask(self.mask, size)
         if self.mask.any() and not resized.any():
             self.note = (
                 f"the mask of {self.source} vanishes when resized from {_text(self.mask.shape)} to {_text(size)} "
@@ -97,15 +106,15 @@ class SampleReader:
     """
 
     def __init__(self, dataset: Any, *, mask_rule: str | None = None, value_range: Any = None):
-        is_one = isinstance(dataset, (str, os.PathLike, bytes, dict, datasets.IterableDataset))
-        if is_one or not hasattr(dataset, "__len__"):
+        is_one = isinstance(dataset, (str, os.PathLike, bytes, dict))
+        if is_one or _is_a(dataset, "IterableDataset") or not hasattr(dataset, "__len__"):
             raise ValueError(
                 f"got {type(dataset).__name__}; expected a dataset with a length. Choose a split, and load it without "
                 "streaming=True."
             )
         self._features: dict[str, Any] = {}
         rule = None
-        if isinstance(dataset, datasets.Dataset):
+        if _is_a(dataset, "Dataset"):
             if "image" not in dataset.column_names:
                 raise ValueError(
                     f"the dataset has the columns {', '.join(dataset.column_names)}; expected one called image. Use "
@@ -178,7 +187,7 @@ class SampleReader:
 
     def _rows(self, *more: str) -> Any:
         """All rows, of a `datasets.Dataset` without the images."""
-        if not isinstance(self._dataset, datasets.Dataset):
+        if not _is_a(self._dataset, "Dataset"):
             return (self._row(index) for index in range(len(self)))
         names = [name for name in ("label", "category", *more) if name in self._features]
         return self._dataset.select_columns(names) if names else ({} for _ in range(len(self)))
@@ -190,7 +199,7 @@ class SampleReader:
     def _word(self, row: dict[str, Any], column: str) -> str | None:
         """Return the text of a column: the name of a class instead of its number."""
         value, feature = row.get(column), self._features.get(column)
-        if isinstance(feature, datasets.ClassLabel) and value is not None:
+        if feature is not None and _is_a(feature, "ClassLabel") and value is not None:
             value = feature.names[value] if value >= 0 else None
         return clean(value)
 
@@ -199,13 +208,13 @@ class SampleReader:
 
     def _read_mask(
         self, source: Any, label: int | None, image: Image.Image, name: str
-    ) -> tuple[Tensor | None, str | None]:
+    ) -> tuple[np.ndarray | None, str | None]:
         size = (image.height, image.width)
         if label == NORMAL:
-            return torch.zeros(size, dtype=torch.uint8), None
+            return np.zeros(size, np.uint8), None
         if source is None:
             return None, f"{name} is anomalous and has no mask." if label == ANOMALOUS else None
-        mask = torch.from_numpy(load_mask(_source(source), self.mask_rule).copy())
+        mask = load_mask(_source(source), self.mask_rule).astype(np.uint8)
         if label == ANOMALOUS and not mask.any():
             return None, f"the mask of {name} is empty, though the image is anomalous."
         if tuple(mask.shape) != size:
@@ -214,16 +223,28 @@ class SampleReader:
                     f"{name} is {_text(size)} px and its mask {_text(mask.shape)} px; expected one aspect ratio. "
                     "Correct or remove the mask."
                 )
-            mask = masks_to_tensor([mask], size)[0]
-        return mask.to(torch.uint8), None
+            mask = _resize_mask(mask, size)
+        return mask, None
 
 
-def _undecoded(dataset: datasets.Dataset) -> datasets.Dataset:
+def _resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return masks_to_tensor([mask], size)[0].numpy().astype(np.uint8)
+
+
+def _is_a(value: Any, name: str) -> Any:
+    """Return whether a value is of a class of the `datasets` library; where nobody imported it, it is not."""
+    library = sys.modules.get("datasets")
+    return library is not None and isinstance(value, getattr(library, name))
+
+
+def _undecoded(dataset: "datasets.Dataset") -> "datasets.Dataset":
     """Leave images and masks undecoded, so that this package opens them, and drop formats and transforms."""
+    from datasets import Image as ImageFeature
+
     dataset = dataset.with_format(None)
     for name in ("image", "mask"):
-        if isinstance(dataset.features.get(name), datasets.Image):
-            dataset = dataset.cast_column(name, datasets.Image(decode=False))
+        if isinstance(dataset.features.get(name), ImageFeature):
+            dataset = dataset.cast_column(name, ImageFeature(decode=False))
     return dataset
 
 
@@ -231,9 +252,15 @@ def _source(value: Any) -> Any:
     """Convert the value of a column to a source that [`load_image`] accepts."""
     if isinstance(value, (list, tuple)):
         return np.asarray(value)
-    if isinstance(value, dict) and value.get("bytes") is None and not is_local_path(value.get("path") or ""):
-        return datasets.Image().decode_example(value)
+    if isinstance(value, dict) and value.get("bytes") is None and not _is_local(value.get("path") or ""):
+        from datasets import Image as ImageFeature
+
+        return ImageFeature().decode_example(value)
     return value
+
+
+def _is_local(path: Any) -> bool:
+    return "://" not in os.fspath(path)
 
 
 def _path_of(value: Any) -> str | None:
@@ -247,7 +274,7 @@ def _file_state(value: Any) -> Any:
     path = None if held is not None or value is None else _path_of(value)
     if path is None:
         return fingerprint(_content(value))
-    return file_state(path) if is_local_path(path) else path
+    return file_state(path) if _is_local(path) else path
 
 
 def _content(value: Any, may_be_folder: bool = False) -> bytes:
@@ -256,14 +283,14 @@ def _content(value: Any, may_be_folder: bool = False) -> bytes:
         value = value["bytes"] if value.get("bytes") is not None else value["path"]
     if may_be_folder and isinstance(value, (str, os.PathLike)) and os.path.isdir(value):  # several masks of one image
         return b"".join(_content(os.path.join(value, name)) for name in sorted(os.listdir(value)))
-    if isinstance(value, (str, os.PathLike)) and is_local_path(str(value)):
+    if isinstance(value, (str, os.PathLike)) and _is_local(str(value)):
         with open(value, "rb") as file:
             return file.read()
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value)
     if isinstance(value, (str, type(None))):
         return repr(value).encode()
-    pixels = np.asarray(value.detach().cpu().float() if isinstance(value, Tensor) else value)
+    pixels = to_array(value) if is_array(value) else np.asarray(value)
     return f"{getattr(value, 'mode', '')} {pixels.dtype} {pixels.shape} ".encode() + pixels.tobytes()
 
 

@@ -5,8 +5,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import gather_object
+
 from ..data.samples import SampleReader
-from ..io.processes import gather_object, process_state
+from ..io.processes import process_state
 from ..metrics import AnomalyDetectionMetric
 from ..scoring.engine import AnomalyResult, AnomalyScorer
 from .progress import Counted, Progress, evaluation_key

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from datasets import Dataset, Features, Value
 
-from ..assets import DEFAULT_MODEL
 from ..data.samples import SampleReader
 from ..io.atomic import atomic_write
 from ..io.processes import is_distributed, process_state
@@ -143,7 +142,7 @@ def evaluate_model(
 
     settings = {"resolution": resolution, "mask_rule": reader.mask_rule, "aupro_limit": aupro_limit}
     settings |= {"dtype": scorer.settings["dtype"], "metrics": names}
-    description = {"model": _model_name(scorer), "dataset": _describe(dataset, dataset_name), "settings": settings}
+    description = {"model": scorer.name, "dataset": _describe(dataset, dataset_name), "settings": settings}
     curves = counted.metric.curves()
     summary = _summarise(counted, description, recalls or RECALLS)
     result = EvaluationResult(summary["metrics"], counted.rows, summary)
@@ -178,11 +177,6 @@ def _make_scorer(
     return AnomalyScorer(
         model, device=device, dtype=dtype, batch_size=batch_size, num_workers=num_workers, resolution=resolution
     )
-
-
-def _model_name(scorer: AnomalyScorer) -> str:
-    name = scorer.model.name_or_path
-    return "demonstration model" if name == DEFAULT_MODEL else name or type(scorer.model).__name__
 
 
 def _describe(dataset: Any, name: str | None) -> dict[str, Any]:

@@ -117,9 +117,7 @@ def evaluation_key(scorer: AnomalyScorer, reader: SampleReader, settings: dict[s
         `str`: 64 hexadecimal digits.
     """
     return fingerprint(
-        scorer.model.config.to_json_string(),
-        scorer.processor.to_json_string(),
+        scorer.score_key,
         sorted((scorer.settings | settings | {"mask_rule": reader.mask_rule}).items()),
-        scorer.model,
         *(reader.state(index) for index in range(len(reader))),
     )

@@ -67,7 +67,7 @@ def write_report(
         histograms=draw_histograms(rows, summary["thresholds"]),
         plots=draw_curves(curves),
         gallery=draw_gallery(find_worst(rows), summary["thresholds"], scorer, reader),
-        maximum=scorer.processor.map_maximum,
+        maximum=scorer.map_maximum,
     )
     with atomic_write(path) as partial:
         partial.write_text(page, encoding="utf-8")
@@ -145,7 +145,7 @@ def draw_gallery(
     # Results come in the order of the indices.
     gallery = []
     for entry in worst:
-        scale = scorer.processor.map_maximum, thresholds[entry["category"]]["pixel"]
+        scale = scorer.map_maximum, thresholds[entry["category"]]["pixel"]
         drawn = {kind: [{**row, "panels": _panels(next(results), *scale)} for row in entry[kind]] for kind in kinds}
         gallery.append({**entry, **drawn})
     return gallery
@@ -159,7 +159,7 @@ def _panels(result: AnomalyResult, maximum: float, middle: float | None) -> list
     overlay = draw_overlay(image, result.anomaly_map, maximum, middle=middle)
     panels = [("image", image), ("heat map", overlay)]
     if result.sample.label and result.sample.mask is not None:
-        panels.append(("ground truth", to_pil(result.sample.mask.bool()).resize((width, PANEL_HEIGHT))))
+        panels.append(("ground truth", to_pil(result.sample.mask > 0).resize((width, PANEL_HEIGHT))))
     return [(label, _data_url(panel)) for label, panel in panels]
 
 

@@ -3,10 +3,9 @@
 
 import hashlib
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any
-
-import torch
 
 
 def fingerprint(*values: Any) -> str:
@@ -47,14 +46,15 @@ def file_state(path: str | os.PathLike) -> tuple[int, int] | None:
 
 
 def _update(digest: Any, value: Any) -> None:
-    if isinstance(value, torch.nn.Module):
+    torch = sys.modules.get("torch")  # without it, nobody has a tensor
+    if torch is not None and isinstance(value, torch.nn.Module):
         value = value.state_dict()
     if isinstance(value, Mapping):
         _update(digest, len(value))
         for key in sorted(value):
             _update(digest, key)
             _update(digest, value[key])
-    elif isinstance(value, torch.Tensor):
+    elif torch is not None and isinstance(value, torch.Tensor):
         _update(digest, (str(value.dtype), tuple(value.shape)))
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     else:

@@ -2,14 +2,17 @@
 """Processes that share one piece of work."""
 
 import os
+from typing import TYPE_CHECKING
 
-import torch
-from accelerate import PartialState
-from accelerate.utils import gather_object
+
+if TYPE_CHECKING:  # one process alone needs neither PyTorch nor accelerate
+    from accelerate import PartialState
 
 
 def has_accelerator() -> bool:
     """Return whether there is a GPU or another accelerator."""
+    import torch
+
     return torch.accelerator.is_available()
 
 
@@ -18,12 +21,14 @@ def is_distributed() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def process_state() -> PartialState:
+def process_state() -> "PartialState":
     """Return the state that accelerate keeps for this process; it is created on first use.
 
     Without an accelerator, processes communicate over gloo, which accelerate does not choose by itself.
     """
+    from accelerate import PartialState
+
     return PartialState(cpu=not has_accelerator())
 
 
-__all__ = ["gather_object", "has_accelerator", "is_distributed", "process_state"]
+__all__ = ["has_accelerator", "is_distributed", "process_state"]

@@ -1,86 +1,68 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Backends: each runs a model on a batch of pixels, whatever the runtime."""
+"""What a backend is: it runs a model on a batch of pixels, whatever the runtime."""
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
-import torch
-from torch import Tensor
-from transformers.utils import logging
-
-from ..modeling_anomalyclip import AnomalyCLIPModel
+import numpy as np
 
 
-logger = logging.get_logger(__name__)
+class Outputs(NamedTuple):
+    """Hold what a backend returns for a batch.
+
+    Args:
+        image_scores (`np.ndarray` of shape `(batch_size,)`): Probability of abnormal, in [0, 1]; float32.
+        anomaly_maps (`np.ndarray` of shape `(batch_size, height, width)`):
+            Summed over the selected layers and smoothed, at the size of the pixels; float32.
+        patch_features (`tuple`): For each layer that was asked for, an array of shape
+            `(batch_size, num_patches, width)`, as [`~AnomalyCLIPModel.get_patch_features`] returns them; of the
+            runtime's own kind and on its device.
+        image_embeds (*optional*): Array of shape `(batch_size, projection_dim)`, L2-normalised, from the class token;
+            where patch features were asked for.
+    """
+
+    image_scores: np.ndarray
+    anomaly_maps: np.ndarray
+    patch_features: tuple[Any, ...] = ()
+    image_embeds: Any = None
 
 
 class Backend(Protocol):
-    """A runtime with a model in it."""
+    """A runtime with a model in it.
 
-    def run(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+    Args:
+        name (`str`): Name of the runtime, such as `"torch"`; a backend around another adds its own.
+        fingerprint (`str`): Digest of all that scores and maps depend on, beside the pixels and the precision.
+        precision (`str`): Precision of the computation, such as `"float32"`.
+        input_size (`tuple[int, int]`): Height and width of the pixels, in pixels.
+        map_maximum (`float`): Largest value that a map can have.
+    """
+
+    name: str
+    precision: str
+    input_size: tuple[int, int]
+    map_maximum: float
+
+    @property
+    def fingerprint(self) -> str:  # noqa: D102
+        ...
+
+    def run(self, pixel_values: np.ndarray, feature_layers: Sequence[int] = ()) -> Outputs:
         """Score a batch.
 
         Args:
-            pixel_values (`torch.Tensor` of shape `(batch_size, 3, height, width)`): float32, on the CPU.
+            pixel_values (`np.ndarray` of shape `(batch_size, 3, height, width)`): float32, from [`Preprocessing`].
+            feature_layers (`Sequence[int]`, *optional*): Vision layers, counted from 1, whose patch features are
+                returned too.
 
         Returns:
-            `tuple[torch.Tensor, torch.Tensor]`: image scores of shape `(batch_size,)`, in [0, 1], and anomaly maps of
-            shape `(batch_size, height, width)`, not smoothed; on any device.
+            [`Outputs`]
+
+        Raises:
+            MemoryError: If the device has too little memory for the batch; the caller may try a smaller one.
+            ValueError: If the runtime cannot return these features.
         """
         ...
 
 
-class TorchBackend:
-    """Run the model in PyTorch as it is, with its prompts as they are when the backend is created.
-
-    Args:
-        model ([`AnomalyCLIPModel`]): On its device, in its precision; put into evaluation mode.
-    """
-
-    def __init__(self, model: AnomalyCLIPModel):
-        self.model = model.eval()
-        with torch.no_grad():
-            self.text_embeds = model.get_text_embeds()  # once, so that the forward has no state and no wait
-
-    @torch.inference_mode()
-    def run(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-        """See [`Backend.run`]; the model itself casts the pixels, after its patch embedding."""
-        return self._forward(pixel_values.to(self.model.device, non_blocking=True))
-
-    def _forward(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-        outputs = self.model(pixel_values=pixel_values, text_embeds=self.text_embeds)
-        return outputs.image_scores, outputs.anomaly_maps
-
-
-class CompiledBackend(TorchBackend):
-    """Run the model through `torch.compile`, in one shape: smaller batches are padded.
-
-    The first batch waits for the compiler, which takes up to some minutes and pays for thousands of images. Where the
-    compiler does not work, a warning says so and the model runs as it is.
-
-    Args:
-        model ([`AnomalyCLIPModel`]): On its device, in its precision; put into evaluation mode.
-        batch_size (`int`): Size of all batches.
-    """
-
-    def __init__(self, model: AnomalyCLIPModel, batch_size: int):
-        super().__init__(model)
-        self.batch_size = batch_size
-        self.compiled: Callable | None = torch.compile(self._forward, fullgraph=True, dynamic=False)
-
-    @torch.inference_mode()
-    def run(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-        """See [`Backend.run`]."""
-        if self.compiled is None or pixel_values.shape[0] > self.batch_size:
-            return super().run(pixel_values)
-        count = pixel_values.shape[0]
-        padding = pixel_values.new_zeros(self.batch_size - count, *pixel_values.shape[1:])
-        padded = torch.cat([pixel_values, padding]).to(self.model.device, non_blocking=True)
-        try:
-            scores, maps = self.compiled(padded)
-        except torch._dynamo.exc.TorchDynamoException as error:
-            reason = str(error).strip().splitlines()[0]
-            logger.warning("torch.compile does not work here (%s); going on without it.", reason)
-            self.compiled = None
-            return super().run(pixel_values)
-        return scores[:count], maps[:count]
+__all__ = ["Backend", "Outputs"]

@@ -1,35 +1,36 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """The one engine: reads images, runs a backend in batches, post-processes. Every command scores through it."""
 
+import logging
 import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
-from transformers.utils import logging
 
-from ..assets import DEFAULT_MODEL
 from ..data.samples import Sample, SampleReader
-from ..image_processing_anomalyclip import ImageSource, check_value_range
-from ..modeling_anomalyclip import AnomalyCLIPModel
-from ..pipeline_anomaly_detection import DEMONSTRATION_NOTE
-from ..processing_anomalyclip import AnomalyCLIPProcessor
-from .backends import Backend, CompiledBackend, TorchBackend
+from ..image_processing_anomalyclip import check_value_range, is_image
+from ..io.fingerprints import fingerprint
+from ..postprocessing_anomalyclip import LABELS, check_thresholds, finish_map
+from .backends import Backend
+from .opening import open_detector
 
 
-BACKENDS = ("torch", "compile")
+if TYPE_CHECKING:  # an exported model is scored without PyTorch
+    from ..modeling_anomalyclip import AnomalyCLIPModel
+    from ..processing_anomalyclip import AnomalyCLIPProcessor
+
 RESOLUTIONS = ("model", "original")
 MAX_PIXELS_IN_FLIGHT = 50_000_000  # read and not yet scored
 
-logger = logging.get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -77,7 +78,7 @@ class AnomalyScorer:
         processor ([`AnomalyCLIPProcessor`], *optional*):
             Defaults to the one stored beside the model; for a model in memory, to the one that fits its configuration.
         backend (`str` or [`Backend`], *optional*): `"torch"`, the default; `"compile"`, which compiles the model
-            first; or any object with a method `run` like [`Backend`]'s.
+            first; or an object like [`Backend`].
         device (`str` or `torch.device`, *optional*): Defaults to the first accelerator, or the CPU; a model in memory
             stays where it is.
         dtype (`str` or `torch.dtype`, *optional*): Precision to compute in; defaults to that of the weights.
@@ -109,12 +110,12 @@ class AnomalyScorer:
 
     def __init__(
         self,
-        model: AnomalyCLIPModel | str | os.PathLike | None = None,
-        processor: AnomalyCLIPProcessor | None = None,
+        model: "AnomalyCLIPModel | str | os.PathLike | None" = None,
+        processor: "AnomalyCLIPProcessor | None" = None,
         *,
         backend: str | Backend | None = None,
-        device: str | torch.device | None = None,
-        dtype: str | torch.dtype | None = None,
+        device: Any = None,
+        dtype: Any = None,
         batch_size: int = 8,
         num_workers: int | None = None,
         resolution: str = "original",
@@ -126,14 +127,15 @@ class AnomalyScorer:
             raise ValueError(f"resolution is {resolution!r}; expected one of {', '.join(RESOLUTIONS)}.")
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; expected 1 or more.")
-        self.model = _load_model(model, device, dtype)
-        self.processor = processor or _load_processor(model, self.model)
-        self.processor.check_model(self.model.config)
-        self.processor.check_thresholds(threshold, pixel_threshold)
-        self.threshold = self.processor.threshold if threshold is None else threshold
-        self.pixel_threshold = self.processor.pixel_threshold if pixel_threshold is None else pixel_threshold
-        self.value_range = check_value_range(self.processor.value_range if value_range is None else value_range)
-        self.backend = _make_backend(backend, self.model, batch_size)
+        opened = open_detector(model, processor, backend=backend, device=device, dtype=dtype, batch_size=batch_size)
+        self.model, self.processor, self.name = opened.model, opened.processor, opened.name
+        self.backend, self.preprocessing = opened.backend, opened.preprocessing
+        stored = opened.settings
+        self.map_maximum, self.smoothing_sigma = stored["map_maximum"], stored["smoothing_sigma"]
+        check_thresholds(threshold, pixel_threshold, self.map_maximum)
+        self.threshold = stored["threshold"] if threshold is None else threshold
+        self.pixel_threshold = stored["pixel_threshold"] if pixel_threshold is None else pixel_threshold
+        self.value_range = check_value_range(stored["value_range"] if value_range is None else value_range)
         self.batch_size, self.resolution = batch_size, resolution
         self.num_workers = min(8, max(1, (os.cpu_count() or 1) - 1)) if num_workers is None else max(1, num_workers)
 
@@ -152,7 +154,7 @@ class AnomalyScorer:
         Raises:
             ValueError: If the model gives NaN, or images and masks differ in number.
         """
-        if isinstance(images, ImageSource):
+        if is_image(images):
             images = [images]
         if masks is not None:
             images = list(images)
@@ -193,17 +195,22 @@ class AnomalyScorer:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that scores and maps depend on beside the weights, ready for JSON."""
+        """All that results depend on beside the weights, ready for JSON."""
         return {
             "threshold": self.threshold,
             "pixel_threshold": self.pixel_threshold,
-            "smoothing_sigma": self.processor.smoothing_sigma,
-            "image_size": list(self.processor.size),
+            "smoothing_sigma": self.smoothing_sigma,
+            "image_size": list(self.preprocessing.size),
             "resolution": self.resolution,
-            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "dtype": self.backend.precision,
             "value_range": self.value_range,
-            "backend": type(self.backend).__name__,
+            "backend": self.backend.name,
         }
+
+    @cached_property
+    def score_key(self) -> str:
+        """A digest of all that scores and maps depend on: weights, precision and preprocessing, but no thresholds."""
+        return fingerprint(self.backend.fingerprint, self.backend.precision, self.preprocessing, self.value_range)
 
     def _score(self, tasks: Iterator[Callable[[], "_Item"]]) -> Iterator[AnomalyResult]:
         """Form batches of what the readers deliver, and score them; results keep the order of the tasks."""
@@ -221,7 +228,7 @@ class AnomalyScorer:
         try:
             sample = reader.read(index)
             size = (sample.image.height, sample.image.width)
-            pixel_values = self.processor(images=sample.image)["pixel_values"][0]
+            pixel_values = self.preprocessing(sample.image)
         except (OSError, ValueError) as error:
             return _Item(index, reader.name(index), error=" ".join(str(error).split()))
         if not keep_image:
@@ -239,59 +246,40 @@ class AnomalyScorer:
 
     def _score_batch(self, items: list["_Item"]) -> Iterator[AnomalyResult]:
         readable = [item for item in items if item.error is None]
-        found = self._post_process(readable)
+        scored = zip(*self._run(readable), strict=True) if readable else iter(())
         for item in items:
             if item.error is not None:
                 yield AnomalyResult(item.index, item.source, error=item.error)
-                continue
-            values = next(found)
-            mask = None if values["mask"] is None else values["mask"].numpy()
-            yield AnomalyResult(
-                item.index,
-                item.source,
-                item.size,
-                values["score"],
-                values["label"],
-                values["anomaly_map"].numpy(),
-                mask,
-                values["regions"],
-                sample=item.sample,
-            )
+            else:
+                yield self._finish(item, *next(scored))
 
-    def _run(self, items: list["_Item"]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _run(self, items: list["_Item"]) -> tuple[np.ndarray, np.ndarray]:
         """Run the backend; where the device has too little memory, in halves, also from then on."""
         try:
-            return self.backend.run(torch.stack([item.pixel_values for item in items]))  # type: ignore[misc]
-        except torch.OutOfMemoryError:
+            outputs = self.backend.run(np.stack([item.pixel_values for item in items]))  # type: ignore[misc]
+        except MemoryError:
             if len(items) == 1:
                 raise
             half = self.batch_size = len(items) // 2
             logger.warning("The device is out of memory; going on with batches of %d.", self.batch_size)
-        halves = [self._run(items[:half]), self._run(items[half:])]
-        scores, maps = zip(*halves, strict=True)
-        return torch.cat(scores), torch.cat(maps)
+            scores, maps = zip(self._run(items[:half]), self._run(items[half:]), strict=True)
+            return np.concatenate(scores), np.concatenate(maps)
+        if not (np.isfinite(outputs.image_scores).all() and np.isfinite(outputs.anomaly_maps).all()):
+            raise ValueError(
+                f"{items[0].source} to {items[-1].source}: the model gave NaN or infinite scores; check the pixels "
+                "and the weights that went in."
+            )
+        return outputs.image_scores, outputs.anomaly_maps
 
-    def _post_process(self, items: list["_Item"]) -> Iterator[dict[str, Any]]:
-        """Score a batch and post-process it: at once, or one by one where maps may be as large as the images."""
-        if not items:
-            return
-        scores, maps = self._run(items)
-        step = 1 if self.resolution == "original" else len(items)
-        for start in range(0, len(items), step):
-            part = slice(start, start + step)
-            try:
-                results = self.processor.post_process_anomaly_detection(
-                    {"image_scores": scores[part], "anomaly_maps": maps[part]},
-                    target_sizes=[item.size for item in items[part]] if self.resolution == "original" else None,  # type: ignore[misc]
-                    threshold=self.threshold,
-                    pixel_threshold=self.pixel_threshold,
-                )
-            except ValueError as error:
-                raise ValueError(f"{items[0].source} to {items[-1].source}: {error}") from error
-            for item, result in zip(items[part], results, strict=True):
-                if result["regions"]:
-                    result["regions"] = scale_regions(result["regions"], result["anomaly_map"].shape, item.size)  # type: ignore[arg-type]
-                yield result
+    def _finish(self, item: "_Item", score: np.floating, anomaly_map: np.ndarray) -> AnomalyResult:
+        """Apply the thresholds, at the resolution that was asked for."""
+        size = item.size if self.resolution == "original" else None
+        finished = finish_map(anomaly_map, size, self.pixel_threshold)
+        if finished["regions"]:
+            regions, found_at = finished["regions"], finished["anomaly_map"].shape
+            finished["regions"] = scale_regions(regions, found_at, item.size)  # type: ignore[arg-type]
+        label = LABELS[bool(score >= self.threshold)]
+        return AnomalyResult(item.index, item.source, item.size, float(score), label, **finished, sample=item.sample)
 
 
 @dataclass
@@ -302,7 +290,7 @@ class _Item:
     source: str
     size: tuple[int, int] | None = None
     sample: Sample | None = None
-    pixel_values: torch.Tensor | None = None
+    pixel_values: np.ndarray | None = None
     error: str | None = None
 
     @property
@@ -358,36 +346,6 @@ def scale_regions(
         }
         scaled.append({**region, "box": box, "area": round(region["area"] * x_scale * y_scale)})
     return scaled
-
-
-def _load_model(model: Any, device: Any, dtype: Any) -> AnomalyCLIPModel:
-    if isinstance(model, AnomalyCLIPModel):
-        return model if device is None and dtype is None else model.to(device=device, dtype=_as_dtype(dtype))
-    if model is None:
-        logger.warning_once(DEMONSTRATION_NOTE)
-        model = DEFAULT_MODEL
-    loaded = AnomalyCLIPModel.from_pretrained(model, dtype="auto" if dtype is None else _as_dtype(dtype))
-    if device is None and torch.accelerator.is_available():
-        device = torch.accelerator.current_accelerator()
-    return loaded.to(device or "cpu")
-
-
-def _as_dtype(dtype: Any) -> torch.dtype | None:
-    return getattr(torch, dtype) if isinstance(dtype, str) else dtype
-
-
-def _load_processor(source: Any, model: AnomalyCLIPModel) -> AnomalyCLIPProcessor:
-    if isinstance(source, AnomalyCLIPModel):
-        return AnomalyCLIPProcessor.from_config(model.config)
-    return AnomalyCLIPProcessor.from_pretrained(source or DEFAULT_MODEL)
-
-
-def _make_backend(backend: str | Backend | None, model: AnomalyCLIPModel, batch_size: int) -> Backend:
-    if isinstance(backend, str) and backend not in BACKENDS:
-        raise ValueError(f"backend is {backend!r}; expected one of {', '.join(BACKENDS)}.")
-    if backend == "compile":
-        return CompiledBackend(model, batch_size)
-    return TorchBackend(model) if backend is None or isinstance(backend, str) else backend
 
 
 __all__ = ["AnomalyResult", "AnomalyScorer"]

@@ -21,7 +21,6 @@ if TYPE_CHECKING:  # NumPy and Pillow are imported where a file is written, so t
     import numpy as np
     from PIL import Image
 
-    from ..processing_anomalyclip import AnomalyCLIPProcessor
     from .engine import AnomalyResult
 
 
@@ -153,15 +152,13 @@ class ResultFolder:
                     "folder."
                 )
 
-    def save(
-        self, result: "AnomalyResult", stem: str, processor: "AnomalyCLIPProcessor", middle: float | None = None
-    ) -> None:
+    def save(self, result: "AnomalyResult", stem: str, maximum: float = 1.0, middle: float | None = None) -> None:
         """Write the files of one image, all or none.
 
         Args:
             result ([`AnomalyResult`]): Must contain its image if an overlay is to be written.
             stem (`str`): From `assign`.
-            processor ([`AnomalyCLIPProcessor`]): Stores the scale of the overlays.
+            maximum (`float`, *optional*, defaults to 1.0): Largest value that a map can have.
             middle (`float`, *optional*): Map value in the middle of the colour bar, the pixel threshold.
         """
         paths = self.paths(stem)
@@ -171,7 +168,7 @@ class ResultFolder:
                     continue
                 partial = together.enter_context(atomic_write(path))
                 if kind == "overlay":
-                    overlay = draw_result(result, processor, middle, self.scale, self.overlay_side)
+                    overlay = draw_result(result, maximum, middle, self.scale, self.overlay_side)
                     overlay.save(partial, quality=JPEG_QUALITY, compress_level=1, exif=_signature())
                 elif kind == "map":
                     write_map(partial, result.anomaly_map)  # type: ignore[arg-type]
@@ -230,7 +227,7 @@ def is_result(path: Path) -> bool:
 
 def draw_result(
     result: "AnomalyResult",
-    processor: "AnomalyCLIPProcessor",
+    maximum: float = 1.0,
     middle: float | None = None,
     scale: str = "fixed",
     overlay_side: int = OVERLAY_SIDE,
@@ -239,10 +236,10 @@ def draw_result(
 
     Args:
         result ([`AnomalyResult`]): With its image.
-        processor ([`AnomalyCLIPProcessor`]): Stores the scale, `map_maximum`.
+        maximum (`float`, *optional*, defaults to 1.0): Largest value that a map can have, the end of the fixed scale.
         middle (`float`, *optional*): Map value in the middle of the colour bar, the pixel threshold.
         scale (`str`, *optional*, defaults to `"fixed"`):
-            `"fixed"`: one scale for all images, from 0 to the processor's `map_maximum`. `"image"`: each image's own
+            `"fixed"`: one scale for all images, from 0 to `maximum`. `"image"`: each image's own
             peak in full red, which shows where to look first but not how much is wrong.
         overlay_side (`int`, *optional*, defaults to 2048): Longest side of the drawing, in pixels; larger images are
             drawn smaller.
@@ -261,7 +258,6 @@ def draw_result(
     if max(image.size) > overlay_side:
         image = image.copy()
         image.thumbnail((overlay_side, overlay_side))
-    maximum = processor.map_maximum
     if scale == "image":
         maximum, middle = max(float(anomaly_map.max()), 1e-12), None
     overlay = draw_overlay(image, anomaly_map, maximum, middle=middle, mask=result.mask)
@@ -289,7 +285,7 @@ def _mask_of(result: "AnomalyResult") -> "Image.Image":
     from ..postprocessing_anomalyclip import to_pil
 
     height, width = result.size or (0, 0)
-    return to_pil(result.mask).resize((width, height), Image.Resampling.NEAREST)  # type: ignore[arg-type]
+    return to_pil(result.mask).resize((width, height), Image.Resampling.NEAREST)
 
 
 def _signature() -> "Image.Exif":

@@ -53,7 +53,7 @@ def predict_images(
     rank, processes = (0, 1) if state is None else (state.process_index, state.num_processes)
     names = [printable(image.identity) for image in images]
     files = [None if is_url(image.source) else file_state(image.source) for image in images]
-    key = fingerprint(scorer.model, scorer.settings, results.settings)
+    key = fingerprint(scorer.score_key, scorer.settings, results.settings)
     stems = [results.assign(name, image.relative) for name, image in zip(names, images, strict=True)]
     done = {index for index, name in enumerate(names) if not overwrite and results.is_done(name, files[index], key)}
     results.skipped = len(done)
@@ -121,7 +121,7 @@ def _write(
         earlier = results.rows.get(row["image"])
         row["output"] = earlier and earlier["output"]  # the name stays reserved for this image
     else:
-        results.save(result, mark["output"], scorer.processor, scorer.pixel_threshold)
+        results.save(result, mark["output"], scorer.map_maximum, scorer.pixel_threshold)
         row |= {
             "score": round(result.score, 6),
             "label": result.label,

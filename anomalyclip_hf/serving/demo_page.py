@@ -80,8 +80,8 @@ class DemoPage(gr.Blocks):
             )
 
     def _place_results(self) -> None:
-        processor = self.detector.processor
-        maximum, middle = processor.map_maximum, self.detector.middle
+        scorer = self.detector.scorer
+        maximum, middle = scorer.map_maximum, self.detector.middle
         self.scored = gr.State(None, time_to_live=KEEP_SECONDS)
         self.verdict = gr.HTML(_waiting(), elem_id="verdict")
         self.overlay = gr.Image(
@@ -97,7 +97,7 @@ class DemoPage(gr.Blocks):
         with gr.Row(elem_id="sliders"):
             self.opacity = _slider("Opacity", OPACITY, "opacity", step=0.05)
             self.pixel_threshold = _slider("Pixel threshold", middle, "pixel-threshold", maximum, maximum / 100)
-            self.threshold = _slider("Image threshold", processor.threshold, "threshold")
+            self.threshold = _slider("Image threshold", scorer.threshold, "threshold")
         self.regions = gr.HTML(elem_id="regions")
         with gr.Row():
             self.map_button = gr.DownloadButton("Map (TIFF, float32)", interactive=False, elem_id="map-file")

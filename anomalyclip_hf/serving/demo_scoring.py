@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from PIL import Image
 
 from ..image_processing_anomalyclip import load_image
-from ..postprocessing_anomalyclip import draw_overlay, find_regions, resize_map, to_pil
-from ..processing_anomalyclip import LABELS
+from ..postprocessing_anomalyclip import LABELS, draw_overlay, finish_map, resize_map, to_pil
 from ..scoring.engine import AnomalyScorer
 
 
@@ -28,16 +27,16 @@ class ScoredImage:
         picture (`PIL.Image.Image`): The image, at most `DISPLAY_SIDE` pixels wide and high.
         size (`tuple[int, int]`): Height and width of the image as uploaded, in pixels.
         score (`float`): Probability of abnormal, in [0, 1].
-        anomaly_map (`torch.Tensor` of shape `(height, width)`): float32, at the model's size.
+        anomaly_map (`np.ndarray` of shape `(height, width)`): float32, at the model's size.
     """
 
     name: str
     picture: Image.Image
     size: tuple[int, int]
     score: float
-    anomaly_map: torch.Tensor
+    anomaly_map: np.ndarray
 
-    def full_map(self) -> torch.Tensor:
+    def full_map(self) -> np.ndarray:
         """Return the map at the size of the image as uploaded."""
         return resize_map(self.anomaly_map, self.size)
 
@@ -67,13 +66,12 @@ class DemoModel:
 
     def __init__(self, model: str | None = None, value_range: Any = None):
         self.scorer = AnomalyScorer(model, batch_size=1, resolution="model", value_range=value_range)
-        self.processor = self.scorer.processor
 
     @property
     def middle(self) -> float:
         """The map value in the middle of the colours: the model's pixel threshold, or half of the scale."""
-        own = self.processor.pixel_threshold
-        return self.processor.map_maximum / 2 if own is None else own
+        own = self.scorer.pixel_threshold
+        return self.scorer.map_maximum / 2 if own is None else own
 
     def score(self, path: str | Path, max_pixels: int) -> ScoredImage:
         """Run the model on the image in a file.
@@ -94,7 +92,7 @@ class DemoModel:
         if result.size is None or result.score is None or result.anomaly_map is None:
             raise ValueError(f"{path.name}: {result.error}")
         picture.thumbnail((DISPLAY_SIDE, DISPLAY_SIDE))
-        return ScoredImage(path.stem, picture, result.size, result.score, torch.from_numpy(result.anomaly_map))
+        return ScoredImage(path.stem, picture, result.size, result.score, result.anomaly_map)
 
     def draw(
         self, scored: ScoredImage, threshold: float, pixel_threshold: float, opacity: float
@@ -112,13 +110,13 @@ class DemoModel:
             thresholds, `height` and `width`), and the overlay. The colours have the processor's fixed scale, so
             overlays of different images can be compared; the outlines are those of the regions.
         """
-        anomaly_map, (height, width) = scored.full_map(), scored.size
-        mask = anomaly_map >= pixel_threshold
+        height, width = scored.size
+        finished = finish_map(scored.anomaly_map, scored.size, pixel_threshold)
         result = {
             "score": scored.score,
             "label": LABELS[bool(scored.score >= threshold)],
-            "map_peak": float(anomaly_map.max()),
-            "regions": find_regions(anomaly_map, mask),
+            "map_peak": float(finished["anomaly_map"].max()),
+            "regions": finished["regions"],
             "threshold": threshold,
             "pixel_threshold": pixel_threshold,
             "height": height,
@@ -127,9 +125,9 @@ class DemoModel:
         overlay = draw_overlay(
             scored.picture,
             scored.anomaly_map,
-            self.processor.map_maximum,
+            self.scorer.map_maximum,
             middle=self.middle,
-            mask=mask,
+            mask=finished["mask"],
             opacity=opacity,
         )
         return result, overlay

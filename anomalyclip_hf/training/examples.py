@@ -104,7 +104,7 @@ class TrainingImages(Dataset):
         sample = self.reader.read(self._source(index))
         if self._is_synthetic(index):
             sample.image, mask = add_synthetic_defect(sample.image, self.seed + index)
-            sample.mask, sample.label = torch.from_numpy(mask).to(torch.uint8), 1
+            sample.mask, sample.label = mask.astype(np.uint8), 1
         return sample
 
     def name(self, index: int) -> str:
@@ -128,7 +128,7 @@ class TrainingImages(Dataset):
         if mask is not None and sample.label and not mask.any():
             logger.warning_once(sample.note)  # the mask vanishes when it is resized
             return None
-        return mask
+        return None if mask is None else torch.from_numpy(mask)
 
     def targets(self, mask: Tensor | None, item: "WeightedIndex") -> dict[str, Any]:
         """Return the part of an example that does not depend on its pixels.

@@ -165,7 +165,7 @@ def _compute(
 ) -> Iterator[dict[str, Any]]:
     samples = [images.read(index) for index in group]
     pixel_values = images.processor(images=[sample.image for sample in samples])["pixel_values"]
-    image_embeds, patch_embeds = encode_image(model.clip, pixel_values.to(model.device), **model.config.dual_path)
+    image_embeds, patch_embeds, _ = encode_image(model.clip, pixel_values.to(model.device), **model.config.dual_path)
     stacked = torch.stack(patch_embeds, dim=1)  # (images, layers, patches, dim)
     for sample, image, patches in zip(samples, image_embeds, stacked, strict=True):
         mask = images.mask_of(sample)

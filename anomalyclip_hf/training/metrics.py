@@ -7,7 +7,7 @@ import torch
 from transformers import EvalPrediction
 
 from ..metrics import AnomalyDetectionMetric
-from ..postprocessing_anomalyclip import gaussian_smooth
+from ..modeling_anomalyclip import gaussian_smooth
 from ..processing_anomalyclip import AnomalyCLIPProcessor
 
 

@@ -12,7 +12,8 @@ from PIL import Image
 from anomalyclip_hf import AnomalyCLIPModel, AnomalyCLIPProcessor, AnomalyDetectionPipeline, AnomalyScorer
 from anomalyclip_hf.data.samples import SampleReader
 from anomalyclip_hf.scoring import engine
-from anomalyclip_hf.scoring.backends import TorchBackend
+from anomalyclip_hf.scoring.backends import Outputs
+from anomalyclip_hf.scoring.torch_backends import TorchBackend
 
 
 @pytest.fixture
@@ -133,11 +134,11 @@ def test_a_device_out_of_memory_gets_smaller_batches(model_folder, photos):
     sizes = []
 
     class Small(TorchBackend):
-        def run(self, pixel_values):
+        def _compute(self, pixel_values, feature_layers):
             if pixel_values.shape[0] > 2:
                 raise torch.OutOfMemoryError("out of memory")
             sizes.append(pixel_values.shape[0])
-            return super().run(pixel_values)
+            return super()._compute(pixel_values, feature_layers)
 
     expected = list(AnomalyScorer(model_folder).score(photos))
     scorer = AnomalyScorer(model_folder, backend=Small(AnomalyCLIPModel.from_pretrained(model_folder)))
@@ -179,9 +180,11 @@ def test_arguments_out_of_range(model_folder, arguments, name):
 
 def test_a_backend_of_ones_own(model, photos):
     class Constant:
-        def run(self, pixel_values):
-            count = pixel_values.shape[0]
-            return torch.full((count,), 0.25), torch.full((count, 40, 40), 0.5)
+        name, precision, fingerprint, input_size, map_maximum = "constant", "float32", "0", (40, 40), 1.0
+
+        def run(self, pixel_values, feature_layers=()):
+            count = len(pixel_values)
+            return Outputs(np.full(count, 0.25, np.float32), np.full((count, 40, 40), 0.5, np.float32))
 
     for result in AnomalyScorer(model, backend=Constant()).score(photos):
         assert result.score == 0.25

@@ -24,9 +24,9 @@ def result(peak: float) -> AnomalyResult:
     return AnomalyResult(0, "a", (300, 400), 0.5, "normal", anomaly_map, anomaly_map > 0.5, sample=sample)
 
 
-def test_normal_images_are_less_red_than_anomalous_ones(processor):
+def test_normal_images_are_less_red_than_anomalous_ones():
     def redness(peak: float, scale: str) -> int:
-        red, green, _ = draw_result(result(peak), processor, scale=scale).getpixel((120, 120))
+        red, green, _ = draw_result(result(peak), 1.0, scale=scale).getpixel((120, 120))
         return red - green
 
     assert redness(1.6e-6, "fixed") == 0
@@ -35,9 +35,9 @@ def test_normal_images_are_less_red_than_anomalous_ones(processor):
 
 
 @pytest.mark.parametrize("overlay_format", ["jpg", "png"])
-def test_results_are_told_from_files_of_the_user(processor, tmp_path, overlay_format):
+def test_results_are_told_from_files_of_the_user(tmp_path, overlay_format):
     results = ResultFolder(tmp_path / "out", overlay_format=overlay_format)
-    results.save(result(0.9), "a", processor)
+    results.save(result(0.9), "a")
     files = sorted((tmp_path / "out").iterdir())
     assert [path.name for path in files] == ["a_map.npz", "a_mask.png", f"a_overlay.{overlay_format}"]
     assert all(is_result(path) for path in files)
@@ -52,8 +52,8 @@ def test_results_are_told_from_files_of_the_user(processor, tmp_path, overlay_fo
         results.check_free("b")
 
 
-def test_maps_keep_three_digits(processor, tmp_path):
-    ResultFolder(tmp_path, ["map"]).save(result(0.123), "deep/a", processor)
+def test_maps_keep_three_digits(tmp_path):
+    ResultFolder(tmp_path, ["map"]).save(result(0.123), "deep/a")
     with np.load(tmp_path / "deep" / "a_map.npz") as file:
         np.testing.assert_allclose(file["anomaly_map"], result(0.123).anomaly_map, atol=5e-4)
 

@@ -58,10 +58,10 @@ def test_drawing_again_does_not_run_the_model(detector, image, monkeypatch):
 
 def test_the_outline_follows_the_pixel_threshold(detector, image, photo):
     scored = detector.score(image, 10_000)
-    level = float(np.quantile(scored.full_map().numpy(), 0.8))
+    level = float(np.quantile(scored.full_map(), 0.8))
     result, overlay = detector.draw(scored, 0.5, level, 0.0)  # nothing but the outline
     changed = (np.asarray(overlay) != np.asarray(photo)).any(2)
-    inside = scored.full_map().numpy() >= level
+    inside = scored.full_map() >= level
     assert sum(region["area"] for region in result["regions"]) == inside.sum()
     assert changed.any()
     assert not (changed & ~inside).any()
@@ -74,7 +74,7 @@ def test_colours_are_the_same_for_every_image(detector, photo):
         scored = ScoredImage("a", Image.new("RGB", (40, 40), "grey"), (40, 40), 0.1, torch.full((40, 40), value))
         return np.asarray(detector.draw(scored, 0.5, 1.0, 0.7)[1])[20, 20].astype(int)
 
-    maximum = detector.processor.map_maximum
+    maximum = detector.scorer.map_maximum
     grey = np.array([128, 128, 128])
     np.testing.assert_allclose(colour(1.6e-6), grey, atol=1)
     red, green, blue = colour(0.999 * maximum)

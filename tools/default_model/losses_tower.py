@@ -47,7 +47,7 @@ def encode(clip: CLIPModel, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Ten
     last, entered = clip.vision_model.encoder.layers[-1], []
     hook = last.layer_norm1.register_forward_hook(lambda _, inputs, normed: entered.append((inputs[0], normed)))
     try:
-        image_embeds, patch_embeds = encode_image(
+        image_embeds, patch_embeds, _ = encode_image(
             clip, to_pixel_values(images), dpam_layers=DPAM_LAYERS, feature_layers=SELECTED_LAYERS
         )
     finally:

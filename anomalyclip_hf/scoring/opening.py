@@ -1,0 +1,112 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+"""Open a model for scoring, whatever runtime it is for. PyTorch is imported only for a model of PyTorch."""
+
+import logging
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..assets import DEFAULT_MODEL
+from .backends import Backend
+from .preprocessing import Preprocessing
+
+
+if TYPE_CHECKING:
+    from ..modeling_anomalyclip import AnomalyCLIPModel
+    from ..processing_anomalyclip import AnomalyCLIPProcessor
+
+BACKENDS = ("torch", "compile")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Detector:
+    """Hold all that scoring needs of a model.
+
+    Args:
+        backend ([`Backend`]): Runs the model.
+        preprocessing ([`Preprocessing`]): Prepares images.
+        name (`str`): Folder or Hub id, or the name of the class of a model in memory.
+        settings (`dict`): As in `processor_config.json`: `threshold`, `pixel_threshold`, `map_maximum`,
+            `smoothing_sigma`, `value_range`.
+        model ([`AnomalyCLIPModel`], *optional*): Where it runs in PyTorch.
+        processor ([`AnomalyCLIPProcessor`], *optional*): Where it runs in PyTorch.
+    """
+
+    backend: Backend
+    preprocessing: Preprocessing
+    name: str
+    settings: dict[str, Any]
+    model: "AnomalyCLIPModel | None" = None
+    processor: "AnomalyCLIPProcessor | None" = None
+
+
+def open_detector(
+    model: "AnomalyCLIPModel | str | os.PathLike | None" = None,
+    processor: "AnomalyCLIPProcessor | None" = None,
+    *,
+    backend: str | Backend | None = None,
+    device: Any = None,
+    dtype: Any = None,
+    batch_size: int = 8,
+) -> Detector:
+    """Open a model; the arguments are those of [`AnomalyScorer`].
+
+    Returns:
+        [`Detector`]
+
+    Raises:
+        OSError: If there is no such model, or a file of it is damaged.
+        ValueError: If the backend is unknown, or processor and model do not fit.
+    """
+    if isinstance(backend, str) and backend not in BACKENDS:
+        raise ValueError(f"backend is {backend!r}; expected one of {', '.join(BACKENDS)}.")
+    return _open_torch(model, processor, backend, device, dtype, batch_size)
+
+
+def _open_torch(model: Any, processor: Any, backend: Any, device: Any, dtype: Any, batch_size: int) -> Detector:
+    from ..modeling_anomalyclip import AnomalyCLIPModel
+    from ..processing_anomalyclip import OWN_SETTINGS, AnomalyCLIPProcessor
+    from .torch_backends import CompiledBackend, TorchBackend
+
+    loaded = _load_model(model, device, dtype)
+    if processor is None and isinstance(model, AnomalyCLIPModel):
+        processor = AnomalyCLIPProcessor.from_config(loaded.config)
+    processor = processor or AnomalyCLIPProcessor.from_pretrained(model or DEFAULT_MODEL)
+    processor.check_model(loaded.config)
+    if backend == "compile":
+        backend = CompiledBackend(loaded, processor.smoothing_sigma, batch_size)
+    elif backend is None or isinstance(backend, str):
+        backend = TorchBackend(loaded, processor.smoothing_sigma)
+    name = loaded.name_or_path
+    return Detector(
+        backend,
+        Preprocessing.from_processor(processor),
+        "demonstration model" if name == DEFAULT_MODEL else name or type(loaded).__name__,
+        {setting: getattr(processor, setting) for setting in OWN_SETTINGS},
+        loaded,
+        processor,
+    )
+
+
+def _load_model(model: Any, device: Any, dtype: Any) -> "AnomalyCLIPModel":
+    import torch
+
+    from ..modeling_anomalyclip import AnomalyCLIPModel
+
+    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    if isinstance(model, AnomalyCLIPModel):
+        return model if device is None and dtype is None else model.to(device=device, dtype=dtype)
+    if model is None:
+        from ..pipeline_anomaly_detection import DEMONSTRATION_NOTE
+
+        logger.warning(DEMONSTRATION_NOTE)
+        model = DEFAULT_MODEL
+    loaded = AnomalyCLIPModel.from_pretrained(model, dtype="auto" if dtype is None else dtype)
+    if device is None and torch.accelerator.is_available():
+        device = torch.accelerator.current_accelerator()
+    return loaded.to(device or "cpu")
+
+
+__all__ = ["BACKENDS", "Detector", "open_detector"]
