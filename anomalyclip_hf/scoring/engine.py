@@ -4,12 +4,9 @@
 import logging
 import math
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +15,7 @@ from PIL import Image
 from ..data.samples import Sample, SampleReader
 from ..image_processing_anomalyclip import check_value_range, is_image
 from ..io.fingerprints import fingerprint
+from ..io.read_ahead import read_ahead
 from ..postprocessing_anomalyclip import LABELS, check_thresholds, finish_map
 from .backends import Backend
 from .opening import open_detector
@@ -28,7 +26,6 @@ if TYPE_CHECKING:  # an exported model is scored without PyTorch
     from ..processing_anomalyclip import AnomalyCLIPProcessor
 
 RESOLUTIONS = ("model", "original")
-MAX_PIXELS_IN_FLIGHT = 50_000_000  # read and not yet scored
 
 logger = logging.getLogger(__name__)
 
@@ -215,7 +212,7 @@ class AnomalyScorer:
     def _score(self, tasks: Iterator[Callable[[], "_Item"]]) -> Iterator[AnomalyResult]:
         """Form batches of what the readers deliver, and score them; results keep the order of the tasks."""
         batch: list[_Item] = []
-        for item in _read_ahead(tasks, self.num_workers, 2 * self.batch_size):
+        for item in read_ahead(tasks, self.num_workers, 2 * self.batch_size, cost=lambda item: item.pixels):
             batch.append(item)
             if sum(item.error is None for item in batch) >= self.batch_size:
                 yield from self._score_batch(batch)
@@ -297,28 +294,6 @@ class _Item:
     def pixels(self) -> int:
         """Number of pixels as read, 1 for an image that could not be read."""
         return 1 if self.size is None else self.size[0] * self.size[1]
-
-
-def _read_ahead(tasks: Iterator[Callable[[], _Item]], workers: int, most: int) -> Iterator[_Item]:
-    """Run tasks in threads, in order, a bounded number ahead: Pillow and NumPy release the interpreter lock.
-
-    The number starts at 1 and then depends on the largest recent image, so that memory stays bounded at any size.
-    """
-    recent: deque[int] = deque(maxlen=most)
-    with ThreadPoolExecutor(workers, thread_name_prefix="reader") as pool:
-        waiting: deque[Future[_Item]] = deque()
-        try:
-            while True:
-                ahead = min(most, max(1, MAX_PIXELS_IN_FLIGHT // max(recent))) if recent else 1
-                waiting.extend(pool.submit(task) for task in islice(tasks, max(0, ahead - len(waiting))))
-                if not waiting:
-                    return
-                item = waiting.popleft().result()
-                recent.append(item.pixels)
-                yield item
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 def scale_regions(

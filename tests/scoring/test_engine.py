@@ -1,7 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 import io
-import time
-from functools import partial
 
 import numpy as np
 import pytest
@@ -11,7 +9,6 @@ from PIL import Image
 
 from anomalyclip_hf import AnomalyCLIPModel, AnomalyCLIPProcessor, AnomalyDetectionPipeline, AnomalyScorer
 from anomalyclip_hf.data.samples import SampleReader
-from anomalyclip_hf.scoring import engine
 from anomalyclip_hf.scoring.backends import Outputs
 from anomalyclip_hf.scoring.torch_backends import TorchBackend
 
@@ -110,24 +107,6 @@ def test_only_some_and_with_their_images(scorer, photos):
     results = list(scorer.score_samples(SampleReader(photos), [3, 1], keep_images=True))
     assert [result.index for result in results] == [3, 1]
     assert [result.image.size for result in results] == [(90, 25), (43, 61)]
-
-
-@pytest.mark.parametrize(("size", "most"), [((1000, 1000), 4), ((2000, 2000), 1), ((10, 10), 16)])
-def test_fewer_large_images_are_read_ahead(monkeypatch, size, most):
-    monkeypatch.setattr(engine, "MAX_PIXELS_IN_FLIGHT", 4_000_000)
-    started, taken, ahead = [], [], []
-
-    def read(index):
-        started.append(index)
-        return engine._Item(index, str(index), size)
-
-    for item in engine._read_ahead((partial(read, index) for index in range(60)), 2, 16):
-        taken.append(item.index)
-        time.sleep(0.002)  # the readers are faster than the model
-        ahead.append(len(started) - len(taken))
-    assert taken == list(range(60))
-    assert max(ahead) <= most
-    assert max(ahead) >= most - 1
 
 
 def test_a_device_out_of_memory_gets_smaller_batches(model_folder, photos):
