@@ -14,8 +14,7 @@ from PIL import Image
 
 from ..assets import EXAMPLE_IMAGES
 from ..image_processing_anomalyclip import load_image
-from ..modeling_anomalyclip import AnomalyCLIPModel
-from ..postprocessing_anomalyclip import gaussian_smooth
+from ..modeling_anomalyclip import AnomalyCLIPModel, gaussian_smooth
 from ..processing_anomalyclip import AnomalyCLIPProcessor
 from ..scoring.exported import ExportedModel, read_exported
 from ..scoring.inputs import find_images

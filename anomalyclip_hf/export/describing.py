@@ -2,14 +2,16 @@
 """Collect what an exported model has to know beside its graph."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from ..configuration_anomalyclip import LABELS
-from ..io.fingerprints import fingerprint
 from ..modeling_anomalyclip import AnomalyCLIPModel
+from ..postprocessing_anomalyclip import LABELS
 from ..processing_anomalyclip import AnomalyCLIPProcessor
 from ..scoring.exported import ExportedModel
+from ..scoring.preprocessing import Preprocessing
+from ..scoring.torch_backends import model_fingerprint
 from ..version import __version__
 
 
@@ -34,18 +36,11 @@ def describe_model(
         [`ExportedModel`]: without `files`.
     """
     patch = model.config.vision_config.patch_size
-    images = processor.image_processor
     return ExportedModel(
-        fingerprint=fingerprint(model),
+        fingerprint=model_fingerprint(model),
         image_size=list(processor.size),
         grid=[side // patch for side in processor.size],
-        preprocessing={
-            "size": list(processor.size),
-            "mean": list(images.image_mean),
-            "std": list(images.image_std),
-            "resample": int(images.resample),
-            "value_range": processor.value_range,
-        },
+        preprocessing={**asdict(Preprocessing.from_processor(processor)), "value_range": processor.value_range},
         feature_layers=list(feature_layers),
         smoothing_sigma=processor.smoothing_sigma,
         map_maximum=processor.map_maximum,

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..modeling_anomalyclip import AnomalyCLIPModel, encode_image
-from ..postprocessing_anomalyclip import gaussian_smooth
+from ..postprocessing_anomalyclip import smoothing_matrix
 
 
 class AnomalyGraph(nn.Module):
@@ -48,8 +48,7 @@ class AnomalyGraph(nn.Module):
         # A matrix, since some runtimes refuse a matrix times a vector; a softmax over two classes is a sigmoid.
         self.register_buffer("direction", (abnormal - normal)[:, None] / model.config.temperature)
         for name, length in zip(("rows", "columns"), self.image_size, strict=True):
-            matrix = gaussian_smooth(torch.eye(length)[:, :, None], smoothing_sigma)[:, :, 0].T
-            self.register_buffer(name, matrix.contiguous())
+            self.register_buffer(name, torch.from_numpy(smoothing_matrix(length, smoothing_sigma)))
         self.eval().requires_grad_(False)
 
     @property

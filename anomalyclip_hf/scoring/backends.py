@@ -32,7 +32,7 @@ class Backend(Protocol):
 
     Args:
         name (`str`): Name of the runtime, such as `"torch"`; a backend around another adds its own.
-        fingerprint (`str`): Digest of all that scores and maps depend on, beside the pixels and the precision.
+        fingerprint (`str`): Digest of the weights and settings of the model.
         precision (`str`): Precision of the computation, such as `"float32"`.
         input_size (`tuple[int, int]`): Height and width of the pixels, in pixels.
         map_maximum (`float`): Largest value that a map can have.

@@ -207,7 +207,13 @@ class AnomalyScorer:
     @cached_property
     def score_key(self) -> str:
         """A digest of all that scores and maps depend on: weights, precision and preprocessing, but no thresholds."""
-        return fingerprint(self.backend.fingerprint, self.backend.precision, self.preprocessing, self.value_range)
+        return fingerprint(
+            self.backend.fingerprint,
+            self.backend.precision,
+            self.preprocessing,
+            self.smoothing_sigma,
+            self.value_range,
+        )
 
     def _score(self, tasks: Iterator[Callable[[], "_Item"]]) -> Iterator[AnomalyResult]:
         """Form batches of what the readers deliver, and score them; results keep the order of the tasks."""

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..assets import DEFAULT_MODEL
 from .backends import Backend
+from .exported import is_exported, read_exported
 from .preprocessing import Preprocessing
+from .runtimes import RUNTIMES, OpenVinoBackend
 
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from ..processing_anomalyclip import AnomalyCLIPProcessor
 
 BACKENDS = ("torch", "compile")
+RUNTIME_NAMES = ("onnxruntime", "openvino")  # of exported models
 
 logger = logging.getLogger(__name__)
 
@@ -60,9 +63,32 @@ def open_detector(
         OSError: If there is no such model, or a file of it is damaged.
         ValueError: If the backend is unknown, or processor and model do not fit.
     """
-    if isinstance(backend, str) and backend not in BACKENDS:
-        raise ValueError(f"backend is {backend!r}; expected one of {', '.join(BACKENDS)}.")
+    exported = is_exported(model)
+    expected = RUNTIME_NAMES if exported else BACKENDS
+    if isinstance(backend, str) and backend not in expected:
+        kind = "an exported model" if exported else "a model of PyTorch"
+        raise ValueError(f"backend is {backend!r}; expected one of {', '.join(expected)} for {kind}.")
+    if exported:
+        return _open_exported(model, backend, device, dtype)
     return _open_torch(model, processor, backend, device, dtype, batch_size)
+
+
+def _open_exported(folder: Any, backend: Any, device: Any, dtype: Any) -> Detector:
+    exported = read_exported(folder)
+    if device not in (None, "", "cpu") or dtype not in (None, exported.precision):
+        raise ValueError(
+            f"{folder} is an exported model of precision {exported.precision}; device and dtype are settings of "
+            "models of PyTorch. Export it again for another precision."
+        )
+    if backend is None or isinstance(backend, str):
+        runtime = OpenVinoBackend if backend == "openvino" else RUNTIMES[exported.format]
+        backend = runtime(folder, exported)
+    settings = {name: getattr(exported, name) for name in ("threshold", "pixel_threshold", "map_maximum")}
+    settings |= {"smoothing_sigma": exported.smoothing_sigma, "calibration": exported.calibration}
+    preprocessing = dict(exported.preprocessing)
+    settings["value_range"] = preprocessing.pop("value_range")
+    preprocessing = {name: tuple(value) if isinstance(value, list) else value for name, value in preprocessing.items()}
+    return Detector(backend, Preprocessing(**preprocessing), str(folder), settings)
 
 
 def _open_torch(model: Any, processor: Any, backend: Any, device: Any, dtype: Any, batch_size: int) -> Detector:

@@ -5,20 +5,12 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from .backends import Outputs
 from .exported import MODEL_FILES, ExportedModel, read_exported
-
-
-class Outputs(NamedTuple):
-    """Hold what a backend gives for a batch."""
-
-    image_scores: np.ndarray
-    anomaly_maps: np.ndarray
-    patch_features: tuple[Any, ...] = ()
-    image_embeds: Any = None
 
 
 class ExportedBackend(ABC):

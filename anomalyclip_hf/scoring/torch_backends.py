@@ -18,6 +18,11 @@ from .backends import Outputs
 logger = logging.get_logger(__name__)
 
 
+def model_fingerprint(model: AnomalyCLIPModel) -> str:
+    """Compute a digest of the weights of a model and of the settings that its scores and maps depend on."""
+    return fingerprint(model, model.config.dual_path, model.config.temperature)
+
+
 class TorchBackend:
     """Run the model in PyTorch as it is, with its prompts as they are when the backend is created.
 
@@ -40,7 +45,7 @@ class TorchBackend:
     @cached_property
     def fingerprint(self) -> str:
         """See [`Backend`]."""
-        return fingerprint(self.model, self.model.config.to_json_string(), self.head.smoothing_sigma)
+        return model_fingerprint(self.model)
 
     @torch.inference_mode()
     def run(self, pixel_values: np.ndarray, feature_layers: Sequence[int] = ()) -> Outputs:
@@ -100,4 +105,4 @@ class CompiledBackend(TorchBackend):
         return scores[:count], maps[:count], tuple(states[:count] for states in features), image_embeds[:count]
 
 
-__all__ = ["CompiledBackend", "TorchBackend"]
+__all__ = ["CompiledBackend", "TorchBackend", "model_fingerprint"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from anomalyclip_hf import export_onnx
-from anomalyclip_hf.postprocessing_anomalyclip import gaussian_smooth
+from anomalyclip_hf.modeling_anomalyclip import gaussian_smooth
 from anomalyclip_hf.scoring.runtimes import OnnxRuntimeBackend, OpenVinoBackend
 from conftest import tiny_model
 
