@@ -18,6 +18,7 @@ from .version import __version__
 
 
 if TYPE_CHECKING:
+    from .bulk.dataset import BulkResult, score_dataset
     from .configuration_anomalyclip import AnomalyCLIPConfig
     from .conversion.original import convert_original_checkpoint
     from .data.loading import load_anomaly_dataset
@@ -42,11 +43,13 @@ _MODULE_OF = {
     "AnomalyCLIPTrainer": "training.trainer",
     "AnomalyCLIPTrainingArguments": "training.arguments",
     "AnomalyDetectionMetric": "metrics.anomaly_detection",
+    "BulkResult": "bulk.dataset",
     "EvaluationResult": "evaluation.evaluating",
     "convert_original_checkpoint": "conversion.original",
     "evaluate_model": "evaluation.evaluating",
     "export_onnx": "export.onnx",
     "load_anomaly_dataset": "data.loading",
+    "score_dataset": "bulk.dataset",
 }
 
 
@@ -132,6 +135,7 @@ __all__ = [
     "AnomalyMapHead",
     "AnomalyResult",
     "AnomalyScorer",
+    "BulkResult",
     "EvaluationResult",
     "__version__",
     "convert_original_checkpoint",
@@ -139,4 +143,5 @@ __all__ = [
     "export_onnx",
     "load_anomaly_dataset",
     "register",
+    "score_dataset",
 ]

@@ -17,6 +17,7 @@ from .hub import hub
 from .messages import print_error
 from .options import join_value_range
 from .predict import predict
+from .score import score
 from .train import train
 
 
@@ -49,6 +50,7 @@ app.command()(predict)
 app.command()(convert)
 app.command()(evaluate)
 app.command()(train)
+app.command()(score)
 app.command()(demo)
 app.add_typer(datasets, name="datasets")
 app.add_typer(hub, name="hub")
