@@ -82,6 +82,8 @@ class AnomalyDetectionMetric(evaluate.Metric):
     ) -> None:
         """Count a batch of images. All arguments may be tensors of any dtype and device, arrays or lists.
 
+        Maps that are tensors on a GPU are counted there, with the same counts as on the CPU.
+
         Args:
             image_scores (of shape `(batch_size,)`): Finite numbers, higher = more anomalous.
             labels (of shape `(batch_size,)`): 0 for normal, 1 for anomalous.

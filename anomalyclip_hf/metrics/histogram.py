@@ -7,13 +7,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import ndimage
 
+from .inputs import to_numpy
+from .on_device import TensorCounts, is_on_gpu, ordered_tensor_keys
+
 
 PAGE_BITS = 16  # the upper half of a float32: sign, exponent and seven bits of the fraction
 PAGES = 2**PAGE_BITS
 BIN_BUDGET = 2**19  # 32 bytes each: at most 17 MB for one set of counts
 NO_LOWEST, NO_HIGHEST = np.iinfo(np.int32).max, np.iinfo(np.int32).min  # in a bin without pixels
-CHUNK = 2**16  # pixels at a time, so that intermediate results stay in the processor's cache
+CHUNK = 2**14  # pixels at a time, so that their bins stay in the processor's cache
 EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
+# What every pixel changes lies side by side, so that it is fetched from memory once.
+BIN = np.dtype([("pixels", np.int64), ("lowest", np.int32), ("highest", np.int32)])
 
 
 class RankedCounts(NamedTuple):
@@ -73,14 +78,14 @@ class PixelCounts:
         self.bin_bits = PAGE_BITS
         self._pages = 0
         self._first_bin = np.full(PAGES, -1, dtype=np.int64)  # of each page, negative pages from the end
-        self._pixels = np.zeros(BIN_BUDGET, dtype=np.int64)
+        bins = np.zeros(BIN_BUDGET, dtype=BIN)  # lowest and highest are set when a page is opened
+        self._pixels, self._lowest, self._highest = bins["pixels"], bins["lowest"], bins["highest"]
         self._anomalous = np.zeros(BIN_BUDGET, dtype=np.int64)
         self._coverage = np.zeros(BIN_BUDGET, dtype=np.float64)
-        self._lowest = np.full(BIN_BUDGET, NO_LOWEST, dtype=np.int32)
-        self._highest = np.full(BIN_BUDGET, NO_HIGHEST, dtype=np.int32)
+        self._on_gpu: TensorCounts | None = None  # in the same bins, not yet added to the arrays above
 
     def add(self, anomaly_map: Any, mask: Any = None) -> None:
-        """Count the pixels of one map.
+        """Count the pixels of one map, on the GPU if it is a tensor there.
 
         Args:
             anomaly_map (array of shape `(height, width)`): Any finite values, higher = more anomalous; counted as
@@ -91,26 +96,25 @@ class PixelCounts:
         Raises:
             ValueError: If the map is empty, not two-dimensional or not finite, or the mask has another size.
         """
-        values = np.ascontiguousarray(anomaly_map, dtype=np.float32)
-        if values.ndim != 2 or values.size == 0:
-            raise ValueError(f"the anomaly map has shape {values.shape}; expected (height, width), both at least 1.")
-        if not (np.isfinite(values.min()) and np.isfinite(values.max())):
+        on_gpu = is_on_gpu(anomaly_map)
+        values = anomaly_map.float() if on_gpu else np.ascontiguousarray(anomaly_map, dtype=np.float32)
+        if values.ndim != 2 or 0 in values.shape:
+            shape = tuple(values.shape)
+            raise ValueError(f"the anomaly map has shape {shape}; expected (height, width), both at least 1.")
+        if not (np.isfinite(float(values.min())) and np.isfinite(float(values.max()))):
             raise ValueError("the anomaly map holds NaN or infinite values; check the model that gave it.")
         if mask is not None and np.shape(mask) != values.shape:
-            raise ValueError(f"the mask has shape {np.shape(mask)}, its map {values.shape}; resize one to the other.")
+            raise ValueError(
+                f"the mask has shape {np.shape(mask)}, its map {tuple(values.shape)}; resize one to the other."
+            )
 
-        keys = ordered_keys(values.ravel())
-        for start in range(0, len(keys), CHUNK):
-            part = keys[start : start + CHUNK]
-            bins = self._bins_of(part)
-            np.add.at(self._pixels, bins, 1)
-            np.minimum.at(self._lowest, bins, part)
-            np.maximum.at(self._highest, bins, part)
+        anomalous = np.empty((0, 0), dtype=bool) if mask is None else to_numpy(mask) > 0
+        places = np.flatnonzero(anomalous)
+        keys_there = (self._count_on_gpu if on_gpu else self._count)(values, places)
         self.maps += 1
-        if mask is not None:
-            anomalous = np.asarray(mask) > 0
+        if len(places):
             shares, regions = region_shares(anomalous)
-            bins = self._bins_of(keys.take(np.flatnonzero(anomalous)))
+            bins = self._bins_of(keys_there)
             np.add.at(self._anomalous, bins, 1)
             np.add.at(self._coverage, bins, shares)
             self.regions += regions
@@ -181,13 +185,48 @@ class PixelCounts:
         self.maps += int(state["maps"])
         self.regions += int(state["regions"])
 
+    def _count(self, values: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Count the pixels of a map; return the keys of those at `places`."""
+        keys = ordered_keys(values.ravel())
+        for start in range(0, len(keys), CHUNK):
+            part = keys[start : start + CHUNK]
+            bins = self._bins_of(part)
+            np.add.at(self._pixels, bins, 1)
+            np.minimum.at(self._lowest, bins, part)
+            np.maximum.at(self._highest, bins, part)
+        return keys.take(places)
+
+    def _count_on_gpu(self, values: Any, places: np.ndarray) -> np.ndarray:
+        """Count the pixels of a tensor where it lies; only the keys at `places` leave the device."""
+        import torch
+
+        keys = ordered_tensor_keys(values).ravel()
+        pages, page_of_key = torch.unique(keys >> PAGE_BITS, return_inverse=True)
+        first_bins = self._bins_of(pages.cpu().numpy() << PAGE_BITS)  # new pages get bins
+        bins = torch.from_numpy(first_bins).to(keys.device)[page_of_key]
+        bins += (keys & (PAGES - 1)) >> (PAGE_BITS - self.bin_bits)
+        if self._on_gpu is not None and self._on_gpu.pixels.device != keys.device:
+            self._take_from_gpu()
+        if self._on_gpu is None:
+            self._on_gpu = TensorCounts(BIN_BUDGET, NO_LOWEST, NO_HIGHEST, keys.device)
+        self._on_gpu.add(keys, bins)
+        return keys[torch.from_numpy(places).to(keys.device)].cpu().numpy()
+
+    def _take_from_gpu(self) -> None:
+        """Add what was counted on a GPU to the arrays."""
+        if self._on_gpu is not None:
+            pixels, lowest, highest = self._on_gpu.arrays()
+            self._on_gpu = None
+            self._pixels += pixels
+            np.minimum(self._lowest, lowest, out=self._lowest)
+            np.maximum(self._highest, highest, out=self._highest)
+
     def _bins_of(self, keys: np.ndarray) -> np.ndarray:
         """Return the bin of each key, int64; new pages get bins."""
         pages = (keys >> PAGE_BITS).astype(np.int64)  # indexing by int64 is many times faster than by int32
         bins = self._first_bin.take(pages)
-        unknown = np.flatnonzero(bins < 0)
-        if len(unknown):
-            self._open(pages.take(unknown))
+        if bins.min(initial=0) < 0:
+            self._open(pages[bins < 0])
             bins = self._first_bin.take(pages)
         bins += (keys & (PAGES - 1)) >> (PAGE_BITS - self.bin_bits)
         return bins
@@ -200,10 +239,13 @@ class PixelCounts:
         while (self._pages + len(new)) << self.bin_bits > BIN_BUDGET:
             self._halve()
         self._first_bin[new] = (self._pages + np.arange(len(new))) << self.bin_bits
+        opened = slice(self._pages << self.bin_bits, (self._pages + len(new)) << self.bin_bits)
+        self._lowest[opened], self._highest[opened] = NO_LOWEST, NO_HIGHEST
         self._pages += len(new)
 
     def _halve(self) -> None:
         """Merge each pair of neighbouring bins of a page."""
+        self._take_from_gpu()  # counted in the bins as they were
         used = self._pages << self.bin_bits
         for counts, join, empty in (
             (self._pixels, np.add, 0),
@@ -219,6 +261,7 @@ class PixelCounts:
 
     def _occupied(self) -> np.ndarray:
         """Return the indices of the bins that hold pixels, the lowest values first."""
+        self._take_from_gpu()
         by_page = np.roll(self._first_bin, PAGES // 2)
         first = by_page[by_page >= 0]
         bins = (first[:, None] + np.arange(2**self.bin_bits)).ravel()

@@ -5,14 +5,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .on_device import is_on_gpu
+
 
 class Example(NamedTuple):
-    """Hold one image: score, label, category, anomaly map (float32) and mask (bool); the last three may be `None`."""
+    """Hold one image: score, label, category, anomaly map (float32) and mask (bool); the last three may be `None`.
+
+    The map is an array, or a tensor if it was given on a GPU.
+    """
 
     score: float
     label: bool
     category: str | None
-    anomaly_map: np.ndarray | None
+    anomaly_map: Any
     mask: np.ndarray | None
 
 
@@ -34,7 +39,7 @@ def read_batch(image_scores: Any, labels: Any, anomaly_maps: Any, masks: Any, ca
             raise ValueError(f"got {_length(name, column)} {name} for {len(scores)} image_scores; give one per image.")
     nothing = [None] * len(scores)
     names = nothing if categories is None else list(categories)
-    maps = nothing if anomaly_maps is None else _images(anomaly_maps)
+    maps = nothing if anomaly_maps is None else _images(anomaly_maps, keep_on_gpu=True)
     marks = nothing if masks is None else _images(masks)
 
     examples = []
@@ -47,7 +52,7 @@ def read_batch(image_scores: Any, labels: Any, anomaly_maps: Any, masks: Any, ca
         if label not in (0, 1):
             raise ValueError(f"the label of {where} is {label}; expected 0 for normal or 1 for anomalous.")
         anomaly_map = None if anomaly_maps is None else _read_map(maps[index], where)
-        mask = None if anomaly_map is None else _read_mask(marks[index], anomaly_map.shape, bool(label), where)
+        mask = None if anomaly_map is None else _read_mask(marks[index], tuple(anomaly_map.shape), bool(label), where)
         examples.append(Example(score, bool(label), category, anomaly_map, mask))
     return examples
 
@@ -79,19 +84,22 @@ def _length(name: str, column: Any) -> int:
     return len(column)
 
 
-def _images(column: Any) -> Any:
-    """Return maps or masks that can be indexed; a tensor is copied from its device once."""
-    return to_numpy(column) if hasattr(column, "detach") else column
+def _images(column: Any, keep_on_gpu: bool = False) -> Any:
+    """Return maps or masks that can be indexed; a tensor is copied from its device once, if at all."""
+    return to_numpy(column) if hasattr(column, "detach") and not (keep_on_gpu and is_on_gpu(column)) else column
 
 
-def _read_map(value: Any, where: str) -> np.ndarray:
+def _read_map(value: Any, where: str) -> Any:
     if value is None:
         raise ValueError(f"{where} has no anomaly map; give one for every image, or anomaly_maps=None for none.")
-    with np.errstate(over="ignore"):  # values too large for float32 become infinite and are refused below
-        anomaly_map = np.ascontiguousarray(to_numpy(value), dtype=np.float32)
-    if anomaly_map.ndim != 2 or anomaly_map.size == 0:
-        raise ValueError(f"the anomaly map of {where} has shape {anomaly_map.shape}; expected (height, width).")
-    if not (np.isfinite(anomaly_map.min()) and np.isfinite(anomaly_map.max())):
+    if is_on_gpu(value):
+        anomaly_map = value.detach().float()
+    else:
+        with np.errstate(over="ignore"):  # values too large for float32 become infinite and are refused below
+            anomaly_map = np.ascontiguousarray(to_numpy(value), dtype=np.float32)
+    if anomaly_map.ndim != 2 or 0 in anomaly_map.shape:
+        raise ValueError(f"the anomaly map of {where} has shape {tuple(anomaly_map.shape)}; expected (height, width).")
+    if not (np.isfinite(float(anomaly_map.min())) and np.isfinite(float(anomaly_map.max()))):
         raise ValueError(f"the anomaly map of {where} holds NaN or values that are infinite in float32.")
     return anomaly_map
 

@@ -45,7 +45,7 @@ class AnomalyMetrics:
         Returns:
             `dict[str, float]`: empty before the last batch.
         """
-        scores, maps = (torch.as_tensor(part).float().cpu() for part in prediction.predictions)
+        scores, maps = (torch.as_tensor(part).float() for part in prediction.predictions)
         labels, masks, mask_weights, indices = (torch.as_tensor(part).cpu() for part in prediction.label_ids)
         self.metric.add_batch(
             image_scores=scores,

@@ -1,9 +1,11 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 from slow_metrics import KINDS, data
 
+from anomalyclip_hf.metrics import AnomalyDetectionMetric, inputs
 from anomalyclip_hf.metrics import histogram as counts_module
 from anomalyclip_hf.metrics.histogram import BIN_BUDGET, PixelCounts, key_values, ordered_keys, region_shares
 
@@ -156,5 +158,65 @@ def test_refused_maps_leave_the_counts_alone(anomaly_map, mask, message):
     counts = PixelCounts()
     with pytest.raises(ValueError, match=message):
         counts.add(anomaly_map, mask)
+    assert counts.maps == 0
+    assert len(counts.state()["pixels"]) == 0
+
+
+@pytest.fixture
+def tensors_lie_on_a_gpu(monkeypatch):
+    """Send all tensors the way of those on a GPU."""
+    for module in (counts_module, inputs):
+        monkeypatch.setattr(module, "is_on_gpu", torch.is_tensor)
+
+
+def awkward_maps() -> tuple[list[np.ndarray], list[np.ndarray | None]]:
+    """Return maps with ties, both zeros, denormals and values of any size, and masks, of which some are empty."""
+    rng = np.random.default_rng(3)
+    zeros = np.array([[0.0, -0.0, 1e-45, -1e-45], [1e-39, -1e-39, 3.4e38, -3.4e38]], np.float32)
+    ties = rng.integers(-3, 4, (40, 30)).astype(np.float32) / 4
+    even = rng.uniform(0, 1, (518, 518)).astype(np.float32)
+    bits = rng.integers(0, 2**32, (90, 70), dtype=np.uint32).view(np.float32)
+    any_size = np.where(np.isfinite(bits), bits, np.float32(0))
+    maps = [np.array([[0.5]], np.float32), zeros, ties, even, any_size, ties, even[::2, ::3]]
+    masks: list[np.ndarray | None] = [(rng.uniform(size=one.shape) < 0.1).astype(np.uint8) for one in maps]
+    masks[2], masks[5] = np.zeros_like(masks[2]), None
+    return maps, masks
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["coarser at the end", "coarser early"])
+def test_maps_on_a_gpu_are_counted_like_arrays(tensors_lie_on_a_gpu, order):
+    maps, masks = awkward_maps()
+    arrays, tensors, mixed, parts = PixelCounts(), PixelCounts(), PixelCounts(), [PixelCounts(), PixelCounts()]
+    for index, (one, mask) in list(enumerate(zip(maps, masks, strict=True)))[::order]:
+        tensor = torch.from_numpy(one.copy())
+        mask_tensor = None if mask is None else torch.from_numpy(mask)
+        arrays.add(one, mask)
+        tensors.add(tensor, mask_tensor)
+        parts[index % 2].add(tensor, mask)
+        mixed.add(one if index % 2 else tensor, mask)
+    parts[0].merge(parts[1])
+    assert arrays.bin_bits < 16
+    for counts in (tensors, mixed):
+        assert counts.bin_bits == arrays.bin_bits
+        for name, values in arrays.state().items():
+            np.testing.assert_array_equal(counts.state()[name], values, err_msg=name)
+    assert_same(parts[0], arrays)
+
+
+def test_metrics_of_maps_on_a_gpu(tensors_lie_on_a_gpu):
+    maps, masks = data(next(iter(KINDS)))
+    batch = {"image_scores": maps.max((1, 2)), "labels": masks.any((1, 2)), "masks": masks}
+    expected = AnomalyDetectionMetric().compute(anomaly_maps=maps, **batch)
+    assert AnomalyDetectionMetric().compute(anomaly_maps=torch.from_numpy(maps), **batch) == expected
+    assert AnomalyDetectionMetric().compute(anomaly_maps=list(torch.from_numpy(maps)), **batch) == expected
+
+
+def test_refused_maps_on_a_gpu_leave_the_counts_alone(tensors_lie_on_a_gpu):
+    counts, good = PixelCounts(), torch.zeros(2, 2)
+    for one, mask in [(good[0], None), (good[:0], None), (good / 0, None), (good, torch.zeros(2, 3))]:
+        with pytest.raises(ValueError):
+            counts.add(one, mask)
+        with pytest.raises(ValueError, match="image 0"):
+            AnomalyDetectionMetric().add(image_score=0.5, label=0, anomaly_map=one, mask=mask)
     assert counts.maps == 0
     assert len(counts.state()["pixels"]) == 0
