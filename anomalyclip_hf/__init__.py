@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .data.loading import load_anomaly_dataset
     from .evaluation.evaluating import EvaluationResult, evaluate_model
     from .export.onnx import export_onnx
+    from .export.web import export_web
     from .metrics.anomaly_detection import AnomalyDetectionMetric
     from .modeling_anomalyclip import AnomalyCLIPModel, AnomalyMapHead
     from .pipeline_anomaly_detection import AnomalyDetectionPipeline
@@ -48,6 +49,7 @@ _MODULE_OF = {
     "convert_original_checkpoint": "conversion.original",
     "evaluate_model": "evaluation.evaluating",
     "export_onnx": "export.onnx",
+    "export_web": "export.web",
     "load_anomaly_dataset": "data.loading",
     "score_dataset": "bulk.dataset",
 }
@@ -141,6 +143,7 @@ __all__ = [
     "convert_original_checkpoint",
     "evaluate_model",
     "export_onnx",
+    "export_web",
     "load_anomaly_dataset",
     "register",
     "score_dataset",

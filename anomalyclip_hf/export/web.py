@@ -76,7 +76,9 @@ def export_web(
     processor = check_settings(model, processor, image_size, ())
     resample = int(processor.image_processor.resample)
     if resample != BICUBIC:
-        raise ValueError(f"the processor resizes with resample={resample}; the page resizes with {BICUBIC} (bicubic) only.")
+        raise ValueError(
+            f"the processor resizes with resample={resample}; the page resizes with {BICUBIC} (bicubic) only."
+        )
     exported = describe_model(
         model, processor, format="onnx", precision="float32", input="pixel_values", dynamic_batch=True
     )
@@ -141,7 +143,7 @@ def _copy_samples(folder: Path) -> list[str]:
 
 
 def _write_page(folder: Path, settings: dict[str, Any]) -> None:
-    """Write the page's own files; the service worker gets the list of all files and a version made of their content."""
+    """Write the page's own files; the service worker gets a list of all files, and a version made of their content."""
     for source in sorted(PAGE.iterdir()):
         shutil.copyfile(source, folder / source.name)
     (folder / "page.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")

@@ -29,8 +29,8 @@ HOW_TO_GET_IT = (
     "--runtime-dir (runtime_dir=...)."
 )
 LICENSE = """\
-The files in this folder are onnxruntime-web {version}, https://www.npmjs.com/package/onnxruntime-web, unchanged but for
-their endings and compression. What they contain of others is listed in ThirdPartyNotices.txt of
+The files in this folder are onnxruntime-web {version} (https://www.npmjs.com/package/onnxruntime-web), unchanged but
+for their endings and compression. What they contain of others is listed in ThirdPartyNotices.txt of
 https://github.com/microsoft/onnxruntime.
 
 MIT License
@@ -107,7 +107,9 @@ def _open_package(runtime_dir: str | os.PathLike | None) -> Iterator[Path]:
         needed = ["package.json", *(f"dist/{name}" for names in BUILDS.values() for name in names)]
         missing = [name for name in needed if not (package / name).is_file()]
         if missing:
-            raise FileNotFoundError(f"{source} is not the package onnxruntime-web: it has no {missing[0]}; {HOW_TO_GET_IT}")
+            raise FileNotFoundError(
+                f"{source} is not the package onnxruntime-web: it has no {missing[0]}; {HOW_TO_GET_IT}"
+            )
         yield package
 
 
@@ -121,9 +123,13 @@ def _fetch_package(scratch: Path) -> Path:
         subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=True, timeout=NPM_TIMEOUT)
     except subprocess.SubprocessError as error:
         lines = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
-        raise OSError(f"npm could not fetch onnxruntime-web ({lines[-1] if lines else error}); {HOW_TO_GET_IT}") from error
+        raise OSError(
+            f"npm could not fetch onnxruntime-web ({lines[-1] if lines else error}); {HOW_TO_GET_IT}"
+        ) from error
     path = scratch / f"onnxruntime-web-{RUNTIME_VERSION}.tgz"
     digest = base64.b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()
     if digest != RUNTIME_DIGEST:
-        raise ValueError(f"npm gave a {path.name} with the SHA-512 {digest}; expected {RUNTIME_DIGEST}. Do not use it.")
+        raise ValueError(
+            f"npm gave a {path.name} with the SHA-512 {digest}; expected {RUNTIME_DIGEST}. Do not use it."
+        )
     return path

@@ -137,6 +137,7 @@ function takeFirst(files) {
 
 function listenForImages() {
   for (const [button, input] of [["choose", "file"], ["photograph", "capture"]]) {
+    find(button).disabled = false;
     find(button).onclick = () => find(input).click();
     find(input).onchange = () => {
       takeFirst(find(input).files);
