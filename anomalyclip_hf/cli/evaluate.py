@@ -16,7 +16,6 @@ from .options import (
     BatchSizeOption,
     ColumnOption,
     DeviceOption,
-    Dtype,
     DtypeOption,
     EncodingOption,
     ModelOption,
@@ -102,7 +101,7 @@ def evaluate(
     batch_size: BatchSizeOption = 8,
     num_workers: WorkersOption = None,
     device: DeviceOption = "",
-    dtype: DtypeOption = Dtype.float32,
+    dtype: DtypeOption = None,
     on_error: OnErrorOption = OnError.skip,
     restart: Annotated[bool, typer.Option("--restart", help="Delete the progress of an interrupted run.")] = False,
 ) -> None:

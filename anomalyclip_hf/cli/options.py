@@ -34,6 +34,8 @@ class BackendName(StrEnum):
 
     torch = "torch"
     compile = "compile"
+    onnxruntime = "onnxruntime"
+    openvino = "openvino"
 
 
 class Dtype(StrEnum):
@@ -45,7 +47,10 @@ class Dtype(StrEnum):
 
 
 ModelOption = Annotated[
-    str, typer.Option(help="Folder or Hub id; without, the demonstration model in the package.", show_default=False)
+    str,
+    typer.Option(
+        help="Folder, Hub id or exported folder; without, the demonstration model in the package.", show_default=False
+    ),
 ]
 BatchSizeOption = Annotated[int, typer.Option(min=1, help="Images per forward pass.")]
 WorkersOption = Annotated[
@@ -53,10 +58,13 @@ WorkersOption = Annotated[
     typer.Option(min=1, help="Threads that read and resize images; default: one less than the processors, up to 8."),
 ]
 BackendOption = Annotated[
-    BackendName, typer.Option(help="torch, or compile: compile the model first, which pays for thousands of images.")
+    BackendName | None,
+    typer.Option(help="compile: compile the model first, for thousands of images. Default: torch, or as exported."),
 ]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps; default: the first there is.")]
-DtypeOption = Annotated[Dtype, typer.Option(help="Precision to compute in.")]
+DtypeOption = Annotated[
+    Dtype | None, typer.Option(help="Precision to compute in; default: float32. An exported model has its own.")
+]
 OnErrorOption = Annotated[OnError, typer.Option(help="An image that cannot be read: go on with the rest, or stop.")]
 ColumnOption = Annotated[
     list[str] | None,
@@ -172,13 +180,13 @@ def check_device(device: str) -> None:
         raise ValueError(f"--device {device} is not available; expected cpu, cuda, cuda:1 or mps.") from error
 
 
-def load_scorer(model: str, device: str, dtype: Dtype, **settings: Any) -> "AnomalyScorer":
+def load_scorer(model: str, device: str, dtype: Dtype | None, **settings: Any) -> "AnomalyScorer":
     """Load the engine for a model, with one clear error for each wrong option.
 
     Args:
-        model (`str`): Folder or Hub id; empty for the demonstration model.
+        model (`str`): Folder, Hub id or exported folder; empty for the demonstration model.
         device (`str`): Empty for the device of this process.
-        dtype (`Dtype`): Precision to compute in.
+        dtype (`Dtype`, *optional*): Precision to compute in; by default float32, or that of the exported model.
         **settings: Further arguments of [`AnomalyScorer`].
 
     Raises:
@@ -187,13 +195,18 @@ def load_scorer(model: str, device: str, dtype: Dtype, **settings: Any) -> "Anom
     """
     from ..assets import DEFAULT_MODEL
     from ..io.processes import is_distributed, process_state
-    from ..pipeline_anomaly_detection import DEMONSTRATION_NOTE
     from ..scoring.engine import AnomalyScorer
+    from ..scoring.exported import is_exported
 
+    precision = None if dtype is None else dtype.value
+    if is_exported(model):
+        return AnomalyScorer(model, device=device or None, dtype=precision, **settings)
     check_model(model)
     check_device(device)
     quiet_transformers()
     if not model and (not is_distributed() or process_state().is_main_process):
+        from ..pipeline_anomaly_detection import DEMONSTRATION_NOTE
+
         print_error(DEMONSTRATION_NOTE)
     chosen = device or (process_state().device if is_distributed() else None)
-    return AnomalyScorer(model or DEFAULT_MODEL, device=chosen, dtype=dtype.value, **settings)
+    return AnomalyScorer(model or DEFAULT_MODEL, device=chosen, dtype=precision or "float32", **settings)

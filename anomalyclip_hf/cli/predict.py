@@ -15,11 +15,9 @@ from ..scoring.inputs import describe_other_files, find_images
 from ..scoring.outputs import COLUMNS, OVERLAY_SIDE, TABLE_NAME, ResultFolder
 from .messages import print_error
 from .options import (
-    BackendName,
     BackendOption,
     BatchSizeOption,
     DeviceOption,
-    Dtype,
     DtypeOption,
     ModelOption,
     OnError,
@@ -85,9 +83,9 @@ def predict(
     window: WindowOption = None,
     batch_size: BatchSizeOption = 8,
     num_workers: WorkersOption = None,
-    backend: BackendOption = BackendName.torch,
+    backend: BackendOption = None,
     device: DeviceOption = "",
-    dtype: DtypeOption = Dtype.float32,
+    dtype: DtypeOption = None,
     on_error: OnErrorOption = OnError.skip,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
@@ -108,7 +106,7 @@ def predict(
     results = ResultFolder(output_dir, kinds, overlay_format.value, overlay_size, scale.value)
     scorer = load_scorer(
         model, device, dtype, threshold=threshold, pixel_threshold=pixel_threshold, batch_size=batch_size,
-        num_workers=num_workers, resolution=resolution.value, backend=backend.value,
+        num_workers=num_workers, resolution=resolution.value, backend=backend and backend.value,
         value_range=parse_value_range(value_range, window),
     )  # fmt: skip
 
