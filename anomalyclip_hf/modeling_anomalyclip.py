@@ -208,19 +208,21 @@ def encode_image(
         dpam_layers (`int`): Number of last layers with a local path; with 0 the plain hidden states are read.
         feature_layers (`Sequence[int]`): Selected layers, counted from 1, ascending.
         dpam_attention (`str`, *optional*, defaults to `"vv"`): Operands of the softmax in the local path.
-        patch_feature_layers (`Sequence[int]`, *optional*): Further layers, whose hidden states are returned.
+        patch_feature_layers (`Sequence[int]`, *optional*): Layers whose hidden states of the ordinary path are
+            returned too.
 
     Returns:
         `tuple`: image embeddings `(batch_size, projection_dim)` of the class token; per selected layer patch
-        embeddings `(batch_size, num_patches, projection_dim)`; per further layer hidden states of the patches
-        `(batch_size, num_patches, width)`. None is normalised.
+        embeddings `(batch_size, num_patches, projection_dim)`; per layer of `patch_feature_layers` hidden states of
+        the patches `(batch_size, num_patches, width)`. None is normalised.
     """
-    layers = sorted({*feature_layers, *patch_feature_layers})
-    class_token, states = _run_vision_tower(clip.vision_model, pixel_values, dpam_layers, layers, dpam_attention)
+    class_token, selected, plain = _run_vision_tower(
+        clip.vision_model, pixel_values, dpam_layers, feature_layers, dpam_attention, patch_feature_layers
+    )
     image_embeds = clip.visual_projection(class_token.to(clip.visual_projection.weight.dtype))
     norm = clip.vision_model.post_layernorm
-    patch_embeds = tuple(clip.visual_projection(_normalise(norm, states[layer])) for layer in feature_layers)
-    return image_embeds, patch_embeds, tuple(states[layer] for layer in patch_feature_layers)
+    patch_embeds = tuple(clip.visual_projection(_normalise(norm, states)) for states in selected)
+    return image_embeds, patch_embeds, tuple(plain[layer] for layer in patch_feature_layers)
 
 
 def _run_vision_tower(
@@ -229,26 +231,29 @@ def _run_vision_tower(
     dpam_layers: int,
     feature_layers: Sequence[int],
     dpam_attention: str,
+    plain_layers: Sequence[int] = (),
     needs_class_token: bool = True,
-) -> tuple[Tensor, dict[int, Tensor]]:
-    """Return the last hidden state of the class token, and per selected layer the hidden states of the patches.
+) -> tuple[Tensor, list[Tensor], dict[int, Tensor]]:
+    """Return the last hidden state of the class token, and hidden states of the patches.
 
-    Both are float32 sums before `post_layernorm`: (batch_size, width) and (batch_size, num_patches, width). Without
-    the class token, the layers after the last selected one are left out.
+    Those of the selected layers are of the local path where a layer has one; those of `plain_layers` are of the
+    ordinary path. All are float32 sums before `post_layernorm`: (batch_size, width) and (batch_size, num_patches,
+    width). Without the class token, the layers after the last that is read are left out.
     """
     hidden_states = _embed_patches(vision_model, pixel_values)
     local_states: Any = None  # (batch_size, num_patches, width) once the first dual layer is reached
     layers = vision_model.encoder.layers
-    last_selected = max(feature_layers, default=0)
-    selected = {}
+    last_selected, last_read = max(feature_layers, default=0), max([*feature_layers, *plain_layers], default=0)
+    selected, plain = [], {}
     for number, layer in enumerate(layers, start=1):
-        if number > last_selected and not needs_class_token:
+        if number > last_read and not needs_class_token:
             break
         has_local_path = len(layers) - dpam_layers < number <= last_selected
         if has_local_path and local_states is None:
             local_states = hidden_states[:, 1:]
-        # Of the last layer only the class token is read, unless its plain patches are selected.
-        class_token_only = number == len(layers) and (has_local_path or number not in feature_layers)
+        # Of the last layer only the class token is read, unless its plain patches are.
+        reads_patches = number in plain_layers or (number in feature_layers and not has_local_path)
+        class_token_only = number == len(layers) and not reads_patches
         attended, local_update = _dual_path_attention(
             layer, hidden_states, dpam_attention if has_local_path else None, class_token_only
         )
@@ -257,8 +262,10 @@ def _run_vision_tower(
         if local_update is not None:
             local_states = local_states + local_update
         if number in feature_layers:
-            selected[number] = hidden_states[:, 1:] if local_states is None else local_states
-    return hidden_states[:, 0], selected
+            selected.append(hidden_states[:, 1:] if local_states is None else local_states)
+        if number in plain_layers:
+            plain[number] = hidden_states[:, 1:]
+    return hidden_states[:, 0], selected, plain
 
 
 def _embed_patches(vision_model: Any, pixel_values: Tensor) -> Tensor:
@@ -525,7 +532,10 @@ class AnomalyCLIPModel(AnomalyCLIPPreTrainedModel):
         return encode_image(self.clip, pixel_values, dpam_layers=0, feature_layers=())[0]
 
     def get_patch_features(self, pixel_values: Tensor, layers: Sequence[int]) -> list[Tensor]:
-        """Return the hidden states of the patches in some vision layers, of the local path where a layer has one.
+        """Return the hidden states of the patches in some vision layers.
+
+        They are those of the ordinary path, also where a layer has a local one: for comparing images with each other,
+        what a patch knows of its surroundings helps.
 
         Args:
             pixel_values (`torch.Tensor` of shape `(batch_size, 3, height, width)`): As for `forward`.
@@ -542,8 +552,8 @@ class AnomalyCLIPModel(AnomalyCLIPPreTrainedModel):
         if not layers:
             raise ValueError("layers is empty; expected at least one.")
         self._check_layers(layers)
-        settings = {**self.config.dual_path, "feature_layers": sorted({*layers})}
-        _, states = _run_vision_tower(self.clip.vision_model, pixel_values, **settings, needs_class_token=False)
+        settings = {**self.config.dual_path, "feature_layers": (), "plain_layers": layers}
+        _, _, states = _run_vision_tower(self.clip.vision_model, pixel_values, **settings, needs_class_token=False)
         return [states[layer] for layer in layers]
 
     def _check_layers(self, layers: Sequence[int]) -> None:
