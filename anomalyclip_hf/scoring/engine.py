@@ -4,6 +4,7 @@
 import logging
 import math
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -18,7 +19,9 @@ from ..io.fingerprints import fingerprint
 from ..io.read_ahead import read_ahead
 from ..postprocessing_anomalyclip import LABELS, check_thresholds, finish_map
 from .backends import Backend
+from .items import Item, View
 from .opening import open_detector
+from .tiling import Box, Tiling
 
 
 if TYPE_CHECKING:  # an exported model is scored without PyTorch
@@ -87,6 +90,9 @@ class AnomalyScorer:
         pixel_threshold (`float`, *optional*): Overrides the processor's.
         value_range (`tuple[float, float]` or `"auto"`, *optional*):
             Values of black and white in images with more than 8 bits; overrides the processor's.
+        tile (`int`, *optional*): Score images also in tiles with so many pixels on their longer side, for defects that
+            vanish when the whole image is resized; see [`Tiling`]. An image that fits into one tile has no others.
+        overlap (`float`, *optional*, defaults to 0.25): Part of a tile, in [0, 1), that the next one shows too.
 
     Raises:
         OSError: If there is no such model, or a file of it is damaged.
@@ -119,11 +125,14 @@ class AnomalyScorer:
         threshold: float | None = None,
         pixel_threshold: float | None = None,
         value_range: Any = None,
+        tile: int | None = None,
+        overlap: float = 0.25,
     ):
         if resolution not in RESOLUTIONS:
             raise ValueError(f"resolution is {resolution!r}; expected one of {', '.join(RESOLUTIONS)}.")
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; expected 1 or more.")
+        self.tiling = None if tile is None else Tiling(tile, overlap)
         opened = open_detector(model, processor, backend=backend, device=device, dtype=dtype, batch_size=batch_size)
         self.model, self.processor, self.name = opened.model, opened.processor, opened.name
         self.backend, self.preprocessing = opened.backend, opened.preprocessing
@@ -202,6 +211,8 @@ class AnomalyScorer:
             "dtype": self.backend.precision,
             "value_range": self.value_range,
             "backend": self.backend.name,
+            "tile": None if self.tiling is None else self.tiling.tile,
+            "overlap": None if self.tiling is None else self.tiling.overlap,
         }
 
     @cached_property
@@ -213,93 +224,121 @@ class AnomalyScorer:
             self.preprocessing,
             self.smoothing_sigma,
             self.value_range,
+            self.tiling,
         )
 
-    def _score(self, tasks: Iterator[Callable[[], "_Item"]]) -> Iterator[AnomalyResult]:
-        """Form batches of what the readers deliver, and score them; results keep the order of the tasks."""
-        batch: list[_Item] = []
-        for item in read_ahead(tasks, self.num_workers, 2 * self.batch_size, cost=lambda item: item.pixels):
-            batch.append(item)
-            if sum(item.error is None for item in batch) >= self.batch_size:
-                yield from self._score_batch(batch)
-                batch = []
-        yield from self._score_batch(batch)
+    def view_pixels(self, image: Image.Image) -> Iterator[np.ndarray]:
+        """Prepare what the backend sees of an image: the whole of it, and its tiles where tiles were asked for.
 
-    def _read(
-        self, reader: SampleReader, index: int, keep_image: bool = False, image_side: int | None = None
-    ) -> "_Item":
+        Args:
+            image (`PIL.Image.Image`): In mode RGB.
+
+        Yields:
+            `np.ndarray` of shape `(3, height, width)`: float32, for [`Backend.run`].
+        """
+        views = self._views((image.height, image.width))
+        if len(views) == 1:
+            yield self.preprocessing(image)
+            return
+        tasks = (partial(self._cut, image, view) for view in views)
+        yield from read_ahead(tasks, self.num_workers, 2 * self.batch_size, cost=np.size)
+
+    def _views(self, size: tuple[int, int]) -> list[Box]:
+        whole = (0, 0, size[1], size[0])
+        return [whole] if self.tiling is None else self.tiling.views(size, self.preprocessing.size)
+
+    def _cut(self, image: Image.Image, view: Box) -> np.ndarray:
+        is_whole = view == (0, 0, *image.size)
+        return self.preprocessing(image if is_whole else image.crop(view))
+
+    def _score(self, tasks: Iterator[Callable[[], Item]]) -> Iterator[AnomalyResult]:
+        """Form batches of views across images, and score them; results keep the order of the tasks."""
+        waiting: deque[Item] = deque()  # not finished, or behind one that is not
+        batch: list[View] = []
+        for item in read_ahead(tasks, self.num_workers, 2 * self.batch_size, cost=lambda item: item.pixels):
+            waiting.append(item)
+            for number, pixel_values in enumerate(self._pixels(item)):
+                batch.append(View(item, number, pixel_values))
+                if len(batch) >= self.batch_size:
+                    self._score_batch(batch)
+                    batch = []
+            yield from self._finished(waiting)
+        self._score_batch(batch)
+        yield from self._finished(waiting)
+
+    def _pixels(self, item: Item) -> Iterator[np.ndarray]:
+        """Return the pixels of each view: prepared when it was read, or cut out as they are needed."""
+        if item.image is not None:
+            yield from self.view_pixels(item.image)
+            item.image = None
+        elif item.pixel_values is not None:
+            yield item.pixel_values
+
+    def _read(self, reader: SampleReader, index: int, keep_image: bool = False, image_side: int | None = None) -> Item:
         try:
             sample = reader.read(index)
             size = (sample.image.height, sample.image.width)
-            pixel_values = self.preprocessing(sample.image)
+            views = self._views(size)
+            pixel_values = self.preprocessing(sample.image) if len(views) == 1 else None
         except (OSError, ValueError) as error:
-            return _Item(index, reader.name(index), error=" ".join(str(error).split()))
+            return Item(index, reader.name(index), error=" ".join(str(error).split()))
+        item = Item(index, sample.source, size, sample, views, pixel_values)
+        if pixel_values is None:  # its tiles are cut out of it
+            item.image = sample.image
         if not keep_image:
             sample.image = None  # type: ignore[assignment]
         elif image_side is not None and max(size) > image_side:
+            if item.image is not None:
+                sample.image = sample.image.copy()
             sample.image.thumbnail((image_side, image_side))
-        return _Item(index, sample.source, size, sample, pixel_values)
+        return item
 
-    def _read_one(self, index: int, image: Any) -> "_Item":
+    def _read_one(self, index: int, image: Any) -> Item:
         item = self._read(SampleReader([image], value_range=self.value_range), 0)
         item.index = index
         if item.source == "image 0":
             item.source = f"image {index}"
         return item
 
-    def _score_batch(self, items: list["_Item"]) -> Iterator[AnomalyResult]:
-        readable = [item for item in items if item.error is None]
-        scored = zip(*self._run(readable), strict=True) if readable else iter(())
-        for item in items:
-            if item.error is not None:
-                yield AnomalyResult(item.index, item.source, error=item.error)
-            else:
-                yield self._finish(item, *next(scored))
+    def _score_batch(self, batch: list[View]) -> None:
+        if batch:
+            for view, score, anomaly_map in zip(batch, *self._run(batch), strict=True):
+                view.item.add(view.number, float(score), anomaly_map)
 
-    def _run(self, items: list["_Item"]) -> tuple[np.ndarray, np.ndarray]:
+    def _finished(self, waiting: deque[Item]) -> Iterator[AnomalyResult]:
+        """Take the images at the head of the queue that are finished."""
+        while waiting and waiting[0].is_finished:
+            item = waiting.popleft()
+            yield AnomalyResult(item.index, item.source, error=item.error) if item.error else self._finish(item)
+
+    def _run(self, views: list[View]) -> tuple[np.ndarray, np.ndarray]:
         """Run the backend; where the device has too little memory, in halves, also from then on."""
         try:
-            outputs = self.backend.run(np.stack([item.pixel_values for item in items]))  # type: ignore[misc]
+            outputs = self.backend.run(np.stack([view.pixel_values for view in views]))
         except MemoryError:
-            if len(items) == 1:
+            if len(views) == 1:
                 raise
-            half = self.batch_size = len(items) // 2
+            half = self.batch_size = len(views) // 2
             logger.warning("The device is out of memory; going on with batches of %d.", self.batch_size)
-            scores, maps = zip(self._run(items[:half]), self._run(items[half:]), strict=True)
+            scores, maps = zip(self._run(views[:half]), self._run(views[half:]), strict=True)
             return np.concatenate(scores), np.concatenate(maps)
         if not (np.isfinite(outputs.image_scores).all() and np.isfinite(outputs.anomaly_maps).all()):
             raise ValueError(
-                f"{items[0].source} to {items[-1].source}: the model gave NaN or infinite scores; check the pixels "
-                "and the weights that went in."
+                f"{views[0].item.source} to {views[-1].item.source}: the model gave NaN or infinite scores; check the "
+                "pixels and the weights that went in."
             )
         return outputs.image_scores, outputs.anomaly_maps
 
-    def _finish(self, item: "_Item", score: np.floating, anomaly_map: np.ndarray) -> AnomalyResult:
+    def _finish(self, item: Item) -> AnomalyResult:
         """Apply the thresholds, at the resolution that was asked for."""
         size = item.size if self.resolution == "original" else None
+        score, anomaly_map = item.merge(size or self.preprocessing.size)
         finished = finish_map(anomaly_map, size, self.pixel_threshold)
         if finished["regions"]:
             regions, found_at = finished["regions"], finished["anomaly_map"].shape
             finished["regions"] = scale_regions(regions, found_at, item.size)  # type: ignore[arg-type]
         label = LABELS[bool(score >= self.threshold)]
-        return AnomalyResult(item.index, item.source, item.size, float(score), label, **finished, sample=item.sample)
-
-
-@dataclass
-class _Item:
-    """One image on its way to the backend: read and resized, or why it could not be read."""
-
-    index: int
-    source: str
-    size: tuple[int, int] | None = None
-    sample: Sample | None = None
-    pixel_values: np.ndarray | None = None
-    error: str | None = None
-
-    @property
-    def pixels(self) -> int:
-        """Number of pixels as read, 1 for an image that could not be read."""
-        return 1 if self.size is None else self.size[0] * self.size[1]
+        return AnomalyResult(item.index, item.source, item.size, score, label, **finished, sample=item.sample)
 
 
 def scale_regions(

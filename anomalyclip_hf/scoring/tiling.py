@@ -10,7 +10,7 @@ from PIL import Image
 
 
 MIN_TILE = 32  # pixels; CLIP's patches have up to 32
-WHOLE_WEIGHT = 0.5  # of the whole image beside its tiles, in map and score
+WHOLE_WEIGHT = 0.25  # of the whole image's map beside those of its tiles
 STRIP_ROWS = 256  # of the canvas that are computed at once
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels, as Pillow crops
@@ -147,13 +147,20 @@ class TileMerger:
         values = values * self._rows[top][:, None] * self._columns[left]
         self.canvas[top:bottom, left:right] += values
 
-    def merge(self) -> tuple[float, np.ndarray]:
+    def merge(self, size: tuple[int, int] | None = None) -> tuple[float, np.ndarray]:
         """Return score and map of the image, once all views were added.
 
-        The whole image counts `WHOLE_WEIGHT`, its tiles the rest: the blend of their maps, and their largest score.
+        The score is that of the most anomalous view, the whole image included. In the map the whole image counts
+        `WHOLE_WEIGHT`, the blend of the tiles the rest.
+
+        Args:
+            size (`tuple[int, int]`, *optional*): Height and width of the map; defaults to those of the image.
 
         Returns:
-            `tuple[float, np.ndarray]`: the score, and the map of shape `size`, float32.
+            `tuple[float, np.ndarray]`: the score, and the map of shape `(height, width)`, float32.
+
+        Raises:
+            ValueError: If views are missing.
         """
         if not self.is_complete or self.whole is None:
             raise ValueError(f"{len(self.scores)} of {len(self.views)} views were added; add all of them first.")
@@ -164,14 +171,14 @@ class TileMerger:
             bottom = min(top + STRIP_ROWS, height)
             box = (0, top * scale, self.whole.shape[1], bottom * scale)
             self.canvas[top:bottom] += WHOLE_WEIGHT * _resize(self.whole, (bottom - top, width), box)
-        largest = max(score for number, score in self.scores.items() if number)
-        return WHOLE_WEIGHT * self.scores[0] + (1 - WHOLE_WEIGHT) * largest, self.canvas
+        anomaly_map = self.canvas if size in (None, self.canvas.shape) else _resize(self.canvas, size)
+        return max(self.scores.values()), anomaly_map
 
 
 def _resize(
     values: np.ndarray, size: tuple[int, int], box: tuple[float, float, float, float] | None = None
 ) -> np.ndarray:
-    """Resize a map, or a box of it, bilinearly."""
+    """Resize a map, or a box of it: bilinearly, or to means over the new pixels where it gets smaller."""
     picture = Image.fromarray(np.asarray(values, dtype=np.float32))
     return np.asarray(picture.resize(size[::-1], Image.Resampling.BILINEAR, box=box))
 

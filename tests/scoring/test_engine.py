@@ -10,6 +10,7 @@ from PIL import Image
 from anomalyclip_hf import AnomalyCLIPModel, AnomalyCLIPProcessor, AnomalyDetectionPipeline, AnomalyScorer
 from anomalyclip_hf.data.samples import SampleReader
 from anomalyclip_hf.scoring.backends import Outputs
+from anomalyclip_hf.scoring.tiling import TileMerger, Tiling
 from anomalyclip_hf.scoring.torch_backends import TorchBackend
 
 
@@ -168,3 +169,89 @@ def test_a_backend_of_ones_own(model, photos):
     for result in AnomalyScorer(model, backend=Constant()).score(photos):
         assert result.score == 0.25
         assert np.ptp(result.anomaly_map) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory) -> str:
+    """A line scan, several tiles long."""
+    path = tmp_path_factory.mktemp("scan") / "scan.png"
+    pixels = np.random.default_rng(5).integers(90, 130, (50, 300, 3), dtype=np.uint8)
+    pixels[20:26, 200:206] = 250
+    Image.fromarray(pixels).save(path)
+    return str(path)
+
+
+def test_tiles_equal_scoring_and_blending_the_crops(model_folder, scan):
+    scorer, single = AnomalyScorer(model_folder, tile=64, overlap=0.5, batch_size=3), AnomalyScorer(model_folder)
+    result = next(scorer.score(scan))
+    image = Image.open(scan)
+    views = Tiling(64, 0.5).views((50, 300), (40, 40))
+    assert len(views) > 8
+    merger = TileMerger((50, 300), views)
+    scores = []
+    for number, view in enumerate(views):
+        crop = next(single.score(image.crop(view)))
+        scores.append(crop.score)
+        merger.add(number, crop.score, crop.anomaly_map)
+    assert result.score == pytest.approx(max(scores), abs=1e-5)
+    assert result.anomaly_map.shape == result.size == (50, 300)
+    np.testing.assert_allclose(result.anomaly_map, merger.merge()[1], atol=1e-2)  # here maps are resized twice
+    assert np.abs(result.anomaly_map - next(single.score(scan)).anomaly_map).max() > 0.02
+
+
+def test_tiled_images_keep_their_order_among_others(model_folder, photos, scan, tmp_path):
+    (tmp_path / "empty.png").touch()
+    images = [photos[0], scan, str(tmp_path / "empty.png"), photos[1], scan]
+    scorer = AnomalyScorer(model_folder, tile=64, batch_size=4, num_workers=2)
+    results = list(scorer.score(images))
+    assert [result.source for result in results] == images
+    assert [bool(result.error) for result in results] == [False, False, True, False, False]
+    for index in (0, 3):
+        alone = next(AnomalyScorer(model_folder, tile=64).score(images[index]))
+        assert results[index].score == pytest.approx(alone.score, abs=1e-5)
+    np.testing.assert_allclose(results[1].anomaly_map, results[4].anomaly_map, atol=1e-5)
+
+
+def test_batches_of_tiles_form_across_images(model_folder, scan, monkeypatch):
+    scorer = AnomalyScorer(model_folder, tile=64, batch_size=5)
+    sizes, run = [], scorer.backend.run
+    monkeypatch.setattr(scorer.backend, "run", lambda pixels, *rest: sizes.append(len(pixels)) or run(pixels, *rest))
+    list(scorer.score([scan] * 3))
+    assert set(sizes[:-1]) == {5}
+
+
+@pytest.mark.parametrize("resolution", ["model", "original"])
+def test_a_constant_image_gives_a_constant_map_in_tiles(model_folder, resolution):
+    scorer = AnomalyScorer(model_folder, tile=64, resolution=resolution)
+    whole = next(AnomalyScorer(model_folder, resolution=resolution).score(Image.new("RGB", (300, 200), "grey")))
+    tiled = next(scorer.score(Image.new("RGB", (300, 200), "grey")))
+    assert tiled.anomaly_map.shape == whole.anomaly_map.shape
+    assert tiled.score == pytest.approx(whole.score, abs=1e-6)
+    assert np.ptp(tiled.anomaly_map) <= np.ptp(whole.anomaly_map) + 1e-6
+
+
+def test_an_image_within_one_tile_is_scored_as_without_tiles(model_folder, photos):
+    for image in photos:
+        expected = next(AnomalyScorer(model_folder).score(image))
+        result = next(AnomalyScorer(model_folder, tile=1000).score(image))
+        assert result.score == expected.score
+        np.testing.assert_array_equal(result.anomaly_map, expected.anomaly_map)
+
+
+def test_tiles_change_the_keys_and_keep_reduced_images(model_folder, scan):
+    scorer = AnomalyScorer(model_folder, tile=64)
+    assert (
+        len({scorer.score_key, AnomalyScorer(model_folder).score_key, AnomalyScorer(model_folder, tile=65).score_key})
+        == 3
+    )
+    assert (scorer.settings["tile"], scorer.settings["overlap"]) == (64, 0.25)
+    result = next(scorer.score_samples(SampleReader([scan]), keep_images=True, image_side=100))
+    assert result.image.size == (100, 17)
+    assert result.size == (50, 300)
+
+
+def test_bad_tiles_are_refused_before_the_model_is_loaded():
+    with pytest.raises(ValueError, match="^overlap is 1"):
+        AnomalyScorer("no/model", tile=64, overlap=1.0)
+    with pytest.raises(ValueError, match="^tile is 7"):
+        AnomalyScorer("no/model", tile=7)
