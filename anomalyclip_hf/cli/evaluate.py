@@ -22,7 +22,9 @@ from .options import (
     NormalLabelOption,
     OnError,
     OnErrorOption,
+    OverlapOption,
     Resolution,
+    TileOption,
     ValueRangeOption,
     WorkersOption,
     dataset_options,
@@ -77,6 +79,9 @@ RecallsOption = Annotated[
 ResolutionOption = Annotated[
     Resolution, typer.Option(help="Compare maps and masks at the model's size, as in the paper, or at the image's.")
 ]
+PaperMasksOption = Annotated[
+    bool, typer.Option("--paper-masks", help="Any mask value above 0 is anomalous, as in the paper's code.")
+]
 
 
 def evaluate(
@@ -88,15 +93,15 @@ def evaluate(
     category: Annotated[list[str] | None, typer.Option(help="Category to evaluate; repeat for more.")] = None,
     metrics: MetricsOption = None,
     resolution: ResolutionOption = Resolution.model,
-    paper_masks: Annotated[
-        bool, typer.Option("--paper-masks", help="Any mask value above 0 is anomalous, as in the paper's code.")
-    ] = False,
+    paper_masks: PaperMasksOption = False,
     aupro_limit: Annotated[float, typer.Option(help="False-positive rate up to which AUPRO integrates.")] = 0.3,
     recalls: RecallsOption = None,
     column: ColumnOption = None,
     normal_label: NormalLabelOption = None,
     encoding: EncodingOption = None,
     allow_outside: AllowOutsideOption = False,
+    tile: TileOption = None,
+    overlap: OverlapOption = 0.25,
     value_range: ValueRangeOption = None,
     batch_size: BatchSizeOption = 8,
     num_workers: WorkersOption = None,
@@ -113,7 +118,8 @@ def evaluate(
     options = dataset_options(column, normal_label, encoding, allow_outside)
     options |= {"mask_rule": "nonzero" if paper_masks else None}
     rows = _skip_unlabelled(load_rows(dataset, data_dir, split, category, options), on_error)
-    settings = {"batch_size": batch_size, "num_workers": num_workers, "value_range": parse_value_range(value_range)}
+    settings: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers, "tile": tile, "overlap": overlap}
+    settings["value_range"] = parse_value_range(value_range)
     scorer = load_scorer(model, device, dtype, **settings)
 
     from ..evaluation.evaluating import evaluate_model

@@ -80,6 +80,11 @@ EncodingOption = Annotated[
 AllowOutsideOption = Annotated[
     bool, typer.Option("--allow-outside", help="Accept paths in a table that lead out of its folder.")
 ]
+TileOption = Annotated[
+    int | None,
+    typer.Option(help="Score tiles of so many pixels too, for small defects in large images.", metavar="PIXELS"),
+]
+OverlapOption = Annotated[float, typer.Option(help="Part of a tile that the next one shows too, 0 to below 1.")]
 ValueRangeOption = Annotated[
     str | None,
     typer.Option(

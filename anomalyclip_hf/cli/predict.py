@@ -22,7 +22,9 @@ from .options import (
     ModelOption,
     OnError,
     OnErrorOption,
+    OverlapOption,
     Resolution,
+    TileOption,
     ValueRangeOption,
     WindowOption,
     WorkersOption,
@@ -79,6 +81,8 @@ def predict(
     overlay_format: OverlayFormatOption = OverlayFormat.jpg,
     scale: ScaleOption = Scale.fixed,
     overlay_size: OverlaySizeOption = OVERLAY_SIDE,
+    tile: TileOption = None,
+    overlap: OverlapOption = 0.25,
     value_range: ValueRangeOption = None,
     window: WindowOption = None,
     batch_size: BatchSizeOption = 8,
@@ -107,7 +111,7 @@ def predict(
     scorer = load_scorer(
         model, device, dtype, threshold=threshold, pixel_threshold=pixel_threshold, batch_size=batch_size,
         num_workers=num_workers, resolution=resolution.value, backend=backend and backend.value,
-        value_range=parse_value_range(value_range, window),
+        value_range=parse_value_range(value_range, window), tile=tile, overlap=overlap,
     )  # fmt: skip
 
     from ..io.processes import is_distributed, process_state

@@ -141,7 +141,7 @@ def evaluate_model(
     counted = counting.run(folder, restart, show_progress)
 
     settings = {"resolution": resolution, "mask_rule": reader.mask_rule, "aupro_limit": aupro_limit}
-    settings |= {"dtype": scorer.settings["dtype"], "metrics": names}
+    settings |= {name: scorer.settings[name] for name in ("dtype", "tile", "overlap")} | {"metrics": names}
     description = {"model": scorer.name, "dataset": _describe(dataset, dataset_name), "settings": settings}
     curves = counted.metric.curves()
     summary = _summarise(counted, description, recalls or RECALLS)

@@ -85,7 +85,8 @@ class AnomalyScorer:
         batch_size (`int`, *optional*, defaults to 8): Images per forward pass.
         num_workers (`int`, *optional*): Threads that read and resize ahead of the model; defaults to one less than the
             processors, at least 1 and at most 8.
-        resolution (`str`, *optional*, defaults to `"original"`): Size of the maps: each image's own, or `"model"`.
+        resolution (`str`, *optional*, defaults to `"original"`): Size of the maps: each image's own; or `"model"`, the
+            size at which the model sees the image, which with tiles is that of all tiles together.
         threshold (`float`, *optional*): Overrides the processor's.
         pixel_threshold (`float`, *optional*): Overrides the processor's.
         value_range (`tuple[float, float]` or `"auto"`, *optional*):
@@ -329,11 +330,17 @@ class AnomalyScorer:
             )
         return outputs.image_scores, outputs.anomaly_maps
 
+    def _map_size(self, item: Item) -> tuple[int, int]:
+        if self.resolution == "original":
+            return item.size  # type: ignore[return-value]
+        if self.tiling is None or len(item.views) == 1:
+            return self.preprocessing.size
+        return self.tiling.map_size(item.size, self.preprocessing.size)  # type: ignore[arg-type]
+
     def _finish(self, item: Item) -> AnomalyResult:
         """Apply the thresholds, at the resolution that was asked for."""
-        size = item.size if self.resolution == "original" else None
-        score, anomaly_map = item.merge(size or self.preprocessing.size)
-        finished = finish_map(anomaly_map, size, self.pixel_threshold)
+        score, anomaly_map = item.merge(self._map_size(item))
+        finished = finish_map(anomaly_map, self._map_size(item), self.pixel_threshold)
         if finished["regions"]:
             regions, found_at = finished["regions"], finished["anomaly_map"].shape
             finished["regions"] = scale_regions(regions, found_at, item.size)  # type: ignore[arg-type]

@@ -66,6 +66,19 @@ class Tiling:
             return [whole]
         return [whole, *((left, top, left + width, top + height) for top in rows for left in columns)]
 
+    def map_size(self, size: tuple[int, int], input_size: tuple[int, int]) -> tuple[int, int]:
+        """Return the size at which the model sees an image in tiles, and thus of a map without upsampling.
+
+        Args:
+            size (`tuple[int, int]`): Height and width of the image, in pixels.
+            input_size (`tuple[int, int]`): Height and width that the model takes.
+
+        Returns:
+            `tuple[int, int]`: height and width, at most those of the image.
+        """
+        scale = min(1.0, max(input_size) / self.tile)
+        return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
     def _axes(self, size: tuple[int, int], input_size: tuple[int, int]) -> list[tuple[list[int], int]]:
         """Return for rows and for columns where tiles start, and their length."""
         axes = []

@@ -49,6 +49,13 @@ def test_table_and_files(run, tmp_path):
     assert summary["dataset"]["split"] == "test"
 
 
+def test_tiles_are_named_in_the_results(run, tmp_path):
+    assert run("--tile", 32, "--overlap", 0.1)[0] == 0
+    settings = json.loads((tmp_path / "out" / "results.json").read_text())["settings"]
+    assert (settings["tile"], settings["overlap"]) == (32, 0.1)
+    assert run("--tile", 32, "--overlap", 2)[0] == 2
+
+
 def test_categories_and_metrics_are_chosen(run, tmp_path):
     code, out, _ = run("--category", "nut", "--metrics", "image_auroc")
     assert code == 0

@@ -387,6 +387,9 @@ def test_nothing_is_promised_when_nothing_was_scored(run, tmp_path):
         (["a.png", "--threshold", "3"], "threshold is 3.0"),
         (["a.png", "--device", "warp"], "warp"),
         (["a.png", "--device", "meta"], "meta"),
+        (["a.png", "--tile", "64", "--overlap", "1"], "overlap is 1"),
+        (["a.png", "--tile", "64", "--overlap", "-0.5"], "overlap is -0.5"),
+        (["a.png", "--tile", "4"], "tile is 4"),
     ],
 )
 def test_mistakes_end_in_one_line_and_code_2(run, tmp_path, monkeypatch, arguments, words):
@@ -698,6 +701,16 @@ def test_unknown_outputs_are_refused(run, tmp_path):
     code, _, err = run(tmp_path / "in", "--outputs", "overlay,heat")
     assert code == 2
     assert "'heat'" in err
+
+
+def test_tiles_give_maps_with_more_detail(run, tmp_path):
+    Image.new("RGB", (300, 120), "grey").save(tmp_path / "wide.png")
+    write_images(tmp_path, ["small.png"])
+    assert run(tmp_path / "wide.png", tmp_path / "small.png", "--tile", 80, "--overlap", 0.5)[0] == 0
+    shapes = {name: np.load(tmp_path / "out" / f"{name}_map.npz")["anomaly_map"].shape for name in ("wide", "small")}
+    assert shapes == {"wide": (60, 150), "small": (40, 40)}
+    assert "skipped 2 of 2" in run(tmp_path / "wide.png", tmp_path / "small.png", "--tile", 80, "--overlap", 0.5)[2]
+    assert "skipped" not in run(tmp_path / "wide.png", tmp_path / "small.png", "--tile", 80)[2]
 
 
 def test_rows_with_regions_are_json_lines(run, tmp_path):

@@ -118,3 +118,11 @@ def test_a_smooth_map_comes_back_without_seams():
     np.testing.assert_allclose(merged, truth, atol=0.02)
     steps = np.abs(np.diff(merged, n=2, axis=1)).max()  # a seam is a jump
     assert steps < 0.01
+
+
+@pytest.mark.parametrize(
+    ("tile", "input_size", "expected"),
+    [(512, (256, 256), (150, 500)), (256, (512, 512), (300, 1000)), (500, (100, 250), (150, 500))],
+)
+def test_the_map_has_the_detail_that_the_model_sees(tile, input_size, expected):
+    assert Tiling(tile).map_size((300, 1000), input_size) == expected
