@@ -532,7 +532,7 @@ class AnomalyCLIPModel(AnomalyCLIPPreTrainedModel):
         return encode_image(self.clip, pixel_values, dpam_layers=0, feature_layers=())[0]
 
     def get_patch_features(self, pixel_values: Tensor, layers: Sequence[int]) -> list[Tensor]:
-        """Return the hidden states of the patches in some vision layers: those of the ordinary path, for comparing images.
+        """Return hidden states of the patches in some vision layers, of the ordinary path, for comparing images.
 
         Args:
             pixel_values (`torch.Tensor` of shape `(batch_size, 3, height, width)`): As for `forward`.
