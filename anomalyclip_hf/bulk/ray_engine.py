@@ -3,6 +3,7 @@
 
 import json
 import logging
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -12,6 +13,7 @@ from .manifest import Part
 from .scoring import PartReport, PartScorer, WorkerSettings
 
 
+SECONDS_TO_CONNECT = 10.0
 SECONDS_TO_ANSWER = 120.0  # for every machine to say which versions it has
 
 
@@ -85,6 +87,7 @@ class RayEngine:
     def _connect(self, address: str) -> None:
         own = {"include_dashboard": False} if address == "local" else {}
         try:
+            _knock(address)
             self._ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, **own)
         except ConnectionError as error:
             raise ConnectionError(f"no Ray cluster answers at {address}; start one, or use --ray local.") from error
@@ -119,6 +122,16 @@ class RayEngine:
         return dict(zip(asked, answers, strict=True))
 
 
+def _knock(address: str) -> None:
+    """Raise [`ConnectionError`] where nobody listens; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=SECONDS_TO_CONNECT).close()
+        except OSError as error:
+            raise ConnectionError(str(error)) from error
+
+
 class _Worker:
     """The actor: one model, one part at a time."""
 
@@ -128,6 +141,8 @@ class _Worker:
         known: WorkerSettings = ray.get(settings[0])
         if known.scorer.get("num_workers") is None:
             known.scorer["num_workers"] = readers
+        if known.scorer.get("processor") is not None and known.scorer.get("device") is None:
+            known.scorer["device"] = _accelerator()  # a model that was sent would stay on the CPU
         self._scorer = PartScorer(known)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
@@ -137,6 +152,13 @@ class _Worker:
             part = Part(**{**values, "reuse": tuple(values["reuse"])})
             reports.append(json.dumps(asdict(self._scorer.score(part))))
         return {"report": reports}
+
+
+def _accelerator() -> Any:
+    """Return the GPU or other accelerator that Ray has given to this process; `None` without one."""
+    import torch
+
+    return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
 
 
 def import_ray() -> Any:
@@ -204,7 +226,7 @@ def fit_workers(
     if cpus is None and gpus and with_gpu:
         cpus = max(1.0, min(float(node.get("CPU", 0)) * gpus // node["GPU"] for node in with_gpu))
     elif cpus is None:
-        cpus = min(2.0, max(1.0, *(float(node.get("CPU", 0)) for node in nodes)))
+        cpus = min(2.0, max([1.0, *(float(node.get("CPU", 0)) for node in nodes)]))
     if gpus < 0 or cpus <= 0 or (workers is not None and workers < 1):
         raise ValueError(f"got {workers} workers with {cpus:g} CPUs and {gpus:g} GPUs; expected positive numbers.")
     room = [

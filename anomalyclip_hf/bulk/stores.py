@@ -2,6 +2,7 @@
 """Read and write files on a disk or in an object store; writes are whole, and tried again for a while."""
 
 import functools
+import re
 import secrets
 import time
 from collections.abc import Callable
@@ -24,7 +25,7 @@ CREDENTIALS = {
     "abfs": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
 }
 CREDENTIALS |= {"s3a": CREDENTIALS["s3"], "gcs": CREDENTIALS["gs"], "az": CREDENTIALS["abfs"]}
-REFUSALS = ("credential", "access denied", "access_denied", "forbidden", "unauthorized", "401", "403", "token")
+REFUSALS = re.compile(r"credential|access.?denied|forbidden|unauthorized|\b40[13]\b|token", re.IGNORECASE)
 PATIENCE = 300.0  # seconds for which a store may answer errors
 LONGEST_WAIT = 20.0  # seconds between two tries
 FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)
@@ -176,10 +177,10 @@ def try_again(work: Callable[[], T], name: str, patience: float = PATIENCE) -> T
             return work()
         except Exception as error:  # clients of object stores have errors of their own
             is_full = isinstance(error, OSError) and error.errno in DISK_ERRORS
-            if is_full or isinstance(error, FileNotFoundError):
-                raise
-            if isinstance(error, FINAL) or is_refusal(name, error) or time.monotonic() + wait > end:
+            if is_refusal(name, error) or (time.monotonic() + wait > end and not is_full):
                 raise describe(name, error) from error
+            if is_full or isinstance(error, FINAL):
+                raise
             time.sleep(wait)
             wait = min(2 * wait, LONGEST_WAIT)
 
@@ -188,8 +189,7 @@ def is_refusal(url: str, error: Exception) -> bool:
     """Return whether an error of a store means that credentials are missing or not accepted."""
     if protocol_of(url) not in CREDENTIALS:
         return False
-    text = f"{type(error).__name__} {error}".lower()
-    return isinstance(error, PermissionError) or any(word in text for word in REFUSALS)
+    return isinstance(error, PermissionError) or bool(REFUSALS.search(f"{type(error).__name__} {error}"))
 
 
 def describe(url: str, error: Exception) -> OSError:

@@ -198,14 +198,30 @@ def load_scorer(model: str, device: str, dtype: Dtype | None, **settings: Any) -
         OSError: If there is no such model, or a file of it is damaged.
         ValueError: If a setting is out of range.
     """
+    from ..scoring.engine import AnomalyScorer
+
+    return AnomalyScorer(**model_arguments(model, device, dtype), **settings)
+
+
+def model_arguments(model: str, device: str, dtype: Dtype | None) -> dict[str, Any]:
+    """Return the arguments of [`AnomalyScorer`] for a model, with one clear error for each wrong option.
+
+    Args:
+        model (`str`): Folder, Hub id or exported folder; empty for the demonstration model.
+        device (`str`): Empty for the device of this process.
+        dtype (`Dtype`, *optional*): Precision to compute in; by default float32, or that of the exported model.
+
+    Raises:
+        OSError: If there is no such model.
+        ValueError: If the device is not available.
+    """
     from ..assets import DEFAULT_MODEL
     from ..io.processes import is_distributed, process_state
-    from ..scoring.engine import AnomalyScorer
     from ..scoring.exported import is_exported
 
     precision = None if dtype is None else dtype.value
     if is_exported(model):
-        return AnomalyScorer(model, device=device or None, dtype=precision, **settings)
+        return {"model": model, "device": device or None, "dtype": precision}
     check_model(model)
     check_device(device)
     quiet_transformers()
@@ -214,4 +230,4 @@ def load_scorer(model: str, device: str, dtype: Dtype | None, **settings: Any) -
 
         print_error(DEMONSTRATION_NOTE)
     chosen = device or (process_state().device if is_distributed() else None)
-    return AnomalyScorer(model or DEFAULT_MODEL, device=chosen, dtype=precision or "float32", **settings)
+    return {"model": model or DEFAULT_MODEL, "device": chosen, "dtype": precision or "float32"}

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .messages import print_error, quiet_transformers
+from .messages import print_error
 from .options import (
-    BackendName,
     BackendOption,
     BatchSizeOption,
     DeviceOption,
     Dtype,
     DtypeOption,
     ModelOption,
+    OverlapOption,
+    TileOption,
     ValueRangeOption,
     WindowOption,
     WorkersOption,
-    check_device,
-    check_model,
+    model_arguments,
     parse_value_range,
 )
 
@@ -88,13 +88,15 @@ def score(
     retry_errors: RetryOption = False,
     threshold: ThresholdOption = None,
     pixel_threshold: PixelThresholdOption = None,
+    tile: TileOption = None,
+    overlap: OverlapOption = 0.25,
     value_range: ValueRangeOption = None,
     window: WindowOption = None,
     batch_size: BatchSizeOption = 8,
     num_workers: WorkersOption = None,
-    backend: BackendOption = BackendName.torch,
+    backend: BackendOption = None,
     device: DeviceOption = "",
-    dtype: DtypeOption = Dtype.float32,
+    dtype: DtypeOption = None,
     patience: PatienceOption = 300,
     json_progress: JsonProgressOption = False,
     status: StatusOption = "",
@@ -112,11 +114,12 @@ def score(
     if not inputs or not output:
         raise ValueError("anomalyclip score needs INPUTS and --output; or --status DIR to look at a run.")
     _score(
-        inputs, output, model, device, json_progress, run=run, ray=ray or None, workers=workers,
+        inputs, output, model, device, dtype, json_progress, run=run, ray=ray or None, workers=workers,
         gpus_per_worker=gpus_per_worker, cpus_per_worker=cpus_per_worker, part_size=part_size, maps=maps,
         overlays=overlays, by_folder=by_folder, image_column=image_column, retry_errors=retry_errors,
         patience=patience, threshold=threshold, pixel_threshold=pixel_threshold, batch_size=batch_size,
-        num_workers=num_workers, backend=backend.value, dtype=dtype.value, window=window, value_range=value_range,
+        num_workers=num_workers, backend=backend and backend.value, tile=tile, overlap=overlap, window=window,
+        value_range=value_range,
     )  # fmt: skip
 
 
@@ -125,23 +128,17 @@ def _score(
     output: str,
     model: str,
     device: str,
+    dtype: Dtype | None,
     json_progress: bool,
     window: tuple[float, float] | None,
     value_range: str | None,
     **options: Any,
 ) -> None:
-    from ..assets import DEFAULT_MODEL
     from ..bulk.dataset import score_dataset
-    from ..pipeline_anomaly_detection import DEMONSTRATION_NOTE
 
-    check_model(model)
-    check_device(device)
-    quiet_transformers()
-    if not model:
-        print_error(DEMONSTRATION_NOTE)
-    options |= {"device": device or None, "value_range": parse_value_range(value_range, window)}
+    options |= {**model_arguments(model, device, dtype), "value_range": parse_value_range(value_range, window)}
     with _progress(json_progress) as on_status:
-        result = score_dataset(inputs, output, model=model or DEFAULT_MODEL, on_status=on_status, **options)
+        result = score_dataset(inputs, output, on_status=on_status, **options)
     _report(result, output, json_progress)
 
 
