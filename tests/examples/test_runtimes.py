@@ -1,0 +1,130 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+"""The examples that run an exported model without this package, against the pipeline."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from anomalyclip_hf import AnomalyCLIPProcessor, AnomalyDetectionPipeline, export_onnx
+from conftest import tiny_model
+
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+MINIMAL = EXAMPLES / "onnx_minimal.py"
+CPP = EXAMPLES / "cpp"
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model()
+
+
+@pytest.fixture(scope="module")
+def processor(model):
+    return AnomalyCLIPProcessor.from_config(model.config, smoothing_sigma=1.0, threshold=0.45)
+
+
+@pytest.fixture(scope="module")
+def exported(model, processor, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("export") / "exported"
+    export_onnx(model, folder, processor=processor)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> list[Path]:
+    """Images that are reduced, enlarged, and both."""
+    folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(5)
+    for height, width in [(90, 130), (12, 17), (300, 20)]:
+        blocks = Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8))
+        blocks.resize((width, height)).save(folder / f"{height}x{width}.ppm")
+    return sorted(folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def expected(model, processor, pictures) -> list[dict]:
+    return AnomalyDetectionPipeline(model, processor, device="cpu")([str(path) for path in pictures])
+
+
+@pytest.fixture(scope="module")
+def maps(model, processor, pictures) -> np.ndarray:
+    """Maps at the model's size."""
+    with torch.no_grad():
+        outputs = model(**processor(images=[Image.open(path) for path in pictures]))
+    results = processor.post_process_anomaly_detection(outputs)
+    return np.stack([result["anomaly_map"] for result in results])
+
+
+def run(command, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, timeout=300, **options)
+
+
+def assert_scores_are(output: str, expected: list[dict], pictures: list[Path]) -> None:
+    lines = [line.split(maxsplit=2) for line in output.splitlines()]
+    assert [(label, path) for _, label, path in lines] == [
+        (result["label"], str(path)) for result, path in zip(expected, pictures, strict=True)
+    ]
+    found = [float(score) for score, _, _ in lines]
+    np.testing.assert_allclose(found, [result["score"] for result in expected], atol=1e-5)
+
+
+def test_the_minimal_example_gives_the_scores_and_maps_of_the_pipeline(exported, pictures, expected, maps, tmp_path):
+    # Nothing but its three packages can be imported.
+    refuse = "import sys; sys.modules.update(dict.fromkeys(['torch', 'transformers', 'anomalyclip_hf']))"
+    program = f"{refuse}; import runpy; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    done = run([sys.executable, "-c", program, MINIMAL, exported, *pictures, "--maps", tmp_path / "maps"])
+    assert done.returncode == 0, done.stderr
+    assert_scores_are(done.stdout, expected, pictures)
+    found = [np.load(tmp_path / "maps" / f"{path.stem}.npy") for path in pictures]
+    np.testing.assert_allclose(found, maps, atol=1e-4)
+    assert len(MINIMAL.read_text().splitlines()) <= 60
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory) -> Path:
+    """Compile the C++ example against the openvino wheel."""
+    openvino = pytest.importorskip("openvino")
+    if shutil.which("cmake") is None or not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        pytest.skip("no CMake or no C++ compiler; install both to compile the example")
+    build = tmp_path_factory.mktemp("build")
+    packages = f"-DOpenVINO_DIR={Path(openvino.__file__).parent / 'cmake'}"
+    for command in (["cmake", "-S", CPP, "-B", build, packages], ["cmake", "--build", build]):
+        done = run(command)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return build / "anomalyclip_score"
+
+
+def test_the_cpp_example_gives_the_scores_and_maps_of_the_pipeline(
+    program, exported, processor, pictures, expected, maps, tmp_path
+):
+    lines = []
+    for path in pictures:
+        done = run([program, exported / "model.onnx", path, tmp_path / f"{path.stem}.pgm"])
+        assert done.returncode == 0, done.stderr
+        lines.append(done.stdout.strip())
+    assert_scores_are("\n".join(lines), expected, pictures)
+    found = [np.asarray(Image.open(tmp_path / f"{path.stem}.pgm")) for path in pictures]
+    np.testing.assert_allclose(found, 255 * maps / processor.map_maximum, atol=0.51)
+    assert len((CPP / "main.cpp").read_text().splitlines()) <= 150
+
+
+def test_the_cpp_example_names_what_it_cannot_read(program, exported, pictures, tmp_path):
+    (tmp_path / "short.ppm").write_bytes(pictures[0].read_bytes()[:100])
+    Image.new("L", (4, 4)).save(tmp_path / "grey.pgm")
+    model = exported / "model.onnx"
+    for arguments, name in [
+        ([tmp_path / "none.onnx", pictures[0]], "none.onnx"),
+        ([model, tmp_path / "none.ppm"], "none.ppm"),
+        ([model, tmp_path / "short.ppm"], "short.ppm"),
+        ([model, tmp_path / "grey.pgm"], "grey.pgm"),
+    ]:
+        done = run([program, *arguments])
+        assert done.returncode == 1
+        assert name in done.stderr
+        assert len(done.stderr.splitlines()) == 1
