@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .data.loading import load_anomaly_dataset
     from .evaluation.evaluating import EvaluationResult, evaluate_model
     from .export.onnx import export_onnx
+    from .export.openvino import export_openvino
     from .export.web import export_web
     from .metrics.anomaly_detection import AnomalyDetectionMetric
     from .modeling_anomalyclip import AnomalyCLIPModel, AnomalyMapHead
@@ -50,6 +51,7 @@ _MODULE_OF = {
     "evaluate_model": "evaluation.evaluating",
     "export_onnx": "export.onnx",
     "export_web": "export.web",
+    "export_openvino": "export.openvino",
     "load_anomaly_dataset": "data.loading",
     "score_dataset": "bulk.dataset",
 }
@@ -143,6 +145,7 @@ __all__ = [
     "convert_original_checkpoint",
     "evaluate_model",
     "export_onnx",
+    "export_openvino",
     "export_web",
     "load_anomaly_dataset",
     "register",

@@ -13,6 +13,7 @@ from .convert import convert
 from .datasets import datasets
 from .demo import demo
 from .evaluate import evaluate
+from .export import export
 from .hub import hub
 from .messages import print_error
 from .options import join_value_range
@@ -51,6 +52,7 @@ app.command()(convert)
 app.command()(evaluate)
 app.command()(train)
 app.command()(score)
+app.command()(export)
 app.command()(demo)
 app.add_typer(datasets, name="datasets")
 app.add_typer(hub, name="hub")

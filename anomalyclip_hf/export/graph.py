@@ -55,7 +55,7 @@ class AnomalyGraph(nn.Module):
     def output_names(self) -> list[str]:
         """Names of what [`forward`] returns, in order."""
         features = [f"patch_features_{layer}" for layer in self.feature_layers]
-        return ["image_scores", "anomaly_maps", "patch_maps", *features, *(["image_features"] if features else [])]
+        return ["image_scores", "anomaly_maps", "patch_maps", *features, *(["image_embeds"] if features else [])]
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
         """Score a batch of normalised images.
@@ -66,18 +66,23 @@ class AnomalyGraph(nn.Module):
         Returns:
             `tuple[torch.Tensor, ...]`: image scores `(batch_size,)`, anomaly maps `(batch_size, height, width)`
             summed over the selected layers and smoothed, and patch maps `(batch_size, rows, columns)`; for each of
-            `feature_layers` patch features `(batch_size, num_patches, width)`, and then image features
-            `(batch_size, projection_dim)`.
+            `feature_layers` patch features `(batch_size, num_patches, width)`, and then normalised
+            image embeddings `(batch_size, projection_dim)`.
         """
-        image_embeds, patch_embeds = encode_image(self.clip, pixel_values, **self.dual_path)[:2]
-        image_scores = self._probability(image_embeds)
-        patch_maps = sum(self._probability(embeds).unflatten(1, self.grid) for embeds in patch_embeds)
+        image_embeds, patch_embeds, patch_features = encode_image(
+            self.clip, pixel_values, **self.dual_path, patch_feature_layers=self.feature_layers
+        )
+        image_embeds = F.normalize(image_embeds.float(), dim=-1)
+        patch_maps = sum(
+            self._probability(F.normalize(embeds.float(), dim=-1)).unflatten(1, self.grid) for embeds in patch_embeds
+        )
         maps = F.interpolate(patch_maps[:, None], size=self.image_size, mode="bilinear", align_corners=False)[:, 0]
-        return image_scores, self.rows @ maps @ self.columns.T, patch_maps
+        outputs = self._probability(image_embeds), self.rows @ maps @ self.columns.T, patch_maps
+        return (*outputs, *patch_features, image_embeds) if self.feature_layers else outputs
 
     def _probability(self, embeds: Tensor) -> Tensor:
-        """Return the probability of abnormal of embeddings `(..., projection_dim)`."""
-        return (F.normalize(embeds.float(), dim=-1) @ self.direction).sigmoid()[..., 0]
+        """Return the probability of abnormal of normalised embeddings `(..., projection_dim)`."""
+        return (embeds @ self.direction).sigmoid()[..., 0]
 
 
 class ImageGraph(nn.Module):

@@ -17,8 +17,8 @@ from ..pipeline_anomaly_detection import DEMONSTRATION_MODEL, DEMONSTRATION_NOTE
 from ..postprocessing_anomalyclip import COLOURS
 from ..processing_anomalyclip import AnomalyCLIPProcessor
 from ..scoring.exported import DESCRIPTION_NAME, MODEL_FILES
-from .checking import Differences, check_export, check_settings
-from .describing import describe_model
+from .checking import Differences, check_export
+from .folders import describe_model, fitting_processor
 from .onnx import write_onnx
 from .web_runtime import copy_runtime
 
@@ -73,7 +73,7 @@ def export_web(
 
     ```
     """
-    processor = check_settings(model, processor, image_size, ())
+    processor = fitting_processor(model, processor, image_size)
     resample = int(processor.image_processor.resample)
     if resample != BICUBIC:
         raise ValueError(

@@ -16,6 +16,7 @@ from ..io.atomic import atomic_write
 DESCRIPTION_NAME = "anomalyclip.json"
 FORMAT_VERSION = 1
 MAX_DESCRIPTION_BYTES = 1_000_000
+OPENVINO_METADATA = "model_info"  # where programs of OpenVINO look
 MODEL_FILES = {"onnx": "model.onnx", "openvino": "openvino_model.xml"}
 
 
@@ -33,7 +34,7 @@ class ExportedModel:
         input (`str`): `"pixel_values"`, float32 `(batch, 3, height, width)`; or `"image"`, uint8
             `(1, height, width, 3)` of any size, which the graph resizes and normalises itself.
         outputs (`list[str]`): `image_scores`, `anomaly_maps`, `patch_maps` and, for references,
-            `patch_features_<layer>` and `image_features`.
+            `patch_features_<layer>` and `image_embeds`.
         dynamic_batch (`bool`): Whether the graph takes any number of images at once; else it takes one.
         feature_layers (`list[int]`): Layers whose patch features the graph gives.
         smoothing_sigma (`float`): Standard deviation of the Gaussian that the maps are smoothed with, in pixels.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .backends import Outputs
-from .exported import MODEL_FILES, ExportedModel, read_exported
+from .exported import MODEL_FILES, OPENVINO_METADATA, ExportedModel, read_exported
 
 
 class ExportedBackend(ABC):
@@ -155,7 +155,7 @@ class OpenVinoBackend(ExportedBackend):
             settings["INFERENCE_NUM_THREADS"] = threads
         model = core.read_model(self.path)
         self.compiled = core.compile_model(model, "CPU", settings)
-        path = ["framework" if self.exported.format == "onnx" else "anomalyclip", "fingerprint"]
+        path = ["framework" if self.exported.format == "onnx" else OPENVINO_METADATA, "fingerprint"]
         return str(model.get_rt_info(path).value) if model.has_rt_info(path) else None
 
     def _run(self, values: np.ndarray, names: list[str]) -> list[np.ndarray]:
@@ -163,7 +163,10 @@ class OpenVinoBackend(ExportedBackend):
         return [found[name] for name in names]
 
 
-RUNTIMES = {"onnx": OnnxRuntimeBackend, "openvino": OpenVinoBackend}
+RUNTIMES: dict[str, type[OnnxRuntimeBackend] | type[OpenVinoBackend]] = {
+    "onnx": OnnxRuntimeBackend,
+    "openvino": OpenVinoBackend,
+}
 
 
 def _missing_runtime(runtime: str, extra: str) -> str:

@@ -1,0 +1,51 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+"""`anomalyclip export`."""
+
+import json
+import sys
+
+import pytest
+
+from anomalyclip_hf.cli import main
+
+
+def run(monkeypatch, *arguments) -> int:
+    monkeypatch.setattr(sys, "argv", ["anomalyclip", "export", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    return stop.value.code
+
+
+def test_writes_a_folder_and_says_how_it_differs(model_folder, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    assert run(monkeypatch, model_folder, "--output-dir", out, "--to", "openvino", "--feature-layer", 2) == 0
+    printed = capsys.readouterr().out
+    assert str(out) in printed
+    assert "batch size 1 and 2" in printed
+    assert {path.name for path in out.iterdir()} == {
+        "anomalyclip.json",
+        "openvino_model.bin",
+        "openvino_model.xml",
+        "processor_config.json",
+    }
+    description = json.loads((out / "anomalyclip.json").read_text())
+    assert description["feature_layers"] == [2]
+    assert description["smoothing_sigma"] == 1.0  # from the processor beside the model
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--precision", "bfloat16"], "bfloat16"),
+        (["--to", "openvino", "--precision", "int8"], "calibration_images"),
+        (["--image-size", "41"], "41"),
+        (["--feature-layer", "9"], "9"),
+        (["--calibration-images", "nowhere"], "nowhere"),
+    ],
+)
+def test_a_wrong_option_is_one_line(model_folder, tmp_path, monkeypatch, capsys, options, named):
+    assert run(monkeypatch, model_folder, "--output-dir", tmp_path / "out", *options) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert named in lines[0]
+    assert not (tmp_path / "out").exists()
