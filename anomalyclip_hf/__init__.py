@@ -19,6 +19,9 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from .bulk.dataset import BulkResult, score_dataset
+    from .calibration.calibrating import calibrate
+    from .calibration.images import calibrate_model, store_calibration
+    from .calibration.thresholds import Calibration
     from .configuration_anomalyclip import AnomalyCLIPConfig
     from .conversion.original import convert_original_checkpoint
     from .data.loading import load_anomaly_dataset
@@ -46,7 +49,11 @@ _MODULE_OF = {
     "AnomalyCLIPTrainingArguments": "training.arguments",
     "AnomalyDetectionMetric": "metrics.anomaly_detection",
     "BulkResult": "bulk.dataset",
+    "Calibration": "calibration.thresholds",
     "EvaluationResult": "evaluation.evaluating",
+    "calibrate": "calibration.calibrating",
+    "calibrate_model": "calibration.images",
+    "store_calibration": "calibration.images",
     "convert_original_checkpoint": "conversion.original",
     "evaluate_model": "evaluation.evaluating",
     "export_onnx": "export.onnx",
@@ -140,8 +147,11 @@ __all__ = [
     "AnomalyResult",
     "AnomalyScorer",
     "BulkResult",
+    "Calibration",
     "EvaluationResult",
     "__version__",
+    "calibrate",
+    "calibrate_model",
     "convert_original_checkpoint",
     "evaluate_model",
     "export_onnx",
@@ -150,4 +160,5 @@ __all__ = [
     "load_anomaly_dataset",
     "register",
     "score_dataset",
+    "store_calibration",
 ]

@@ -7,6 +7,7 @@ pickle, which transformers reads with `weights_only=True`.
 """
 
 import copy
+import hashlib
 import json
 import os
 import pickle
@@ -648,4 +649,23 @@ def _check_base_reference(config: AnomalyCLIPConfig, source: str | os.PathLike, 
         )
 
 
-__all__ = ["AnomalyCLIPPreTrainedModel", "HubSharing", "add_code"]
+def model_fingerprint(model: Any) -> str:
+    """Compute a digest of all that scores depend on in a model: its weights and the settings of its forward pass.
+
+    Args:
+        model ([`AnomalyCLIPModel`]): The model.
+
+    Returns:
+        `str`: 64 hexadecimal digits, which do not depend on the version of transformers.
+    """
+    config = model.config
+    settings = (config.temperature, config.input_size, list(config.feature_layers), config.dpam_layers)
+    words = (config.prompts, config.prompt_words, config.normal_token_ids, config.abnormal_token_ids)
+    digest = hashlib.sha256(repr((*settings, config.dpam_attention, *words)).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+__all__ = ["AnomalyCLIPPreTrainedModel", "HubSharing", "add_code", "model_fingerprint"]

@@ -17,9 +17,9 @@ from transformers import Pipeline
 from transformers.utils import logging
 
 from .image_processing_anomalyclip import MAX_PIXELS, ImageSource, is_batch, is_image, load_image
-from .loading_anomalyclip import HubSharing, take_push_arguments
+from .loading_anomalyclip import HubSharing, model_fingerprint, take_push_arguments
 from .modeling_anomalyclip import AnomalyCLIPModel
-from .postprocessing_anomalyclip import to_pil
+from .postprocessing_anomalyclip import describe_stale, to_pil
 from .processing_anomalyclip import AnomalyCLIPProcessor
 
 
@@ -72,6 +72,7 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
         if Path(model.name_or_path) == DEMONSTRATION_MODEL:
             logger.warning_once(DEMONSTRATION_NOTE)
         super().__init__(model=model, processor=processor, **kwargs)
+        self.calibration = self._valid_calibration()
 
     def __call__(self, images: Any, **kwargs: Any) -> Any:
         """Score one image or several.
@@ -93,7 +94,8 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
 
         Returns:
             `dict`, `list[dict]` for a list or column, or an iterator of `dict` for a generator or stream: `score`,
-            `label`, `anomaly_map`, `mask` and `regions`; sizes are those of the upright input image. With
+            `label`, `anomaly_map`, `mask` and `regions`; sizes are those of the upright input image. A calibrated
+            model gives `p_value` and `decision` too, see [`Calibration`]. With
             `output="json"` the map is a 16-bit PNG in which 65535 stands for `anomaly_map_maximum`, the number of
             selected layers.
 
@@ -109,6 +111,19 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
             results = super().__call__((image for image in _rows(images)), **kwargs)  # a dataset, also streamed
             return list(results) if isinstance(images, Sized) else results
         return [] if isinstance(images, list) and not images else super().__call__(images, **kwargs)
+
+    def _valid_calibration(self) -> dict[str, Any] | None:
+        """Return the processor's calibration if it belongs to this model and its settings; else warn."""
+        calibration = self.processor.calibration
+        if calibration is None:
+            return None
+        precision = str(self.model.dtype).removeprefix("torch.")
+        settings = {"precision": precision, **self.processor.score_settings}
+        problem = describe_stale(calibration, model_fingerprint(self.model), settings)
+        if problem is None:
+            return calibration
+        logger.warning(problem)
+        return None
 
     def _sanitize_parameters(
         self,
@@ -160,7 +175,7 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
         if outputs["error"]:
             return {"error": outputs["error"]}
         result = self.processor.post_process_anomaly_detection(
-            outputs, outputs["target_sizes"], threshold=threshold, pixel_threshold=pixel_threshold
+            outputs, outputs["target_sizes"], threshold, pixel_threshold, self.calibration
         )[0]
         if output == "json":
             return _as_json(result, len(self.model.config.feature_layers))

@@ -5,6 +5,9 @@ All of it works on NumPy arrays, whatever the runtime that computed the map.
 """
 
 import functools
+import json
+import math
+from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
@@ -19,6 +22,8 @@ KERNEL_TRUNCATION = 4.0  # standard deviations on either side
 COLOURS = np.array([[0, 0, 255], [255, 255, 0], [255, 0, 0]], dtype=np.float32)  # blue, yellow, red
 OUTLINE_PARTS = 400  # an outline is this many times thinner than the image is long
 LEGEND_PARTS = 24  # the legend is this many times lower than the image is wide
+IMAGE_SCORES = ("paper", "fusion", "top1%")
+TOP_SHARE = 0.01
 MIN_LEGEND_WIDTH = 160  # pixels; on narrower images a legend cannot be read
 
 
@@ -117,6 +122,135 @@ def check_thresholds(threshold: Any = None, pixel_threshold: Any = None, map_max
 def is_real(value: Any) -> bool:
     """Return whether a value is one real number, of Python, NumPy or PyTorch."""
     return isinstance(value, Real) or (is_array(value) and value.ndim == 0)
+
+
+def combine_scores(
+    image_scores: np.ndarray, anomaly_maps: np.ndarray, map_maximum: float = 1.0, kind: str = "paper"
+) -> np.ndarray:
+    """Compute the score of each image from the score of the whole image and its anomaly map.
+
+    `"paper"` is the probability of abnormal for the whole image, as the paper defines it. A small defect changes it
+    little. `"fusion"` is the mean of that and the map's maximum; `"top1%"` is the mean of the highest 1 % of the map.
+    Map values are divided by `map_maximum`.
+
+    Args:
+        image_scores (`np.ndarray` of shape `(batch_size,)`): Scores of the whole images, in [0, 1].
+        anomaly_maps (`np.ndarray` of shape `(batch_size, height, width)`): Smoothed maps.
+        map_maximum (`float`, *optional*, defaults to 1.0): Largest value that a map can have.
+        kind (`str`, *optional*, defaults to `"paper"`): `"paper"`, `"fusion"` or `"top1%"`.
+
+    Returns:
+        `np.ndarray` of shape `(batch_size,)`: in [0, 1].
+
+    Raises:
+        ValueError: If the kind is unknown.
+
+    Example:
+    ```python
+    >>> import numpy as np
+    >>> from anomalyclip_hf.postprocessing_anomalyclip import combine_scores
+
+    >>> scores, maps = np.float32([0.25]), np.zeros((1, 10, 20), np.float32)
+    >>> maps[0, 3, 4] = 0.75
+    >>> [float(combine_scores(scores, maps, kind=kind)[0]) for kind in ("paper", "fusion", "top1%")]
+    [0.25, 0.5, 0.375]
+
+    ```
+    """
+    if kind not in IMAGE_SCORES:
+        raise ValueError(f"image_score is {kind!r}; expected one of {', '.join(IMAGE_SCORES)}.")
+    if kind == "paper":
+        return image_scores
+    values = anomaly_maps.reshape(len(anomaly_maps), -1)
+    if kind == "fusion":
+        scores = (image_scores + values.max(axis=1) / map_maximum) / 2
+    else:
+        highest = math.ceil(TOP_SHARE * values.shape[1])
+        scores = np.partition(values, -highest, axis=1)[:, -highest:].mean(axis=1) / map_maximum
+    return np.clip(scores, 0, 1).astype(np.float32)  # rounding may go beyond
+
+
+def judge(score: float, calibration: Mapping[str, Any], category: str | None = None) -> tuple[float, str]:
+    """Return p-value and decision of an image by a stored calibration.
+
+    Args:
+        score (`float`): Score of the image.
+        calibration (`Mapping`): `processor.calibration`.
+        category (`str`, *optional*): Category of the image; one without thresholds of its own has those of all images.
+
+    Returns:
+        `tuple[float, str]`: the share of normal images, this one counted, that score as high or higher, in (0, 1]; and
+        `"reject"` from the threshold on, `"look"` from the review threshold on, else `"accept"`.
+    """
+    part = thresholds_for(calibration, category)
+    counts, review = np.array(part["normal_counts"]), part["review_threshold"]
+    as_high = counts[np.array(part["normal_scores"]) >= score].sum()
+    p_value = float((1 + as_high) / (1 + counts.sum()))
+    if score >= part["threshold"]:
+        return p_value, "reject"
+    return p_value, "look" if review is not None and score >= review else "accept"
+
+
+def thresholds_for(calibration: Mapping[str, Any], category: str | None = None) -> Mapping[str, Any]:
+    """Return the thresholds of a category in a stored calibration, or those of all images."""
+    return calibration["categories"].get(category, calibration)
+
+
+def describe_stale(calibration: Mapping[str, Any], fingerprint: str, settings: Mapping[str, Any]) -> str | None:
+    """Say why a stored calibration does not belong to the scores of a model, in one line.
+
+    Args:
+        calibration (`Mapping`): `processor.calibration`.
+        fingerprint (`str`): Digest of the model.
+        settings (`Mapping`): All that scores depend on beside the model.
+
+    Returns:
+        `str` or `None`: which of them changed; `None` for a calibration that is still valid.
+    """
+    stored, current = (json.loads(json.dumps(dict(values))) for values in (calibration["settings"], settings))
+    changed = [name for name in {**current, **stored} if stored.get(name) != current.get(name)]
+    if calibration["fingerprint"] != fingerprint:
+        changed.insert(0, "model")
+    if not changed:
+        return None
+    return (
+        f"the calibration of {calibration['date']} is stale, since it was made with another {' and '.join(changed)}; "
+        "its thresholds are not used. Run `anomalyclip calibrate` again."
+    )
+
+
+def check_calibration(calibration: Any) -> None:
+    """Refuse a stored calibration that cannot be used.
+
+    Args:
+        calibration (`Mapping`): From `processor_config.json`.
+
+    Raises:
+        ValueError: If a value is missing or has another type; names it.
+    """
+    expected = {"categories": Mapping, "settings": Mapping, "fingerprint": str | None, "date": str}
+    for name, kind in expected.items():
+        if not isinstance(calibration, Mapping) or not isinstance(calibration.get(name, ()), kind):
+            raise ValueError(f"calibration has no valid {name}; expected what Calibration.to_dict returns.")
+    for category, part in {"all images": calibration, **calibration["categories"]}.items():
+        part = part if isinstance(part, Mapping) else {}
+        for name in ("threshold", "review_threshold", "pixel_threshold"):
+            value = part.get(name, "missing")
+            if not (_is_number(value) or (value is None and name != "threshold")):
+                raise ValueError(f"calibration, {category}: {name} is {str(value)[:40]!r}; expected a number.")
+        scores, counts = part.get("normal_scores"), part.get("normal_counts")
+        if not (
+            isinstance(scores, list)
+            and isinstance(counts, list)
+            and len(scores) == len(counts) > 0
+            and all(map(_is_number, scores))
+            and all(type(count) is int and count >= 0 for count in counts)
+        ):
+            raise ValueError(f"calibration, {category}: normal_scores or normal_counts are not numbers, one a score.")
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 def find_regions(anomaly_map: Any, mask: Any) -> list[dict[str, Any]]:

@@ -15,11 +15,23 @@ from .configuration_anomalyclip import MAX_IMAGE_SIDE, AnomalyCLIPConfig
 from .image_processing_anomalyclip import ImageSource, check_value_range, is_batch, load_image, masks_to_tensor
 from .loading_anomalyclip import HubSharing, add_code, find_file, hub_arguments, take_push_arguments
 from .modeling_anomalyclip import gaussian_smooth
-from .postprocessing_anomalyclip import LABELS, check_thresholds, finish_map, is_real
+from .postprocessing_anomalyclip import (
+    IMAGE_SCORES,
+    LABELS,
+    check_calibration,
+    check_thresholds,
+    combine_scores,
+    finish_map,
+    is_real,
+    judge,
+)
 
 
 MAX_SIGMA = 256  # pixels; half the paper's image
-OWN_SETTINGS = ("smoothing_sigma", "threshold", "pixel_threshold", "map_maximum", "value_range")
+OWN_SETTINGS = (
+    *("smoothing_sigma", "threshold", "pixel_threshold", "map_maximum", "value_range"),
+    *("image_score", "calibration"),
+)
 
 
 class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
@@ -37,6 +49,12 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
         value_range (`tuple[float, float]` or `"auto"`, *optional*):
             Values of black and white in images with more than 8 bits, such as `(0, 4095)` for a 12-bit camera whose
             files do not say so; see `load_image`.
+        image_score (`str`, *optional*, defaults to `"paper"`): What the score of an image is: `"paper"`, the
+            probability of abnormal for the whole image; `"fusion"`, the mean of that and the map's maximum; `"top1%"`,
+            the mean of the highest 1 % of the map. See `combine_scores`.
+        calibration (`dict`, *optional*): Thresholds from known images, as [`Calibration.to_dict`] returns them.
+            Pipeline and engine use them in place of `threshold` and `pixel_threshold`, as long as model and settings
+            are those of the calibration.
 
     Raises:
         ValueError: If a number is out of range, or the image processor crops or resizes to no height and width.
@@ -67,6 +85,8 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
         pixel_threshold: float | None = None,
         map_maximum: float = 1.0,
         value_range: Sequence[float] | str | None = None,
+        image_score: str = "paper",
+        calibration: dict[str, Any] | None = None,
         **kwargs: Any,
     ):
         if not isinstance(image_processor, CLIPImageProcessorPil):
@@ -91,6 +111,11 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
         self.threshold = float(threshold)
         self.pixel_threshold = None if pixel_threshold is None else float(pixel_threshold)
         self.value_range = check_value_range(value_range)
+        if image_score not in IMAGE_SCORES:
+            raise ValueError(f"image_score is {image_score!r}; expected one of {', '.join(IMAGE_SCORES)}.")
+        if calibration is not None:
+            check_calibration(calibration)
+        self.image_score, self.calibration = image_score, calibration
 
     @classmethod
     def from_config(cls, config: AnomalyCLIPConfig, **kwargs: Any) -> "AnomalyCLIPProcessor":
@@ -98,7 +123,7 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
 
         Args:
             config ([`AnomalyCLIPConfig`]): Configuration of the model.
-            **kwargs: `smoothing_sigma`, `threshold`, `pixel_threshold`, `value_range`.
+            **kwargs: `smoothing_sigma`, `threshold`, `pixel_threshold`, `value_range`, `image_score`, `calibration`.
 
         Returns:
             [`AnomalyCLIPProcessor`]
@@ -183,6 +208,22 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
             )
 
     @property
+    def score_settings(self) -> dict[str, Any]:
+        """All that scores and maps depend on beside the model and its precision."""
+        images = self.image_processor
+        mean, std = (images.image_mean, images.image_std) if images.do_normalize else ([0.0] * 3, [1.0] * 3)
+        return {
+            "image_size": list(self.size),
+            "mean": [float(value) for value in mean],
+            "std": [float(value) for value in std],
+            "scale": float(images.rescale_factor) if images.do_rescale else 1.0,
+            "resample": int(images.resample),
+            "value_range": self.value_range,
+            "smoothing_sigma": self.smoothing_sigma,
+            "image_score": self.image_score,
+        }
+
+    @property
     def size(self) -> tuple[int, int]:
         """Height and width, in pixels, to which images are resized."""
         size = self.image_processor.size
@@ -237,6 +278,7 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
         target_sizes: Sequence[tuple[int, int]] | Tensor | None = None,
         threshold: float | None = None,
         pixel_threshold: float | None = None,
+        calibration: dict[str, Any] | None = None,
     ) -> list[dict[str, Any]]:
         """Smooth the anomaly maps at the model's size, resize them to the original size, and apply the thresholds.
 
@@ -246,22 +288,26 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
                 Original `(height, width)` of each image, in pixels. If unset, maps stay at the model's size.
             threshold (`float`, *optional*): Overrides the processor's.
             pixel_threshold (`float`, *optional*): Overrides the processor's.
+            calibration (`dict`, *optional*): Thresholds to use. Pass `processor.calibration` only if it belongs to the
+                model; the pipeline checks that itself.
 
         Returns:
             `list[dict]`: Per image
 
-            - `score` (`float`): probability of abnormal, in [0, 1];
+            - `score` (`float`): see `image_score`, in [0, 1];
             - `label` (`str`): `"anomalous"` from the threshold on, else `"normal"`;
             - `anomaly_map` (`torch.Tensor` of shape `(height, width)`): float32, 0 to the number of selected layers;
             - `mask` (`torch.Tensor` of shape `(height, width)` or `None`): bool, with a pixel threshold;
-            - `regions` (`list[dict]` or `None`): with a pixel threshold, see [`find_regions`].
+            - `regions` (`list[dict]` or `None`): with a pixel threshold, see [`find_regions`];
+            - `p_value` (`float`) and `decision` (`str`): with a calibration, see [`Calibration`].
 
         Raises:
             ValueError: If sizes do not match the batch, a threshold makes no sense, or scores are not finite.
         """
-        threshold = self.threshold if threshold is None else threshold
-        pixel_threshold = self.pixel_threshold if pixel_threshold is None else pixel_threshold
         self.check_thresholds(threshold, pixel_threshold)
+        for stored in (calibration or {}, vars(self)):
+            threshold = stored.get("threshold") if threshold is None else threshold
+            pixel_threshold = stored.get("pixel_threshold") if pixel_threshold is None else pixel_threshold
         pixel_threshold = None if pixel_threshold is None else float(pixel_threshold)
         scores = outputs["image_scores"].detach().float().cpu()
         maps = gaussian_smooth(outputs["anomaly_maps"].detach().float(), self.smoothing_sigma).cpu()
@@ -269,8 +315,9 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
             raise ValueError(f"got {len(target_sizes)} target_sizes for {len(scores)} images; expected one per image.")
         if not (torch.isfinite(scores).all() and torch.isfinite(maps).all()):
             raise ValueError("the model gave NaN or infinite scores; check the pixels and the weights that went in.")
+        image_scores = combine_scores(scores.numpy(), maps.numpy(), self.map_maximum, self.image_score)
         results = []
-        for index, (score, anomaly_map) in enumerate(zip(scores.tolist(), maps.numpy(), strict=True)):
+        for index, (score, anomaly_map) in enumerate(zip(image_scores.tolist(), maps.numpy(), strict=True)):
             size = None
             if target_sizes is not None:
                 size = (int(target_sizes[index][0]), int(target_sizes[index][1]))
@@ -280,6 +327,8 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
             for name in ("anomaly_map", "mask"):
                 finished[name] = None if finished[name] is None else torch.from_numpy(finished[name])
             results.append({"score": score, "label": LABELS[bool(score >= threshold)], **finished})
+            if calibration is not None:
+                results[-1] |= dict(zip(("p_value", "decision"), judge(score, calibration), strict=True))
         return results
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ..version import __version__
+from .calibrate import calibrate
 from .convert import convert
 from .datasets import datasets
 from .demo import demo
@@ -50,6 +51,7 @@ def _options(
 app.command()(predict)
 app.command()(convert)
 app.command()(evaluate)
+app.command()(calibrate)
 app.command()(train)
 app.command()(score)
 app.command()(export)

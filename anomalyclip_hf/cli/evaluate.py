@@ -1,16 +1,13 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """`anomalyclip evaluate`: compute the paper's metrics of a model on a dataset."""
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .messages import print_error
+from .messages import print_error, warnings_as_lines
 from .options import (
     AllowOutsideOption,
     BatchSizeOption,
@@ -163,20 +160,9 @@ def load_rows(
 
     datasets.disable_progress_bars()
     state, chosen = process_state(), categories or (None,)
-    with state.main_process_first(), _warnings_as_lines(show=state.is_main_process):
+    with state.main_process_first(), warnings_as_lines(show=state.is_main_process):
         parts = [load_anomaly_dataset(name, data_dir, split, one, **options) for one in chosen]
     return datasets.concatenate_datasets(parts, info=parts[0].info, split=parts[0].split)
-
-
-@contextmanager
-def _warnings_as_lines(show: bool) -> Iterator[None]:
-    """Print each different warning in one line, without the line of source code."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        yield
-    for message in dict.fromkeys(str(warning.message) for warning in caught if warning.category is UserWarning):
-        if show:
-            print_error(message)
 
 
 def _print_result(result: "EvaluationResult", output_dir: Path) -> None:

@@ -3,6 +3,9 @@
 
 import errno
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 REMEDIES = {
@@ -31,3 +34,14 @@ def quiet_transformers() -> None:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+
+
+@contextmanager
+def warnings_as_lines(show: bool = True) -> Iterator[None]:
+    """Print each different warning in one line, without the line of source code."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for message in dict.fromkeys(str(warning.message) for warning in caught if warning.category is UserWarning):
+        if show:
+            print_error(message)

@@ -38,6 +38,14 @@ class BackendName(StrEnum):
     openvino = "openvino"
 
 
+class ImageScore(StrEnum):
+    """What the score of an image is."""
+
+    paper = "paper"
+    fusion = "fusion"
+    top1 = "top1%"
+
+
 class Dtype(StrEnum):
     """Precision of weights and activations; maps are always float32."""
 
@@ -60,6 +68,13 @@ WorkersOption = Annotated[
 BackendOption = Annotated[
     BackendName | None,
     typer.Option(help="compile: compile the model first, for thousands of images. Default: torch, or as exported."),
+]
+ImageScoreOption = Annotated[
+    ImageScore | None,
+    typer.Option(
+        help="The paper's score, the mean of it and the map's maximum, or the mean of the highest 1 % of the map; "
+        "default: the model's, which is the paper's."
+    ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps; default: the first there is.")]
 DtypeOption = Annotated[

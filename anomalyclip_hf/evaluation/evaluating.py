@@ -2,7 +2,6 @@
 """Evaluate a model on a dataset: shared among processes, with progress on disk, results and a report."""
 
 import copy
-import importlib.metadata
 import json
 import os
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from datasets import Dataset, Features, Value
 from ..data.samples import SampleReader
 from ..io.atomic import atomic_write
 from ..io.processes import is_distributed, process_state
+from ..io.versions import package_versions
 from ..metrics.category import METRICS
 from ..modeling_anomalyclip import AnomalyCLIPModel
 from ..scoring.engine import RESOLUTIONS, AnomalyScorer
@@ -26,7 +26,6 @@ from .report import write_report
 from .tables import TITLES, defined_metrics, result_rows
 
 
-PACKAGES = ("anomalyclip-hf", "transformers", "torch")
 ON_ERROR = ("skip", "raise")
 ROW_TYPES = {"index": "int64", "path": "string", "label": "int64", "category": "string", "defect_type": "string"}
 ROW_TYPES |= {"score": "float64", "note": "string", "error": "string"}
@@ -141,7 +140,8 @@ def evaluate_model(
     counted = counting.run(folder, restart, show_progress)
 
     settings = {"resolution": resolution, "mask_rule": reader.mask_rule, "aupro_limit": aupro_limit}
-    settings |= {name: scorer.settings[name] for name in ("dtype", "tile", "overlap")} | {"metrics": names}
+    kept = ("dtype", "tile", "overlap", "image_score", "calibration")
+    settings |= {name: scorer.settings[name] for name in kept} | {"metrics": names}
     description = {"model": scorer.name, "dataset": _describe(dataset, dataset_name), "settings": settings}
     curves = counted.metric.curves()
     summary = _summarise(counted, description, recalls or RECALLS)
@@ -207,15 +207,8 @@ def _summarise(counted: Counted, description: dict[str, Any], recalls: Sequence[
         "decisions": decisions_of(counted.rows, recalls),
         "confidence_intervals": metric.confidence_intervals(),
         "metrics": metric.compute(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": package_versions(),
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:  # a checkout on sys.path
-        return None
 
 
 def _write(folder: Path, result: EvaluationResult, curves: Any, scorer: AnomalyScorer, reader: SampleReader) -> None:

@@ -12,12 +12,12 @@ from typing import Any
 from PIL import Image
 
 from ..io.atomic import atomic_folder
+from ..loading_anomalyclip import model_fingerprint
 from ..modeling_anomalyclip import AnomalyCLIPModel
 from ..postprocessing_anomalyclip import LABELS
 from ..processing_anomalyclip import AnomalyCLIPProcessor
 from ..scoring.exported import ExportedModel
 from ..scoring.preprocessing import Preprocessing
-from ..scoring.torch_backends import model_fingerprint
 from ..version import __version__
 from .checking import Differences, check_export
 from .images import load_images
@@ -141,7 +141,8 @@ def describe_model(model: AnomalyCLIPModel, processor: AnomalyCLIPProcessor, **s
         threshold=processor.threshold,
         pixel_threshold=processor.pixel_threshold,
         labels=list(LABELS),
-        calibration=getattr(processor, "calibration", None),
+        image_score=processor.image_score,
+        calibration=processor.calibration,
         versions={"anomalyclip_hf": __version__, **_installed_versions()},
         **settings,
     )

@@ -32,7 +32,8 @@ class Backend(Protocol):
 
     Args:
         name (`str`): Name of the runtime, such as `"torch"`; a backend around another adds its own.
-        fingerprint (`str`): Digest of the weights and settings of the model.
+        fingerprint (`str`): Digest of the model, and of references that it compares with; that of an exported model is
+            its source's.
         precision (`str`): Precision of the computation, such as `"float32"`.
         input_size (`tuple[int, int]`): Height and width of the pixels, in pixels.
         map_maximum (`float`): Largest value that a map can have.

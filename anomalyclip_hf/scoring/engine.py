@@ -2,25 +2,33 @@
 """The one engine: reads images, runs a backend in batches, post-processes. Every command scores through it."""
 
 import logging
-import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from ..data.samples import Sample, SampleReader
+from ..data.samples import SampleReader
 from ..image_processing_anomalyclip import check_value_range, is_image
 from ..io.fingerprints import fingerprint
 from ..io.read_ahead import read_ahead
-from ..postprocessing_anomalyclip import LABELS, check_thresholds, finish_map
+from ..postprocessing_anomalyclip import (
+    IMAGE_SCORES,
+    LABELS,
+    check_thresholds,
+    combine_scores,
+    finish_map,
+    judge,
+    thresholds_for,
+)
 from .backends import Backend
 from .items import Item, View
 from .opening import open_detector
+from .results import AnomalyResult, scale_regions
+from .thresholds import valid_calibration
 from .tiling import Box, Tiling
 
 
@@ -31,42 +39,6 @@ if TYPE_CHECKING:  # an exported model is scored without PyTorch
 RESOLUTIONS = ("model", "original")
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class AnomalyResult:
-    """Hold the result of one image.
-
-    Args:
-        index (`int`): Place among the images that were given.
-        source (`str`): Name of the image: its path, or `"image 3"`.
-        size (`tuple[int, int]`, *optional*): Height and width of the upright image, in pixels.
-        score (`float`, *optional*): Probability of abnormal, in [0, 1].
-        label (`str`, *optional*): `"normal"` or `"anomalous"`.
-        anomaly_map (`np.ndarray` of shape `(height, width)`, *optional*):
-            float32, from 0 to the number of selected layers; at the image's size, or at the model's.
-        mask (`np.ndarray` of shape `(height, width)`, *optional*): bool; `None` without a pixel threshold.
-        regions (`list[dict]`, *optional*): See [`find_regions`]; `None` without a pixel threshold.
-        error (`str`, *optional*): Why the image could not be read, in one line; then all but `index` and `source` is
-            `None`.
-        sample ([`Sample`], *optional*): Label, mask and category, where the dataset has them.
-    """
-
-    index: int
-    source: str
-    size: tuple[int, int] | None = None
-    score: float | None = None
-    label: str | None = None
-    anomaly_map: np.ndarray | None = None
-    mask: np.ndarray | None = None
-    regions: list[dict[str, Any]] | None = None
-    error: str | None = None
-    sample: Sample | None = None
-
-    @property
-    def image(self) -> Image.Image | None:
-        """The upright RGB image, where it was asked to be kept."""
-        return None if self.sample is None else self.sample.image
 
 
 class AnomalyScorer:
@@ -87,8 +59,10 @@ class AnomalyScorer:
             processors, at least 1 and at most 8.
         resolution (`str`, *optional*, defaults to `"original"`): Size of the maps: each image's own; or `"model"`, the
             size at which the model sees the image, which with tiles is that of all tiles together.
-        threshold (`float`, *optional*): Overrides the processor's.
-        pixel_threshold (`float`, *optional*): Overrides the processor's.
+        threshold (`float`, *optional*): Overrides that of the model's calibration, or of its processor.
+        pixel_threshold (`float`, *optional*): Overrides that of the model's calibration, or of its processor.
+        image_score (`str`, *optional*): `"paper"`, `"fusion"` or `"top1%"`, see `combine_scores`; overrides the
+            processor's.
         value_range (`tuple[float, float]` or `"auto"`, *optional*):
             Values of black and white in images with more than 8 bits; overrides the processor's.
         tile (`int`, *optional*): Score images also in tiles with so many pixels on their longer side, for defects that
@@ -128,6 +102,7 @@ class AnomalyScorer:
         value_range: Any = None,
         tile: int | None = None,
         overlap: float = 0.25,
+        image_score: str | None = None,
     ):
         if resolution not in RESOLUTIONS:
             raise ValueError(f"resolution is {resolution!r}; expected one of {', '.join(RESOLUTIONS)}.")
@@ -140,9 +115,15 @@ class AnomalyScorer:
         stored = opened.settings
         self.map_maximum, self.smoothing_sigma = stored["map_maximum"], stored["smoothing_sigma"]
         check_thresholds(threshold, pixel_threshold, self.map_maximum)
-        self.threshold = stored["threshold"] if threshold is None else threshold
-        self.pixel_threshold = stored["pixel_threshold"] if pixel_threshold is None else pixel_threshold
         self.value_range = check_value_range(stored["value_range"] if value_range is None else value_range)
+        self.image_score = stored["image_score"] if image_score is None else image_score
+        if self.image_score not in IMAGE_SCORES:
+            raise ValueError(f"image_score is {image_score!r}; expected one of {', '.join(IMAGE_SCORES)}.")
+        given = {"threshold": threshold, "pixel_threshold": pixel_threshold}
+        self.calibration = valid_calibration(stored, self.backend.fingerprint, self.score_settings, **given)
+        used = {name: stored[name] if value is None else value for name, value in given.items()}
+        used |= self.calibration or {}
+        self.threshold, self.pixel_threshold = used["threshold"], used["pixel_threshold"]
         self.batch_size, self.resolution = batch_size, resolution
         self.num_workers = min(8, max(1, (os.cpu_count() or 1) - 1)) if num_workers is None else max(1, num_workers)
 
@@ -201,6 +182,24 @@ class AnomalyScorer:
         yield from self._score(partial(self._read, reader, index, keep_images, image_side) for index in order)
 
     @property
+    def score_settings(self) -> dict[str, Any]:
+        """All that scores and maps depend on beside the model, ready for JSON; see `AnomalyCLIPProcessor`."""
+        prepared = self.preprocessing
+        tiles = {} if self.tiling is None else {"tile": self.tiling.tile, "overlap": self.tiling.overlap}
+        return {
+            "precision": self.backend.precision,
+            "image_size": list(prepared.size),
+            "mean": list(prepared.mean),
+            "std": list(prepared.std),
+            "scale": prepared.scale,
+            "resample": prepared.resample,
+            "value_range": self.value_range,
+            "smoothing_sigma": self.smoothing_sigma,
+            "image_score": self.image_score,
+            **tiles,
+        }
+
+    @property
     def settings(self) -> dict[str, Any]:
         """All that results depend on beside the weights, ready for JSON."""
         return {
@@ -214,19 +213,14 @@ class AnomalyScorer:
             "backend": self.backend.name,
             "tile": None if self.tiling is None else self.tiling.tile,
             "overlap": None if self.tiling is None else self.tiling.overlap,
+            "image_score": self.image_score,
+            "calibration": self.calibration and f"{self.calibration['method']}, {self.calibration['date']}",
         }
 
     @cached_property
     def score_key(self) -> str:
         """A digest of all that scores and maps depend on: weights, precision and preprocessing, but no thresholds."""
-        return fingerprint(
-            self.backend.fingerprint,
-            self.backend.precision,
-            self.preprocessing,
-            self.smoothing_sigma,
-            self.value_range,
-            self.tiling,
-        )
+        return fingerprint(self.backend.fingerprint, sorted(self.score_settings.items()))
 
     def view_pixels(self, image: Image.Image) -> Iterator[np.ndarray]:
         """Prepare what the backend sees of an image: the whole of it, and its tiles where tiles were asked for.
@@ -340,39 +334,19 @@ class AnomalyScorer:
     def _finish(self, item: Item) -> AnomalyResult:
         """Apply the thresholds, at the resolution that was asked for."""
         score, anomaly_map = item.merge(self._map_size(item))
-        finished = finish_map(anomaly_map, self._map_size(item), self.pixel_threshold)
+        category = None if item.sample is None else item.sample.category
+        used: Any = {"threshold": self.threshold, "pixel_threshold": self.pixel_threshold}
+        if self.calibration is not None and self.calibration["categories"]:
+            used = thresholds_for(self.calibration, category)
+        (score,) = combine_scores(np.array([score]), anomaly_map[None], self.map_maximum, self.image_score)
+        finished = finish_map(anomaly_map, self._map_size(item), used["pixel_threshold"])
         if finished["regions"]:
             regions, found_at = finished["regions"], finished["anomaly_map"].shape
             finished["regions"] = scale_regions(regions, found_at, item.size)  # type: ignore[arg-type]
-        label = LABELS[bool(score >= self.threshold)]
-        return AnomalyResult(item.index, item.source, item.size, score, label, **finished, sample=item.sample)
-
-
-def scale_regions(
-    regions: Sequence[dict[str, Any]], size: Sequence[int], target: Sequence[int]
-) -> list[dict[str, Any]]:
-    """Convert regions from the pixels of one size to those of another.
-
-    Args:
-        regions (`Sequence[dict]`): From [`find_regions`].
-        size (`Sequence[int]`): Height and width in which they were found.
-        target (`Sequence[int]`): Height and width of the image.
-
-    Returns:
-        `list[dict]`: with boxes rounded outwards and areas rounded.
-    """
-    y_scale, x_scale = target[0] / size[0], target[1] / size[1]
-    scaled = []
-    for region in regions:
-        box = region["box"]
-        box = {
-            "xmin": math.floor(box["xmin"] * x_scale),
-            "ymin": math.floor(box["ymin"] * y_scale),
-            "xmax": math.ceil(box["xmax"] * x_scale),
-            "ymax": math.ceil(box["ymax"] * y_scale),
-        }
-        scaled.append({**region, "box": box, "area": round(region["area"] * x_scale * y_scale)})
-    return scaled
+        if self.calibration is not None:
+            finished |= zip(("p_value", "decision"), judge(float(score), self.calibration, category), strict=True)
+        label = LABELS[bool(score >= used["threshold"])]
+        return AnomalyResult(item.index, item.source, item.size, float(score), label, **finished, sample=item.sample)
 
 
 __all__ = ["AnomalyResult", "AnomalyScorer"]

@@ -42,7 +42,9 @@ class ExportedModel:
         threshold (`float`): Score from which an image is anomalous.
         pixel_threshold (`float`, *optional*): Map value from which a pixel is anomalous.
         labels (`list[str]`): Names of the two classes, normal first.
-        calibration (`dict`, *optional*): Where the threshold comes from.
+        image_score (`str`): What the score of an image is: `"paper"`, `"fusion"` or `"top1%"`; the graph gives the
+            first.
+        calibration (`dict`, *optional*): Thresholds from known images, see [`Calibration`].
         files (`dict[str, int]`): Name of each file of the graph and its size in bytes.
         versions (`dict[str, str]`): Of the packages that made the export.
         format_version (`int`): Of this description.
@@ -63,6 +65,7 @@ class ExportedModel:
     threshold: float = 0.5
     pixel_threshold: float | None = None
     labels: list[str] = field(default_factory=lambda: ["normal", "anomalous"])
+    image_score: str = "paper"
     calibration: dict[str, Any] | None = None
     files: dict[str, int] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..assets import DEFAULT_MODEL
+from ..postprocessing_anomalyclip import check_calibration
 from .backends import Backend
 from .exported import is_exported, read_exported
 from .preprocessing import Preprocessing
@@ -32,7 +33,7 @@ class Detector:
         preprocessing ([`Preprocessing`]): Prepares images.
         name (`str`): Folder or Hub id, or the name of the class of a model in memory.
         settings (`dict`): As in `processor_config.json`: `threshold`, `pixel_threshold`, `map_maximum`,
-            `smoothing_sigma`, `value_range`.
+            `smoothing_sigma`, `value_range`, `image_score`, `calibration`.
         model ([`AnomalyCLIPModel`], *optional*): Where it runs in PyTorch.
         processor ([`AnomalyCLIPProcessor`], *optional*): Where it runs in PyTorch.
     """
@@ -84,7 +85,9 @@ def _open_exported(folder: Any, backend: Any, device: Any, dtype: Any) -> Detect
         runtime = OpenVinoBackend if backend == "openvino" else RUNTIMES[exported.format]
         backend = runtime(folder, exported)
     settings = {name: getattr(exported, name) for name in ("threshold", "pixel_threshold", "map_maximum")}
-    settings |= {"smoothing_sigma": exported.smoothing_sigma, "calibration": exported.calibration}
+    settings |= {name: getattr(exported, name) for name in ("smoothing_sigma", "image_score", "calibration")}
+    if exported.calibration is not None:
+        check_calibration(exported.calibration)
     preprocessing = dict(exported.preprocessing)
     settings["value_range"] = preprocessing.pop("value_range")
     preprocessing = {name: tuple(value) if isinstance(value, list) else value for name, value in preprocessing.items()}

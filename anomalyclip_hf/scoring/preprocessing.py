@@ -30,12 +30,9 @@ class Preprocessing:
     @classmethod
     def from_processor(cls, processor: Any) -> "Preprocessing":
         """Read the settings of an [`AnomalyCLIPProcessor`]."""
-        settings = processor.image_processor
-        mean, std = settings.image_mean, settings.image_std
-        if not settings.do_normalize:
-            mean, std = [0.0] * 3, [1.0] * 3
-        scale = float(settings.rescale_factor) if settings.do_rescale else 1.0
-        return cls(processor.size, tuple(map(float, mean)), tuple(map(float, std)), scale, int(settings.resample))
+        settings = processor.score_settings
+        mean, std = tuple(settings["mean"]), tuple(settings["std"])
+        return cls(tuple(settings["image_size"]), mean, std, settings["scale"], settings["resample"])
 
     def __call__(self, image: Image.Image) -> np.ndarray:
         """Prepare one image.

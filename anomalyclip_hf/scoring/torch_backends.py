@@ -10,17 +10,12 @@ import torch
 from torch import Tensor
 from transformers.utils import logging
 
-from ..io.fingerprints import fingerprint
+from ..loading_anomalyclip import model_fingerprint
 from ..modeling_anomalyclip import AnomalyCLIPModel, AnomalyMapHead
 from .backends import Outputs
 
 
 logger = logging.get_logger(__name__)
-
-
-def model_fingerprint(model: AnomalyCLIPModel) -> str:
-    """Compute a digest of the weights of a model and of the settings that its scores and maps depend on."""
-    return fingerprint(model, model.config.dual_path, model.config.temperature)
 
 
 class TorchBackend:

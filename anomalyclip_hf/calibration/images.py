@@ -1,0 +1,162 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+"""Calibrate a model on images, and store the calibration beside it."""
+
+import copy
+import dataclasses
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..data.samples import SampleReader
+from ..io.atomic import atomic_folder, atomic_write
+from ..scoring.engine import AnomalyResult, AnomalyScorer
+from ..scoring.exported import DESCRIPTION_NAME
+from .calibrating import METHODS, calibrate, check_images
+from .thresholds import Calibration
+
+
+PROCESSOR_NAME = "processor_config.json"
+
+
+def calibrate_model(
+    model: Any,
+    images: Any,
+    *,
+    method: str = "conformal",
+    alpha: float = 0.05,
+    review_alpha: float | None = None,
+    per_category: bool = False,
+    data: str | None = None,
+    on_result: Callable[[AnomalyResult], None] = lambda result: None,
+    **settings: Any,
+) -> Calibration:
+    """Score images and choose thresholds for the model, as `anomalyclip calibrate` does.
+
+    The pixel threshold is chosen from maps at the model's size, with tiles at the size of the images. Resizing a map
+    does not raise its maximum, so the statement holds at the other size too.
+
+    Args:
+        model ([`AnomalyScorer`], [`AnomalyCLIPModel`], `str` or `os.PathLike`): The engine, with the settings with
+            which the thresholds will be used, or a model for it.
+        images: Images without labels, all normal; or a [`~datasets.Dataset`] or list of dicts with `image`, `label`
+            (0 normal, 1 anomalous) and possibly `category`. See [`SampleReader`].
+        method (`str`, *optional*, defaults to `"conformal"`): See [`calibrate`].
+        alpha (`float`, *optional*, defaults to 0.05): See [`calibrate`].
+        review_alpha (`float`, *optional*): See [`calibrate`].
+        per_category (`bool`, *optional*, defaults to `False`): Choose thresholds for each category too.
+        data (`str`, *optional*): What the images are, to be stored.
+        on_result (`Callable`, *optional*): Is called with each result.
+        **settings: Arguments of [`AnomalyScorer`], for a model that is not one.
+
+    Returns:
+        [`Calibration`]: store `calibration.to_dict()` as `processor.calibration`, or call [`store_calibration`].
+
+    Raises:
+        ValueError: If there are too few images, an argument makes no sense, or the model gives NaN.
+        OSError: If there is no such model.
+
+    Example:
+    ```python
+    >>> from PIL import Image
+    >>> from anomalyclip_hf import DEFAULT_MODEL, calibrate_model
+
+    >>> images = [Image.new("RGB", (64, 64), (level, level, 90)) for level in range(0, 252, 28)]
+    >>> calibration = calibrate_model(DEFAULT_MODEL, images, alpha=0.1)
+    >>> calibration.normal, calibration.method, 0 < calibration.threshold < 1
+    (9, 'conformal', True)
+
+    ```
+    """
+    scorer = copy.copy(model) if isinstance(model, AnomalyScorer) else AnomalyScorer(model, **settings)
+    scorer.resolution = "model" if scorer.tiling is None else "original"
+    scorer.pixel_threshold = scorer.calibration = None
+    reader = SampleReader(images)
+    known, categories = _labels(reader), reader.categories
+    if method in METHODS:  # before an hour of scoring
+        check_images(method, alpha, known.count(0), known.count(1))
+    indices, scores, maxima = [], [], []
+    for result in scorer.score_samples(reader):
+        on_result(result)
+        if result.anomaly_map is None:
+            warnings.warn(f"skipped {result.source}: {result.error}", stacklevel=2)
+            continue
+        indices.append(result.index)
+        scores.append(result.score)
+        maxima.append(float(result.anomaly_map.max()))
+    if not scores:
+        raise ValueError(f"none of the {len(reader)} images could be scored.")
+    found = calibrate(
+        scores, method=method, alpha=alpha, review_alpha=review_alpha, map_maxima=maxima, data=data,
+        labels=[known[index] for index in indices],
+        categories=[categories[index] for index in indices] if per_category else None,
+    )  # fmt: skip
+    return dataclasses.replace(
+        found,
+        image_score=scorer.image_score,
+        fingerprint=scorer.backend.fingerprint,
+        settings=scorer.score_settings,
+    )
+
+
+def store_calibration(
+    calibration: Calibration, folder: str | os.PathLike, scorer: AnomalyScorer | None = None
+) -> Path:
+    """Write a calibration into the folder of a model, where nothing else changes; or into a copy of the model.
+
+    Args:
+        calibration ([`Calibration`]): From [`calibrate_model`].
+        folder (`str` or `os.PathLike`): Folder of a model, also of an exported one; or a folder to create.
+        scorer ([`AnomalyScorer`], *optional*): The engine of the model, which is copied if the folder is new or empty.
+
+    Returns:
+        `Path`: the file that has the calibration: `processor_config.json` or, in an export, `anomalyclip.json`.
+
+    Raises:
+        OSError: If there is no model in the folder, or it cannot be written.
+    """
+    folder = Path(folder)
+    if scorer is not None and not (folder.is_dir() and any(folder.iterdir())):
+        with atomic_folder(folder) as partial:
+            _copy_model(scorer, partial)
+    path = _settings_file(folder)
+    if not path.exists():
+        raise FileNotFoundError(f"{folder} has no {PROCESSOR_NAME}; expected the folder of a model, or a new folder.")
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    stored |= {"image_score": calibration.image_score, "calibration": calibration.to_dict()}
+    pixels = stored["preprocessing"] if path.name == DESCRIPTION_NAME else stored
+    pixels["value_range"] = calibration.settings.get("value_range")
+    text = json.dumps(stored, indent=2, sort_keys=path.name == PROCESSOR_NAME)
+    with atomic_write(path) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
+    return path
+
+
+def _labels(reader: SampleReader) -> list[int]:
+    """Return 0 or 1 for each image; images are normal if none has a label."""
+    labels = reader.labels
+    unlabelled = labels.count(None)
+    if 0 < unlabelled < len(labels):
+        raise ValueError(f"{unlabelled} of {len(labels)} images have no label; leave them out, or label them all.")
+    return [label or 0 for label in labels]
+
+
+def _settings_file(folder: Path) -> Path:
+    exported = folder / DESCRIPTION_NAME
+    return exported if exported.exists() else folder / PROCESSOR_NAME
+
+
+def _copy_model(scorer: AnomalyScorer, folder: Path) -> None:
+    """Copy the files of a model on disk; save one that is in memory or from the Hub."""
+    source = Path(scorer.name)
+    if _settings_file(source).exists():
+        shutil.copytree(source, folder, dirs_exist_ok=True)
+    else:
+        scorer.model.save_pretrained(folder)  # type: ignore[union-attr]
+        scorer.processor.save_pretrained(folder)  # type: ignore[union-attr]
+
+
+__all__ = ["calibrate_model", "store_calibration"]
