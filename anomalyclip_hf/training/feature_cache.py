@@ -2,10 +2,13 @@
 """Cached features: each image is encoded by the frozen CLIP once and kept on disk in memory-mapped Arrow files."""
 
 import errno
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import datasets
 import numpy as np
@@ -18,6 +21,7 @@ from torch.utils.data import Dataset
 from ..io.atomic import atomic_write
 from ..io.fingerprints import fingerprint
 from ..io.processes import process_state
+from ..io.read_ahead import read_ahead
 from ..modeling_anomalyclip import AnomalyCLIPModel, encode_image
 from .examples import TrainingImages, WeightedIndex
 
@@ -25,6 +29,7 @@ from .examples import TrainingImages, WeightedIndex
 FORMAT = 5  # raised when the content of a file changes
 IMAGES_PER_FILE = 64  # at most this many images are lost when a run is killed
 IMAGES_PER_PASS = 8
+READERS = min(8, os.cpu_count() or 1)  # threads; they wait while a forward pass has all cores
 FEATURES = datasets.Features(
     {
         "image_embeds": datasets.Value("binary"),
@@ -101,14 +106,17 @@ def cache_features(
     groups = [
         range(start, min(start + IMAGES_PER_FILE, len(images))) for start in range(0, len(images), IMAGES_PER_FILE)
     ]
-    paths = [folder / f"{_group_digest(tower, images, group)}.arrow" for group in groups]
+    digests = _in_threads(images.digest, range(len(images)), cost=lambda digest: 1)
+    paths = [folder / f"{fingerprint(tower, *islice(digests, len(group)))[:40]}.arrow" for group in groups]
     missing = [number for number in range(len(paths)) if not _is_readable(paths[number], len(groups[number]))]
     if missing:
         _check_free_space(model, images, folder, precision, sum(len(groups[number]) for number in missing))
     state.wait_for_everyone()  # all processes have seen the same files before any of them writes
     todo = missing[state.process_index :: state.num_processes]
+    indices = [index for number in todo for index in groups[number]]
+    inputs = _in_threads(partial(_prepare, images), indices, cost=lambda image: image.pixels)
     for number in _with_progress(todo, show=state.is_main_process):
-        _write(model, images, groups[number], paths[number], precision)
+        _write(model, islice(inputs, len(groups[number])), paths[number], precision)
     state.wait_for_everyone()
     rows = datasets.concatenate_datasets([datasets.Dataset.from_file(str(path)) for path in paths])
     return CachedFeatures(rows, images, precision, len(model.config.dual_path["feature_layers"]))
@@ -121,8 +129,24 @@ def tower_digest(model: AnomalyCLIPModel, images: TrainingImages, dtype: str) ->
     return fingerprint(settings, model.clip.vision_model, model.clip.visual_projection)
 
 
-def _group_digest(tower: str, images: TrainingImages, group: range) -> str:
-    return fingerprint(tower, *map(images.digest, group))[:40]
+def _in_threads(read: Callable[[int], Any], indices: Iterable[int], cost: Callable[[Any], int]) -> Iterator[Any]:
+    return read_ahead((partial(read, index) for index in indices), READERS, 2 * IMAGES_PER_PASS, cost)
+
+
+class _Input(NamedTuple):
+    """An image and its ground truth at the model's size; `mask` holds one bit per pixel."""
+
+    pixel_values: Tensor
+    mask: bytes | None
+    pixels: int  # of the image as read
+
+
+def _prepare(images: TrainingImages, index: int) -> _Input:
+    sample = images.read(index)
+    mask = images.mask_of(sample)
+    packed = None if mask is None else np.packbits(mask.numpy() > 0).tobytes()
+    pixel_values = images.processor(images=sample.image)["pixel_values"][0]
+    return _Input(pixel_values, packed, sample.image.width * sample.image.height)
 
 
 def _is_readable(path: Path, length: int) -> bool:
@@ -149,30 +173,26 @@ def _check_free_space(
         )
 
 
-def _write(model: AnomalyCLIPModel, images: TrainingImages, group: range, path: Path, dtype: torch.dtype) -> None:
-    with atomic_write(path) as partial:
-        writer = ArrowWriter(features=FEATURES, path=str(partial), writer_batch_size=IMAGES_PER_PASS)
+def _write(model: AnomalyCLIPModel, inputs: Iterator[_Input], path: Path, dtype: torch.dtype) -> None:
+    with atomic_write(path) as partial_path:
+        writer = ArrowWriter(features=FEATURES, path=str(partial_path), writer_batch_size=IMAGES_PER_PASS)
         with writer:
-            for start in range(group.start, group.stop, IMAGES_PER_PASS):
-                for row in _compute(model, images, range(start, min(start + IMAGES_PER_PASS, group.stop)), dtype):
+            while batch := list(islice(inputs, IMAGES_PER_PASS)):
+                for row in _compute(model, batch, dtype):
                     writer.write(row)
             writer.finalize()
 
 
 @torch.no_grad()
-def _compute(
-    model: AnomalyCLIPModel, images: TrainingImages, group: range, dtype: torch.dtype
-) -> Iterator[dict[str, Any]]:
-    samples = [images.read(index) for index in group]
-    pixel_values = images.processor(images=[sample.image for sample in samples])["pixel_values"]
-    image_embeds, patch_embeds, _ = encode_image(model.clip, pixel_values.to(model.device), **model.config.dual_path)
+def _compute(model: AnomalyCLIPModel, batch: Sequence[_Input], dtype: torch.dtype) -> Iterator[dict[str, Any]]:
+    pixel_values = torch.stack([image.pixel_values for image in batch]).to(model.device)
+    image_embeds, patch_embeds, _ = encode_image(model.clip, pixel_values, **model.config.dual_path)
     stacked = torch.stack(patch_embeds, dim=1)  # (images, layers, patches, dim)
-    for sample, image, patches in zip(samples, image_embeds, stacked, strict=True):
-        mask = images.mask_of(sample)
+    for image, embeds, patches in zip(batch, image_embeds, stacked, strict=True):
         yield {
-            "image_embeds": _to_bytes(image, dtype),
+            "image_embeds": _to_bytes(embeds, dtype),
             "patch_embeds": _to_bytes(patches, dtype),
-            "mask": None if mask is None else np.packbits(mask.numpy() > 0).tobytes(),
+            "mask": image.mask,
         }
 
 
