@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from .messages import quiet_transformers
+from .options import RuntimeOption
 
 
 hub = typer.Typer(help="Share models on the Hugging Face Hub, and deploy them.", no_args_is_help=True)
@@ -103,10 +104,23 @@ def space(
     model: Annotated[
         str | None, typer.Option(help="Folder, which is copied, or Hub id; default: the demonstration model.")
     ] = None,
+    static: Annotated[
+        bool, typer.Option("--static", help="A page that computes in the visitor's browser, without a server.")
+    ] = False,
+    runtime_dir: RuntimeOption = None,
 ) -> None:
-    """Write a Gradio Space with the demo. Run it with `python app.py`, push it with `hf upload --repo-type space`."""
-    from ..serving.space import write_space
+    """Write a Space with the demo. Push it with `hf upload --repo-type space`.
 
+    By default it is a Gradio Space; run it with `python app.py`. With --static it is the page of
+    `anomalyclip export --to web`.
+    """
+    from ..serving.space import write_space, write_static_space
+
+    if static:
+        quiet_transformers()
+        write_static_space(output_dir, model, runtime_dir)
+        typer.echo(f"Written to {output_dir}; try it with `python -m http.server --directory {output_dir}`.")
+        return
     write_space(output_dir, model)
     typer.echo(f"Written to {output_dir}; try it with `python {output_dir / 'app.py'}`.")
 

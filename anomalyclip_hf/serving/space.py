@@ -1,11 +1,12 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Write what a deployment needs: a Gradio Space with the demo, or the handler of an Inference Endpoint."""
+"""Write what a deployment needs: a Space with the demo or with the page, or the handler of an Inference Endpoint."""
 
 import os
 import re
 import shutil
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from typing import Any
 
 from ..assets import DEFAULT_MODEL, EXAMPLE_IMAGES
 from ..io.atomic import atomic_folder, atomic_write
@@ -43,6 +44,17 @@ To run it on your own machine: `pip install -r requirements.txt gradio=={gradio}
 
 A private model is loaded with the token in the Space's secret `HF_TOKEN`. Uploaded images are limited in size and
 deleted within an hour. The demo fetches no URLs.
+"""
+
+ABOUT_STATIC = """\
+# Zero-shot anomaly detection
+
+[AnomalyCLIP](https://arxiv.org/abs/2310.18961) scores how likely it is that something is wrong in an image, and shows
+where. It runs in your browser: images stay on your device.
+
+{model}
+
+The folder works on any web server: `python -m http.server`, then open http://localhost:8000.
 """
 
 
@@ -87,7 +99,52 @@ def write_space(directory: str | os.PathLike, model: str | os.PathLike | None = 
             imports, place = "from pathlib import Path\n\n", 'str(Path(__file__).parent / "model")'
         (folder / "app.py").write_text(APP.format(imports=imports, model=place))
         (folder / "requirements.txt").write_text("\n".join(_requirements()) + "\n")
-        _write_card(folder / "README.md", source, gradio)
+        settings = {"sdk": "gradio", "sdk_version": gradio, "python_version": "3.11", "app_file": "app.py"}
+        _write_card(folder / "README.md", source, settings, ABOUT.replace("{gradio}", gradio))
+    return directory
+
+
+def write_static_space(
+    directory: str | os.PathLike,
+    model: str | os.PathLike | None = None,
+    runtime_dir: str | os.PathLike | None = None,
+) -> Path:
+    """Write a static Space with the page of [`export_web`], which computes in the visitor's browser.
+
+    Args:
+        directory (`str` or `os.PathLike`): New or empty folder.
+        model (`str` or `os.PathLike`, *optional*): Folder or Hub id; defaults to the demonstration model.
+        runtime_dir (`str` or `os.PathLike`, *optional*):
+            The npm package onnxruntime-web, unpacked or as `.tgz`. Fetched with npm by default.
+
+    Returns:
+        `Path`: The folder.
+
+    Raises:
+        FileExistsError: If `directory` is a file or a folder that is not empty.
+        FileNotFoundError: If ONNX Runtime is neither given nor can be fetched, since npm is not installed.
+        ImportError: If a package that exporting needs is not installed.
+        ValueError: If `model` is neither a folder with a `config.json` nor a Hub id.
+    """
+    from ..export.web import export_web
+    from ..modeling_anomalyclip import AnomalyCLIPModel
+    from ..processing_anomalyclip import AnomalyCLIPProcessor
+
+    source = None if model is None else _find_model(model)
+    place = DEFAULT_MODEL if source is None else source
+    directory = Path(directory)
+    with atomic_folder(directory) as folder:
+        export_web(
+            AnomalyCLIPModel.from_pretrained(place),
+            folder,
+            processor=AnomalyCLIPProcessor.from_pretrained(place),
+            runtime_dir=runtime_dir,
+        )
+        # Isolated from other pages, WebAssembly may use several threads.
+        headers = {"embedder": "require-corp", "opener": "same-origin", "resource": "cross-origin"}
+        headers = {f"cross-origin-{name}-policy": value for name, value in headers.items()}
+        settings = {"sdk": "static", "app_file": "index.html", "custom_headers": headers}
+        _write_card(folder / "README.md", source, settings, ABOUT_STATIC)
     return directory
 
 
@@ -154,15 +211,13 @@ def _copy_model(source: Path, target: Path) -> None:
     remove_local_paths(target)
 
 
-def _write_card(path: Path, source: Path | str | None, gradio: str) -> None:
+def _write_card(path: Path, source: Path | str | None, settings: dict[str, Any], text: str) -> None:
+    """Write the card of a Space; `text` has a place for what is said about the model."""
     from huggingface_hub import SpaceCard, SpaceCardData
 
     data = SpaceCardData(
         title="Zero-shot anomaly detection",
-        sdk="gradio",
-        sdk_version=gradio,
-        python_version="3.11",
-        app_file="app.py",
+        **settings,
         license="apache-2.0",
         models=[source] if isinstance(source, str) else None,
         emoji="🔍",
@@ -172,10 +227,9 @@ def _write_card(path: Path, source: Path | str | None, gradio: str) -> None:
         short_description="Find what is wrong in an image of anything",
     )
     if isinstance(source, Path):
-        about = "The model is in the folder `model`."
+        about = "The model is part of this repository."
     elif source is None:
         about = "It runs the package's small demonstration model, which shows how to use it. Expect poor scores."
     else:
         about = f"The model is [{source}](https://huggingface.co/{source})."
-    card = SpaceCard(f"---\n{data.to_yaml()}\n---\n\n{ABOUT.format(model=about, gradio=gradio)}")
-    card.save(path)
+    SpaceCard(f"---\n{data.to_yaml()}\n---\n\n{text.format(model=about)}").save(path)
