@@ -186,6 +186,19 @@ def model_repo(hub, model_folder) -> str:
 
 
 @pytest.fixture
+def runtime_package(tmp_path) -> Path:
+    """A folder with the names of the files of the npm package onnxruntime-web, for tests that open no browser."""
+    from anomalyclip_hf.export.web_runtime import BUILDS
+
+    folder = tmp_path / "package"
+    (folder / "dist").mkdir(parents=True)
+    (folder / "package.json").write_text('{"version": "1.2.3"}')
+    for name in (name for names in BUILDS.values() for name in names):
+        (folder / "dist" / name).write_text(f"content of {name}")
+    return folder
+
+
+@pytest.fixture
 def parts_folder(tmp_path) -> Path:
     """Folder of a dataset in MVTec AD's layout: two categories with 4 normal and 4 anomalous images each."""
     rng = np.random.default_rng(4)

@@ -3,12 +3,12 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from .messages import quiet_transformers
-from .options import check_model
+from .options import RuntimeOption, check_model
 
 
 class Target(StrEnum):
@@ -16,6 +16,7 @@ class Target(StrEnum):
 
     onnx = "onnx"
     openvino = "openvino"
+    web = "web"
 
 
 class Precision(StrEnum):
@@ -50,30 +51,59 @@ def export(
     fixed_batch: Annotated[
         bool, typer.Option("--fixed-batch", help="Take one image at once, not any number.")
     ] = False,
+    runtime_dir: RuntimeOption = None,
 ) -> None:
-    """Write a model for ONNX Runtime or OpenVINO, and compare the file with the model.
+    """Write a model for ONNX Runtime, OpenVINO or the browser, and compare the file with the model.
 
-    The folder works as --model of predict, evaluate, calibrate and demo, on machines without PyTorch too. Needs
+    The folder works as --model of predict, evaluate, calibrate and demo, on machines without PyTorch too. With
+    --to web it is also a page that scores images in the browser, for any web server. Needs
     `pip install anomalyclip-hf[export]`.
     """
     check_model(model)
+    if to is Target.web:
+        given: dict[str, Any] = {
+            "--precision": precision is not Precision.float32,
+            "--calibration-images": calibration_images,
+        }
+        given |= {"--feature-layer": feature_layer, "--preprocessing": preprocessing, "--fixed-batch": fixed_batch}
+        _refuse(given, "the page computes in float32 and resizes by itself")
+        options: dict[str, Any] = {"runtime_dir": runtime_dir}
+    else:
+        _refuse({"--runtime-dir": runtime_dir}, "only --to web has a runtime beside the model")
+        options = {"precision": precision.value, "dynamic_batch": not fixed_batch, "preprocessing": preprocessing}
+        options |= {"calibration_images": calibration_images, "feature_layers": feature_layer or ()}
+    _write(model, output_dir, to, image_size, options)
+
+
+def _refuse(options: dict[str, Any], reason: str) -> None:
+    """Refuse options that were given although they do not apply."""
+    for name, value in options.items():
+        if value:
+            raise ValueError(f"{name} does not apply here: {reason}.")
+
+
+def _write(model: str, output_dir: Path, to: Target, image_size: int | None, options: dict[str, Any]) -> None:
+    """Load the model, export it, and say what came of it."""
     quiet_transformers()
 
     from ..export.onnx import export_onnx
     from ..export.openvino import export_openvino
+    from ..export.web import export_web
     from ..modeling_anomalyclip import AnomalyCLIPModel
     from ..processing_anomalyclip import AnomalyCLIPProcessor
 
     settings = {} if image_size is None else {"image_size": image_size}
-    write = export_onnx if to is Target.onnx else export_openvino
-    differences = write(
+    exporters: dict[Target, Any] = {
+        Target.onnx: export_onnx,
+        Target.openvino: export_openvino,
+        Target.web: export_web,
+    }
+    differences = exporters[to](
         AnomalyCLIPModel.from_pretrained(model, **settings),
         output_dir,
         processor=AnomalyCLIPProcessor.from_pretrained(model, **settings),
-        precision=precision.value,
-        dynamic_batch=not fixed_batch,
-        preprocessing=preprocessing,
-        calibration_images=calibration_images,
-        feature_layers=feature_layer or (),
+        **options,
     )
     typer.echo(f"Written to {output_dir}: {differences}.")
+    if to is Target.web:
+        typer.echo(f"Try it with `python -m http.server --directory {output_dir}` at http://localhost:8000.")

@@ -95,6 +95,10 @@ EncodingOption = Annotated[
 AllowOutsideOption = Annotated[
     bool, typer.Option("--allow-outside", help="Accept paths in a table that lead out of its folder.")
 ]
+RuntimeOption = Annotated[
+    Path | None,
+    typer.Option(help="For the web page: the npm package onnxruntime-web, .tgz or unpacked; default: npm fetches it."),
+]
 TileOption = Annotated[
     int | None,
     typer.Option(help="Score tiles of so many pixels too, for small defects in large images.", metavar="PIXELS"),

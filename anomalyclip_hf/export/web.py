@@ -87,6 +87,7 @@ def export_web(
         write_onnx(model, processor, exported, folder)
         file = folder / MODEL_FILES["onnx"]
         halve_weights(file)
+        exported.precision = "float16"
         exported.files = {file.name: file.stat().st_size}
         exported.save(folder)
         processor.save_pretrained(folder)
@@ -126,6 +127,9 @@ def halve_weights(path: Path) -> None:
         name = weight.name
         weight.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_half"))
         casts.append(helper.make_node("Cast", [weight.name], [name], to=onnx.TensorProto.FLOAT))
+    for entry in program.metadata_props:
+        if entry.key == "precision":
+            entry.value = "float16"
     nodes = [*casts, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)

@@ -41,6 +41,10 @@ def test_writes_a_folder_and_says_how_it_differs(model_folder, tmp_path, monkeyp
         (["--image-size", "41"], "41"),
         (["--feature-layer", "9"], "9"),
         (["--calibration-images", "nowhere"], "nowhere"),
+        (["--to", "web", "--precision", "int8"], "--precision"),
+        (["--to", "web", "--preprocessing"], "--preprocessing"),
+        (["--to", "web", "--runtime-dir", "nowhere"], "nowhere"),
+        (["--runtime-dir", "nowhere"], "--runtime-dir"),
     ],
 )
 def test_a_wrong_option_is_one_line(model_folder, tmp_path, monkeypatch, capsys, options, named):
@@ -49,3 +53,11 @@ def test_a_wrong_option_is_one_line(model_folder, tmp_path, monkeypatch, capsys,
     assert len(lines) == 1
     assert named in lines[0]
     assert not (tmp_path / "out").exists()
+
+
+def test_writes_a_page(model_folder, runtime_package, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    assert run(monkeypatch, model_folder, "--output-dir", out, "--to", "web", "--runtime-dir", runtime_package) == 0
+    assert str(out) in capsys.readouterr().out
+    assert {"index.html", "model.onnx", "page.json", "runtime"} <= {path.name for path in out.iterdir()}
+    assert json.loads((out / "page.json").read_text())["name"] == model_folder.name

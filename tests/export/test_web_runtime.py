@@ -1,6 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 import gzip
-import json
 import os
 import tarfile
 from pathlib import Path
@@ -12,17 +11,6 @@ from anomalyclip_hf.export.web_runtime import BUILDS, RUNTIME_VERSION, copy_runt
 from conftest import tiny_model
 
 
-@pytest.fixture
-def package(tmp_path) -> Path:
-    """A folder with the names of onnxruntime-web's files."""
-    folder = tmp_path / "package"
-    (folder / "dist").mkdir(parents=True)
-    (folder / "package.json").write_text(json.dumps({"version": "1.2.3"}))
-    for name in (name for names in BUILDS.values() for name in names):
-        (folder / "dist" / name).write_text(f"content of {name}")
-    return folder
-
-
 def use_npm(monkeypatch, folder: Path, script: str) -> None:
     """Put a program called npm on the path, and no other."""
     folder.mkdir()
@@ -32,12 +20,12 @@ def use_npm(monkeypatch, folder: Path, script: str) -> None:
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_copies_what_the_page_names(package, tmp_path, packed):
-    source = package
+def test_copies_what_the_page_names(runtime_package, tmp_path, packed):
+    source = runtime_package
     if packed:
         source = tmp_path / "onnxruntime-web.tgz"
         with tarfile.open(source, "w:gz") as archive:
-            archive.add(package, "package")
+            archive.add(runtime_package, "package")
     (tmp_path / "site").mkdir()
     described = copy_runtime(tmp_path / "site" / "runtime", source)
     assert described["version"] == "1.2.3"
@@ -53,10 +41,10 @@ def test_copies_what_the_page_names(package, tmp_path, packed):
     assert files == named | {"runtime/LICENSE.txt"}
 
 
-def test_a_folder_that_is_not_the_package_is_refused(package, tmp_path):
-    (package / "dist" / BUILDS["wasm"][2]).unlink()
+def test_a_folder_that_is_not_the_package_is_refused(runtime_package, tmp_path):
+    (runtime_package / "dist" / BUILDS["wasm"][2]).unlink()
     with pytest.raises(FileNotFoundError, match=BUILDS["wasm"][2]):
-        copy_runtime(tmp_path / "runtime", package)
+        copy_runtime(tmp_path / "runtime", runtime_package)
 
 
 def test_a_file_that_is_not_the_package_is_refused(tmp_path):

@@ -11,7 +11,7 @@ from huggingface_hub import SpaceCard
 
 import anomalyclip_hf
 from anomalyclip_hf.loading_anomalyclip import CODE_FILES
-from anomalyclip_hf.serving.space import write_handler, write_space
+from anomalyclip_hf.serving.space import write_handler, write_space, write_static_space
 
 
 PACKAGE = Path(anomalyclip_hf.__file__).parent
@@ -66,6 +66,23 @@ def test_with_a_folder(tmp_path, model_folder):
     assert "/home/me" not in (space / "model" / "config.json").read_text()
     assert "/home/me" in (model_folder / "config.json").read_text()
     assert not (space / "anomalyclip_hf" / "assets" / "default_model").exists()
+
+
+def test_a_static_space_is_the_page_with_a_card(tmp_path, model_folder, runtime_package):
+    space = write_static_space(tmp_path / "space", model_folder, runtime_package)
+    assert {"index.html", "service_worker.js", "model.onnx", "README.md"} <= files(space)
+    data = SpaceCard.load(space / "README.md").data.to_dict()
+    assert (data["sdk"], data["app_file"]) == ("static", "index.html")
+    assert data["custom_headers"]["cross-origin-embedder-policy"] == "require-corp"
+    assert data["custom_headers"]["cross-origin-opener-policy"] == "same-origin"
+
+
+def test_a_static_space_that_cannot_be_written_leaves_nothing(tmp_path, model_folder):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        write_static_space(tmp_path / "space", model_folder, tmp_path / "nowhere")
+    assert not (tmp_path / "space").exists()
+    with pytest.raises(ValueError, match="--model"):
+        write_static_space(tmp_path / "space", tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("content", ["file", "folder"])
