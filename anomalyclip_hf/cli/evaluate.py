@@ -10,6 +10,7 @@ import typer
 from .messages import print_error, warnings_as_lines
 from .options import (
     AllowOutsideOption,
+    BackendOption,
     BatchSizeOption,
     ColumnOption,
     DeviceOption,
@@ -104,6 +105,7 @@ def evaluate(
     num_workers: WorkersOption = None,
     device: DeviceOption = "",
     dtype: DtypeOption = None,
+    backend: BackendOption = None,
     on_error: OnErrorOption = OnError.skip,
     restart: Annotated[bool, typer.Option("--restart", help="Delete the progress of an interrupted run.")] = False,
 ) -> None:
@@ -116,9 +118,8 @@ def evaluate(
     options |= {"mask_rule": "nonzero" if paper_masks else None}
     rows = _skip_unlabelled(load_rows(dataset, data_dir, split, category, options), on_error)
     settings: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers, "tile": tile, "overlap": overlap}
-    settings["value_range"] = parse_value_range(value_range)
+    settings |= {"value_range": parse_value_range(value_range), "backend": backend and backend.value}
     scorer = load_scorer(model, device, dtype, **settings)
-
     from ..evaluation.evaluating import evaluate_model
     from ..io.processes import process_state
 

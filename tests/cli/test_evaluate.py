@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+import torch
 from PIL import Image
 
 from anomalyclip_hf.cli import main
@@ -54,6 +55,15 @@ def test_tiles_are_named_in_the_results(run, tmp_path):
     settings = json.loads((tmp_path / "out" / "results.json").read_text())["settings"]
     assert (settings["tile"], settings["overlap"]) == (32, 0.1)
     assert run("--tile", 32, "--overlap", 2)[0] == 2
+
+
+def test_the_backend_is_named_in_the_results(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda function, **options: function)
+    assert run("--backend", "compile", "--batch-size", 3)[0] == 0
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["settings"]["backend"] == "compile"
+    assert run(out="plain")[0] == 0
+    compiled, plain = metrics_of(tmp_path / "out")["per_category"], metrics_of(tmp_path / "plain")["per_category"]
+    assert compiled["bolt"] == pytest.approx(plain["bolt"], rel=1e-4)
 
 
 def test_categories_and_metrics_are_chosen(run, tmp_path):
