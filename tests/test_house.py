@@ -96,7 +96,8 @@ def test_budgets():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef):
                 docstring = (ast.get_docstring(node, clean=False) or "").count("\n") + 1
-                most = 55 if node.name == "forward" else 45  # the model's takes 13 arguments
+                has_options = node.name == "forward" or path.parent.name == "cli"  # a line for each argument
+                most = 55 if has_options else 45
                 assert node.end_lineno - node.lineno + 1 - docstring <= most, f"{path.name}: {node.name}"
 
 

@@ -73,9 +73,7 @@ def calibrate(
 
     ```
     """
-    if method not in METHODS:
-        raise ValueError(f"method is {method!r}; expected one of {', '.join(METHODS)}.")
-    _check_alphas(method, alpha, review_alpha)
+    check_arguments(method, alpha, review_alpha)
     values = _finite(scores, "scores")
     is_anomalous = np.zeros(len(values), bool) if labels is None else _labels(labels, len(values))
     maxima = None if map_maxima is None else _finite(map_maxima, "map_maxima", len(values))
@@ -134,6 +132,25 @@ def just_above(value: float, rounding: float = 0.0) -> float:
     value += rounding * abs(value)
     nearest = np.float32(value)
     return float(nearest if float(nearest) > value else np.nextafter(nearest, np.float32(np.inf)))
+
+
+def check_arguments(method: str, alpha: float, review_alpha: float | None) -> None:
+    """Refuse arguments of [`calibrate`] that make no sense together.
+
+    Raises:
+        ValueError: Names the argument.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method is {method!r}; expected one of {', '.join(METHODS)}.")
+    for name, value in (("alpha", alpha), ("review_alpha", review_alpha)):
+        if value is not None and not 0 < value < 1:
+            raise ValueError(f"{name} is {value!r}; expected a share of the normal images between 0 and 1.")
+    if review_alpha is None:
+        return
+    if method == "f1":
+        raise ValueError("review_alpha goes with conformal and quantile; f1 has a single threshold.")
+    if review_alpha <= alpha:
+        raise ValueError(f"review_alpha is {review_alpha:g}; expected a larger share than alpha, {alpha:g}.")
 
 
 def check_images(method: str, alpha: float, normal: int, anomalous: int, what: str = "") -> None:
@@ -250,18 +267,6 @@ def _constant(scores: np.ndarray, maxima: np.ndarray | None) -> list[str]:
     return [f"the {len(values)} {name}" for name, values in named if len(values) > 1 and np.ptp(values) == 0]
 
 
-def _check_alphas(method: str, alpha: Any, review_alpha: Any) -> None:
-    for name, value in (("alpha", alpha), ("review_alpha", review_alpha)):
-        if value is not None and not 0 < value < 1:
-            raise ValueError(f"{name} is {value!r}; expected a share of the normal images between 0 and 1.")
-    if review_alpha is None:
-        return
-    if method == "f1":
-        raise ValueError("review_alpha goes with conformal and quantile; f1 has a single threshold.")
-    if review_alpha <= alpha:
-        raise ValueError(f"review_alpha is {review_alpha:g}; expected a larger share than alpha, {alpha:g}.")
-
-
 def _finite(values: Any, name: str, length: int | None = None) -> np.ndarray:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or not len(array) or (length is not None and len(array) != length):
@@ -279,4 +284,4 @@ def _labels(labels: Any, length: int) -> np.ndarray:
     return array.astype(bool)
 
 
-__all__ = ["METHODS", "calibrate", "check_images", "conformal_rank", "images_needed"]
+__all__ = ["METHODS", "calibrate", "check_arguments", "check_images", "conformal_rank", "images_needed"]

@@ -15,7 +15,7 @@ from ..data.samples import SampleReader
 from ..io.atomic import atomic_folder, atomic_write
 from ..scoring.engine import AnomalyResult, AnomalyScorer
 from ..scoring.exported import DESCRIPTION_NAME
-from .calibrating import METHODS, calibrate, check_images
+from .calibrating import calibrate, check_arguments, check_images
 from .thresholds import Calibration
 
 
@@ -71,13 +71,13 @@ def calibrate_model(
 
     ```
     """
+    check_arguments(method, alpha, review_alpha)
     scorer = copy.copy(model) if isinstance(model, AnomalyScorer) else AnomalyScorer(model, **settings)
     scorer.resolution = "model" if scorer.tiling is None else "original"
     scorer.pixel_threshold = scorer.calibration = None
     reader = SampleReader(images)
     known, categories = _labels(reader), reader.categories
-    if method in METHODS:  # before an hour of scoring
-        check_images(method, alpha, known.count(0), known.count(1))
+    check_images(method, alpha, known.count(0), known.count(1))  # before an hour of scoring
     indices, scores, maxima = [], [], []
     for result in scorer.score_samples(reader):
         on_result(result)

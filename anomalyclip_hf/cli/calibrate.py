@@ -17,6 +17,8 @@ from .options import (
     DtypeOption,
     ImageScoreOption,
     ModelOption,
+    OverlapOption,
+    TileOption,
     ValueRangeOption,
     WorkersOption,
     dataset_options,
@@ -76,6 +78,8 @@ def calibrate(
     model: ModelOption = "",
     output_dir: OutputDirOption = None,
     image_score: ImageScoreOption = None,
+    tile: TileOption = None,
+    overlap: OverlapOption = 0.25,
     value_range: ValueRangeOption = None,
     batch_size: BatchSizeOption = 8,
     num_workers: WorkersOption = None,
@@ -93,7 +97,7 @@ def calibrate(
     images, data = _load_images(normal, anomalous, dataset, data_dir, split, category)
     scorer = load_scorer(
         model, device, dtype, batch_size=batch_size, num_workers=num_workers, backend=backend and backend.value,
-        value_range=parse_value_range(value_range), image_score=image_score and image_score.value,
+        value_range=parse_value_range(value_range), image_score=image_score, tile=tile, overlap=overlap,
     )  # fmt: skip
 
     from ..calibration.images import calibrate_model, store_calibration
@@ -127,14 +131,14 @@ def _load_images(
         if data_dir is None or anomalous:
             raise ValueError("--dataset takes its images from --data-dir, and no --anomalous.")
         rows = load_rows(dataset, data_dir, split, category, dataset_options(None, None, None, False))
-        return rows, f"{dataset}, {data_dir}, split {split}"
+        return rows, f"{dataset}, {Path(data_dir).name}, split {split}"
     images = []
     for label, names in enumerate((normal or [], anomalous or [])):
         found, problems = find_images(names)
         for problem in problems.values():
             print_error(problem)
         images += [{"image": image.source, "label": label} for image in found]
-    return images, ", ".join([*(normal or ()), *(anomalous or ())])
+    return images, ", ".join(Path(name).name for name in [*(normal or ()), *(anomalous or ())])
 
 
 def _print_calibration(calibration: "Calibration", path: Path) -> None:

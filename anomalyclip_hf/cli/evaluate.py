@@ -16,6 +16,7 @@ from .options import (
     DeviceOption,
     DtypeOption,
     EncodingOption,
+    ImageScoreOption,
     ModelOption,
     NormalLabelOption,
     OnError,
@@ -98,6 +99,7 @@ def evaluate(
     normal_label: NormalLabelOption = None,
     encoding: EncodingOption = None,
     allow_outside: AllowOutsideOption = False,
+    image_score: ImageScoreOption = None,
     tile: TileOption = None,
     overlap: OverlapOption = 0.25,
     value_range: ValueRangeOption = None,
@@ -117,9 +119,11 @@ def evaluate(
     options = dataset_options(column, normal_label, encoding, allow_outside)
     options |= {"mask_rule": "nonzero" if paper_masks else None}
     rows = _skip_unlabelled(load_rows(dataset, data_dir, split, category, options), on_error)
-    settings: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers, "tile": tile, "overlap": overlap}
-    settings |= {"value_range": parse_value_range(value_range), "backend": backend and backend.value}
-    scorer = load_scorer(model, device, dtype, **settings)
+    scorer = load_scorer(
+        model, device, dtype, batch_size=batch_size, num_workers=num_workers, tile=tile, overlap=overlap,
+        backend=backend, image_score=image_score, value_range=parse_value_range(value_range),
+    )  # fmt: skip
+
     from ..evaluation.evaluating import evaluate_model
     from ..io.processes import process_state
 

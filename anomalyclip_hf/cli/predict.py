@@ -19,6 +19,7 @@ from .options import (
     BatchSizeOption,
     DeviceOption,
     DtypeOption,
+    ImageScoreOption,
     ModelOption,
     OnError,
     OnErrorOption,
@@ -81,6 +82,7 @@ def predict(
     overlay_format: OverlayFormatOption = OverlayFormat.jpg,
     scale: ScaleOption = Scale.fixed,
     overlay_size: OverlaySizeOption = OVERLAY_SIDE,
+    image_score: ImageScoreOption = None,
     tile: TileOption = None,
     overlap: OverlapOption = 0.25,
     value_range: ValueRangeOption = None,
@@ -111,7 +113,7 @@ def predict(
     scorer = load_scorer(
         model, device, dtype, threshold=threshold, pixel_threshold=pixel_threshold, batch_size=batch_size,
         num_workers=num_workers, resolution=resolution.value, backend=backend and backend.value,
-        value_range=parse_value_range(value_range, window), tile=tile, overlap=overlap,
+        value_range=parse_value_range(value_range, window), tile=tile, overlap=overlap, image_score=image_score,
     )  # fmt: skip
 
     from ..io.processes import is_distributed, process_state
@@ -132,7 +134,8 @@ def _score(
 
     with _progress_bar(len(found)) as advance:
         rows = predict_images(scorer, found, results, on_error=on_error.value, overwrite=overwrite, on_row=advance)
-    return rows, [describe_skipped(results.skipped, len(found)), describe_one_sided(rows, scorer.threshold)]
+    one_sided = None if scorer.calibration else describe_one_sided(rows, scorer.threshold)
+    return rows, [describe_skipped(results.skipped, len(found)), one_sided]
 
 
 def _report(rows: list[dict[str, Any]], notes: list[str | None], output_dir: Path, as_json: bool) -> None:
@@ -165,10 +168,13 @@ def _print_table(scored: list[dict[str, Any]], output_dir: Path) -> None:
 
     if not scored:
         return
-    table = Table(f"image (threshold {scored[0]['threshold']:g})", "score", "label")
+    is_calibrated = scored[0]["p_value"] is not None
+    title = f"image (threshold {scored[0]['threshold']:.4g})"
+    table = Table(title, "score", "label", *(["p-value", "decision"] if is_calibrated else []))
     table.columns[0].overflow = "fold"
     for row in scored:
-        table.add_row(Text(_escape(_short_name(row["image"]))), f"{row['score']:.3f}", row["label"])
+        more = [f"{row['p_value']:.3f}", row["decision"]] if is_calibrated and row["decision"] else []
+        table.add_row(Text(_escape(_short_name(row["image"]))), f"{row['score']:.3f}", row["label"], *more)
     Console().print(table)
     print(f"Heat maps and {TABLE_NAME} are in {_escape(str(output_dir))}")
 

@@ -15,6 +15,7 @@ from .options import (
     DeviceOption,
     Dtype,
     DtypeOption,
+    ImageScoreOption,
     ModelOption,
     OverlapOption,
     TileOption,
@@ -88,6 +89,7 @@ def score(
     retry_errors: RetryOption = False,
     threshold: ThresholdOption = None,
     pixel_threshold: PixelThresholdOption = None,
+    image_score: ImageScoreOption = None,
     tile: TileOption = None,
     overlap: OverlapOption = 0.25,
     value_range: ValueRangeOption = None,
@@ -119,7 +121,7 @@ def score(
         overlays=overlays, by_folder=by_folder, image_column=image_column, retry_errors=retry_errors,
         patience=patience, threshold=threshold, pixel_threshold=pixel_threshold, batch_size=batch_size,
         num_workers=num_workers, backend=backend and backend.value, tile=tile, overlap=overlap, window=window,
-        value_range=value_range,
+        value_range=value_range, image_score=image_score,
     )  # fmt: skip
 
 

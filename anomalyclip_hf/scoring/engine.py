@@ -116,7 +116,7 @@ class AnomalyScorer:
         self.map_maximum, self.smoothing_sigma = stored["map_maximum"], stored["smoothing_sigma"]
         check_thresholds(threshold, pixel_threshold, self.map_maximum)
         self.value_range = check_value_range(stored["value_range"] if value_range is None else value_range)
-        self.image_score = stored["image_score"] if image_score is None else image_score
+        self.image_score = str(stored["image_score"] if image_score is None else image_score)
         if self.image_score not in IMAGE_SCORES:
             raise ValueError(f"image_score is {image_score!r}; expected one of {', '.join(IMAGE_SCORES)}.")
         given = {"threshold": threshold, "pixel_threshold": pixel_threshold}

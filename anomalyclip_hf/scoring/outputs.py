@@ -29,7 +29,11 @@ ENDINGS = {"overlay": ("_overlay.jpg", "_overlay.png"), "map": ("_map.npz",), "m
 MAX_STEM_BYTES = 255 - max(len(ending) for endings in ENDINGS.values() for ending in endings)  # of a file's name
 SIGNATURE = "anomalyclip_hf"  # in the EXIF data of overlays and masks
 ROWS_NAME, TABLE_NAME = "scores.jsonl", "scores.csv"
-COLUMNS = ("image", "score", "label", "threshold", "pixel_threshold", "height", "width", "regions", "output", "error")
+CALIBRATED = ("p_value", "decision")  # columns that are empty without a calibration
+COLUMNS = (
+    *("image", "score", "label", "threshold", "pixel_threshold", "height", "width", "regions", "output", "error"),
+    *CALIBRATED,
+)
 JPEG_QUALITY = 90
 OVERLAY_SIDE = 2048  # pixels
 SCALES = ("fixed", "image")
@@ -306,8 +310,8 @@ def _read_rows(path: Path) -> dict[str, dict[str, Any]]:
             row = json.loads(line)
         except ValueError:
             row = None
-        if isinstance(row, dict) and row.keys() >= {*COLUMNS, "file", "key"}:
-            rows[row["image"]] = row
+        if isinstance(row, dict) and row.keys() >= {*COLUMNS, "file", "key"} - {*CALIBRATED}:
+            rows[row["image"]] = {**dict.fromkeys(CALIBRATED), **row}  # earlier versions wrote none
         elif row is not None or not line.startswith('{"image": '):
             raise FileExistsError(f"{path} is not of an earlier run, so it is not replaced; choose another folder.")
     return rows

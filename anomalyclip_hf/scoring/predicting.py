@@ -130,6 +130,8 @@ def _write(
             "height": result.size[0],
             "width": result.size[1],
             "regions": result.regions,
+            "p_value": None if result.p_value is None else round(result.p_value, 6),
+            "decision": result.decision,
         }
     results.append(row)
     return row
@@ -160,7 +162,7 @@ def describe_one_sided(rows: Sequence[dict[str, Any]], threshold: float) -> str 
     return (
         f"{larger} of {len(scores)} images are {side} at the threshold {threshold:g}; scores range from "
         f"{scores[0]:.3f} to {scores[-1]:.3f}. If that is not expected, compare scores of known normal and anomalous "
-        "images and set --threshold between them."
+        "images with `anomalyclip calibrate`, or set --threshold."
     )
 
 

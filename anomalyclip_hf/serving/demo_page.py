@@ -1,6 +1,7 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """The demo's page, in Gradio."""
 
+import math
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
@@ -82,6 +83,7 @@ class DemoPage(gr.Blocks):
     def _place_results(self) -> None:
         scorer = self.detector.scorer
         maximum, middle = scorer.map_maximum, self.detector.middle
+        step = 0.01 if scorer.calibration is None else 0.001
         self.scored = gr.State(None, time_to_live=KEEP_SECONDS)
         self.verdict = gr.HTML(_waiting(), elem_id="verdict")
         self.overlay = gr.Image(
@@ -96,8 +98,8 @@ class DemoPage(gr.Blocks):
         gr.HTML(_colour_bar(middle, maximum), elem_id="colours")
         with gr.Row(elem_id="sliders"):
             self.opacity = _slider("Opacity", OPACITY, "opacity", step=0.05)
-            self.pixel_threshold = _slider("Pixel threshold", middle, "pixel-threshold", maximum, maximum / 100)
-            self.threshold = _slider("Image threshold", scorer.threshold, "threshold")
+            self.pixel_threshold = _slider("Pixel threshold", middle, "pixel-threshold", maximum, maximum * step)
+            self.threshold = _slider("Image threshold", scorer.threshold, "threshold", step=step)
         self.regions = gr.HTML(elem_id="regions")
         with gr.Row():
             self.map_button = gr.DownloadButton("Map (TIFF, float32)", interactive=False, elem_id="map-file")
@@ -227,6 +229,7 @@ def _theme() -> gr.themes.Base:
 
 
 def _slider(label: str, value: float, name: str, maximum: float = 1, step: float = 0.01) -> gr.Slider:
+    value = min(maximum, round(math.ceil(value / step - 1e-6) * step, 6))  # a calibrated threshold is not lowered
     return gr.Slider(0, maximum, value, step=step, label=label, min_width=150, buttons=[], elem_id=name)
 
 
@@ -244,16 +247,24 @@ def _verdict(result: dict[str, Any]) -> str:
     bar = f'<i style="width:{score:.1%}"></i><b style="left:{threshold:.1%}"></b>'
     return (
         f'<div class="verdict {label}" role="status"><p><strong>{score:.3f}</strong> <span>{label}</span></p>'
-        f'<div class="scale" aria-hidden="true">{bar}</div><small>Score from 0 to 1; anomalous from {threshold:g} on. '
-        f"The heat map reaches {result['map_peak']:.3g}.</small></div>"
+        f'<div class="scale" aria-hidden="true">{bar}</div>'
+        f"<small>Score from 0 to 1; anomalous from {threshold:.4g} on. The heat map reaches {result['map_peak']:.3g}."
+        f"{_calibrated(result)}</small></div>"
     )
+
+
+def _calibrated(result: dict[str, Any]) -> str:
+    """Say what the calibration of the model makes of the score."""
+    if "decision" not in result:
+        return ""
+    return f" Calibrated: p-value {result['p_value']:.3f}, {result['decision']}."
 
 
 def _colour_bar(middle: float, maximum: float) -> str:
     """Return the scale of the heat map, which is the same for every image."""
     return (
         f'<p><span>0</span><i aria-hidden="true"></i><span>{maximum:g}</span></p>'
-        f"<small>The same colours for every image: yellow is {middle:g}, red {maximum:g}.</small>"
+        f"<small>The same colours for every image: yellow is {middle:.4g}, red {maximum:g}.</small>"
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ..image_processing_anomalyclip import load_image
-from ..postprocessing_anomalyclip import LABELS, draw_overlay, finish_map, resize_map, to_pil
+from ..postprocessing_anomalyclip import LABELS, draw_overlay, finish_map, judge, resize_map, to_pil
 from ..scoring.engine import AnomalyScorer
 
 
@@ -94,6 +94,13 @@ class DemoModel:
         picture.thumbnail((DISPLAY_SIDE, DISPLAY_SIDE))
         return ScoredImage(path.stem, picture, result.size, result.score, result.anomaly_map)
 
+    def _judge(self, score: float) -> dict[str, Any]:
+        """Return p-value and decision by the model's calibration, whatever the sliders say."""
+        calibration = self.scorer.calibration
+        return (
+            {} if calibration is None else dict(zip(("p_value", "decision"), judge(score, calibration), strict=True))
+        )
+
     def draw(
         self, scored: ScoredImage, threshold: float, pixel_threshold: float, opacity: float
     ) -> tuple[dict[str, Any], Image.Image]:
@@ -107,8 +114,9 @@ class DemoModel:
 
         Returns:
             `tuple[dict, PIL.Image.Image]`: The result, ready for JSON (`score`, `label`, `map_peak`, `regions`, both
-            thresholds, `height` and `width`), and the overlay. The colours have the processor's fixed scale, so
-            overlays of different images can be compared; the outlines are those of the regions.
+            thresholds, `height` and `width`; with a calibrated model `p_value` and `decision`), and the overlay. The
+            colours have the processor's fixed scale, so overlays of different images can be compared; the outlines are
+            those of the regions.
         """
         height, width = scored.size
         finished = finish_map(scored.anomaly_map, scored.size, pixel_threshold)
@@ -119,6 +127,7 @@ class DemoModel:
             "regions": finished["regions"],
             "threshold": threshold,
             "pixel_threshold": pixel_threshold,
+            **self._judge(scored.score),
             "height": height,
             "width": width,
         }

@@ -9,6 +9,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from ..calibration.thresholds import Calibration
 from ..configuration_anomalyclip import AnomalyCLIPConfig
 from ..data.catalogue import CATALOGUE, PAPER_DATASETS
 from ..evaluation.tables import TITLES, defined_metrics, result_notes, result_rows
@@ -20,6 +21,7 @@ from ..processing_anomalyclip import AnomalyCLIPProcessor
 
 
 TRAINING_FILE = "training.json"
+THRESHOLDS = ("threshold", "review_threshold", "pixel_threshold")
 TEMPLATE = Path(__file__).with_name("model_card.md")
 
 
@@ -110,6 +112,7 @@ def _describe(
         "description": _description(config),
         "settings": [(label, _cell(value)) for label, value in _settings(config, processor)],
         "thresholds": _thresholds(config, processor),
+        "calibration": _calibration(processor),
         "training_text": _training_text(config, training),
         "training_rows": [(_cell(label), _cell(value)) for label, value in training.get("settings", {}).items()],
     }
@@ -197,11 +200,15 @@ def _settings(config: AnomalyCLIPConfig, processor: AnomalyCLIPProcessor) -> lis
         rows.append(("deep prompts", f"{config.num_deep_prompt_tokens} vectors in each of {deep_layers} text layers"))
     else:
         rows.append(("prompts", f"hand-written, about “{config.object_name}”"))
+    kind = {"paper": "of the whole image", "fusion": "mean of the whole image's and the map's maximum"}
+    rows.append(("image score", kind.get(processor.image_score, "mean of the highest 1 % of the map")))
     return [*rows, ("smoothing of the heat map", f"σ = {processor.smoothing_sigma:g} px")]
 
 
 def _thresholds(config: AnomalyCLIPConfig, processor: AnomalyCLIPProcessor) -> str:
     layers = len(config.feature_layers or ())
+    if processor.calibration is not None:
+        return f"Scores are in [0, 1], map values in [0, {layers}]."
     pixels = (
         "There is no pixel threshold; pass `pixel_threshold` to get a mask and regions"
         if processor.pixel_threshold is None
@@ -211,6 +218,23 @@ def _thresholds(config: AnomalyCLIPConfig, processor: AnomalyCLIPProcessor) -> s
         f"An image is anomalous from a score of {processor.threshold:g} on; scores are in [0, 1]. {pixels}; map "
         f"values are in [0, {layers}]."
     )
+
+
+def _calibration(processor: AnomalyCLIPProcessor) -> dict[str, Any] | None:
+    """Return what the card says about the calibration: a title, sentences, and a row per category."""
+    if processor.calibration is None:
+        return None
+    found = Calibration.from_dict(processor.calibration)
+    data = f" on {found.data}" if found.data else ""
+    rows = [
+        (_cell(name), part.normal, *(_number(getattr(part, threshold)) for threshold in THRESHOLDS))
+        for name, part in found.categories.items()
+    ]
+    return {"title": _cell(f"Calibrated{data}, {found.date}."), "lines": map(_cell, found.describe()), "rows": rows}
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
 
 
 def _training_text(config: AnomalyCLIPConfig, training: Mapping[str, Any]) -> str:
