@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .pipeline_anomaly_detection import AnomalyDetectionPipeline
     from .processing_anomalyclip import AnomalyCLIPProcessor
     from .scoring.engine import AnomalyResult, AnomalyScorer
+    from .scoring.references import ReferenceMemory
     from .training.arguments import AnomalyCLIPTrainingArguments
     from .training.trainer import AnomalyCLIPTrainer
 
@@ -45,6 +46,7 @@ _MODULE_OF = {
     "AnomalyMapHead": "modeling_anomalyclip",
     "AnomalyResult": "scoring.engine",
     "AnomalyScorer": "scoring.engine",
+    "ReferenceMemory": "scoring.references",
     "AnomalyCLIPTrainer": "training.trainer",
     "AnomalyCLIPTrainingArguments": "training.arguments",
     "AnomalyDetectionMetric": "metrics.anomaly_detection",
@@ -149,6 +151,7 @@ __all__ = [
     "BulkResult",
     "Calibration",
     "EvaluationResult",
+    "ReferenceMemory",
     "__version__",
     "calibrate",
     "calibrate_model",

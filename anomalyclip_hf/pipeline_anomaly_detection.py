@@ -18,7 +18,7 @@ from transformers.utils import logging
 
 from .image_processing_anomalyclip import MAX_PIXELS, ImageSource, is_batch, is_image, load_image
 from .loading_anomalyclip import HubSharing, model_fingerprint, take_push_arguments
-from .modeling_anomalyclip import AnomalyCLIPModel
+from .modeling_anomalyclip import AnomalyCLIPModel, gaussian_smooth
 from .postprocessing_anomalyclip import describe_stale, to_pil
 from .processing_anomalyclip import AnomalyCLIPProcessor
 
@@ -89,6 +89,7 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
                   `"json"`, both as base64 PNG;
                 - on_error (`str`, defaults to `"raise"`): what to do about an image that cannot be read: `"raise"`, or
                   `"skip"`, which gives that image a result of `error` alone;
+                - references ([`ReferenceMemory`]): normal images to compare with;
                 - max_pixels (`int`): width times height above which an image is refused before it is decoded;
                 - batch_size (`int`, defaults to 1): images per forward pass.
 
@@ -112,13 +113,15 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
             return list(results) if isinstance(images, Sized) else results
         return [] if isinstance(images, list) and not images else super().__call__(images, **kwargs)
 
-    def _valid_calibration(self) -> dict[str, Any] | None:
-        """Return the processor's calibration if it belongs to this model and its settings; else warn."""
+    def _valid_calibration(self, references: Any = None) -> dict[str, Any] | None:
+        """Return the processor's calibration if it belongs to this model, its settings and references; else warn."""
         calibration = self.processor.calibration
         if calibration is None:
             return None
         precision = str(self.model.dtype).removeprefix("torch.")
         settings = {"precision": precision, **self.processor.score_settings}
+        if references is not None:
+            settings["references"] = references.digest
         problem = describe_stale(calibration, model_fingerprint(self.model), settings)
         if problem is None:
             return calibration
@@ -132,14 +135,18 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
         output: str | None = None,
         on_error: str | None = None,
         max_pixels: int | None = None,
+        references: Any = None,
     ) -> tuple[dict, dict, dict]:
         for name, value, allowed in (("output", output, ("pil", "json")), ("on_error", on_error, ("raise", "skip"))):
             if value not in (None, *allowed):
                 raise ValueError(f"{name} is {value!r}; expected one of {', '.join(allowed)}.")
         self.processor.check_thresholds(threshold, pixel_threshold)
         reading = {"on_error": on_error, "max_pixels": max_pixels}
-        writing = {"threshold": threshold, "pixel_threshold": pixel_threshold, "output": output}
-        return _without_none(reading), {}, _without_none(writing)
+        writing: dict[str, Any] = {"threshold": threshold, "pixel_threshold": pixel_threshold, "output": output}
+        if references is not None:
+            references.check_model(self.model)
+            writing["calibration"] = self._valid_calibration(references) or {}
+        return _without_none(reading), _without_none({"references": references}), _without_none(writing)
 
     def preprocess(self, image: Any, on_error: str = "raise", max_pixels: int = MAX_PIXELS) -> dict[str, Any]:
         """Read and resize one image; its original size and a reading error are kept beside the pixels."""
@@ -155,14 +162,18 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
             pixel_values = torch.zeros(1, 3, *self.processor.size)  # keeps the place in the batch
         return {"pixel_values": pixel_values, "target_sizes": torch.tensor([[height, width]]), "error": error}
 
-    def _forward(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        outputs = self.model(pixel_values=inputs["pixel_values"])
-        return {
-            "image_scores": outputs.image_scores,
-            "anomaly_maps": outputs.anomaly_maps,
-            "target_sizes": inputs["target_sizes"],
-            "error": inputs["error"],
-        }
+    def _forward(self, inputs: dict[str, Any], references: Any = None) -> dict[str, Any]:
+        layers = () if references is None else references.settings.layers
+        outputs = self.model(pixel_values=inputs["pixel_values"], patch_feature_layers=layers)
+        scores = outputs.image_scores.float()
+        maps = gaussian_smooth(outputs.anomaly_maps.float(), self.processor.smoothing_sigma)
+        if references is not None:
+            combined = references.combine(
+                scores.cpu().numpy(), maps.cpu().numpy(), outputs.patch_features, len(self.model.config.feature_layers)
+            )
+            scores, maps = (torch.from_numpy(values) for values in combined)
+        sizes = {"target_sizes": inputs["target_sizes"], "error": inputs["error"]}
+        return {"image_scores": scores, "anomaly_maps": maps, **sizes}
 
     def postprocess(
         self,
@@ -170,12 +181,14 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
         threshold: float | None = None,
         pixel_threshold: float | None = None,
         output: str = "pil",
+        calibration: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Resize the map of one image to its original size, and apply the thresholds."""
         if outputs["error"]:
             return {"error": outputs["error"]}
+        calibration = self.calibration if calibration is None else calibration or None
         result = self.processor.post_process_anomaly_detection(
-            outputs, outputs["target_sizes"], threshold, pixel_threshold, self.calibration
+            outputs, outputs["target_sizes"], threshold, pixel_threshold, calibration, is_smoothed=True
         )[0]
         if output == "json":
             return _as_json(result, len(self.model.config.feature_layers))

@@ -279,6 +279,7 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
         threshold: float | None = None,
         pixel_threshold: float | None = None,
         calibration: dict[str, Any] | None = None,
+        is_smoothed: bool = False,
     ) -> list[dict[str, Any]]:
         """Smooth the anomaly maps at the model's size, resize them to the original size, and apply the thresholds.
 
@@ -290,6 +291,7 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
             pixel_threshold (`float`, *optional*): Overrides the processor's.
             calibration (`dict`, *optional*): Thresholds to use. Pass `processor.calibration` only if it belongs to the
                 model; the pipeline checks that itself.
+            is_smoothed (`bool`, *optional*, defaults to `False`): The maps are smoothed already.
 
         Returns:
             `list[dict]`: Per image
@@ -310,7 +312,8 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
             pixel_threshold = stored.get("pixel_threshold") if pixel_threshold is None else pixel_threshold
         pixel_threshold = None if pixel_threshold is None else float(pixel_threshold)
         scores = outputs["image_scores"].detach().float().cpu()
-        maps = gaussian_smooth(outputs["anomaly_maps"].detach().float(), self.smoothing_sigma).cpu()
+        sigma = 0 if is_smoothed else self.smoothing_sigma
+        maps = gaussian_smooth(outputs["anomaly_maps"].detach().float(), sigma).cpu()
         if target_sizes is not None and len(target_sizes) != len(scores):
             raise ValueError(f"got {len(target_sizes)} target_sizes for {len(scores)} images; expected one per image.")
         if not (torch.isfinite(scores).all() and torch.isfinite(maps).all()):

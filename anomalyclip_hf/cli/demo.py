@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .messages import quiet_transformers
-from .options import ModelOption, ValueRangeOption, WindowOption, check_model, parse_value_range
+from .options import ModelOption, ReferencesOption, ValueRangeOption, WindowOption, check_model, parse_value_range
 
 
 def demo(
@@ -15,6 +15,7 @@ def demo(
     host: Annotated[str, typer.Option(help="Address to serve on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to serve on.")] = 7860,
     share: Annotated[bool, typer.Option("--share", help="Also serve it at a public address of Gradio.")] = False,
+    references: ReferencesOption = None,
     value_range: ValueRangeOption = None,
     window: WindowOption = None,
 ) -> None:
@@ -29,5 +30,6 @@ def demo(
     quiet_transformers()
     if not model:
         print(DEMONSTRATION_NOTE, file=sys.stderr)
-    demo_page = build_demo(model or None, value_range=parse_value_range(value_range, window))
+    chosen_range = parse_value_range(value_range, window)
+    demo_page = build_demo(model or None, value_range=chosen_range, references=references)
     demo_page.launch(server_name=host, server_port=port, share=share)

@@ -22,6 +22,7 @@ from .options import (
     OnError,
     OnErrorOption,
     OverlapOption,
+    ReferencesOption,
     Resolution,
     TileOption,
     ValueRangeOption,
@@ -100,6 +101,7 @@ def evaluate(
     encoding: EncodingOption = None,
     allow_outside: AllowOutsideOption = False,
     image_score: ImageScoreOption = None,
+    references: ReferencesOption = None,
     tile: TileOption = None,
     overlap: OverlapOption = 0.25,
     value_range: ValueRangeOption = None,
@@ -121,7 +123,7 @@ def evaluate(
     rows = _skip_unlabelled(load_rows(dataset, data_dir, split, category, options), on_error)
     scorer = load_scorer(
         model, device, dtype, batch_size=batch_size, num_workers=num_workers, tile=tile, overlap=overlap,
-        backend=backend, image_score=image_score, value_range=parse_value_range(value_range),
+        backend=backend, image_score=image_score, value_range=parse_value_range(value_range), references=references,
     )  # fmt: skip
 
     from ..evaluation.evaluating import evaluate_model

@@ -104,6 +104,10 @@ TileOption = Annotated[
     typer.Option(help="Score tiles of so many pixels too, for small defects in large images.", metavar="PIXELS"),
 ]
 OverlapOption = Annotated[float, typer.Option(help="Part of a tile that the next one shows too, 0 to below 1.")]
+ReferencesOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder with normal images to compare with, or with a memory of them.", metavar="DIR"),
+]
 ValueRangeOption = Annotated[
     str | None,
     typer.Option(

@@ -24,6 +24,7 @@ from .options import (
     OnError,
     OnErrorOption,
     OverlapOption,
+    ReferencesOption,
     Resolution,
     TileOption,
     ValueRangeOption,
@@ -83,6 +84,7 @@ def predict(
     scale: ScaleOption = Scale.fixed,
     overlay_size: OverlaySizeOption = OVERLAY_SIDE,
     image_score: ImageScoreOption = None,
+    references: ReferencesOption = None,
     tile: TileOption = None,
     overlap: OverlapOption = 0.25,
     value_range: ValueRangeOption = None,
@@ -114,6 +116,7 @@ def predict(
         model, device, dtype, threshold=threshold, pixel_threshold=pixel_threshold, batch_size=batch_size,
         num_workers=num_workers, resolution=resolution.value, backend=backend and backend.value,
         value_range=parse_value_range(value_range, window), tile=tile, overlap=overlap, image_score=image_score,
+        references=references,
     )  # fmt: skip
 
     from ..io.processes import is_distributed, process_state

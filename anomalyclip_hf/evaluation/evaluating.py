@@ -70,6 +70,7 @@ def evaluate_model(
     num_workers: int | None = None,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    references: Any = None,
     mask_rule: str | None = None,
     aupro_limit: float = 0.3,
     recalls: Sequence[float] | None = None,
@@ -98,6 +99,8 @@ def evaluate_model(
         num_workers (`int`, *optional*): Threads that read and resize images; see [`AnomalyScorer`].
         device (`str` or `torch.device`, *optional*): Defaults to the first accelerator, or the CPU.
         dtype (`str` or `torch.dtype`, *optional*): Precision to compute in; defaults to that of the weights.
+        references ([`ReferenceMemory`], `str`, `os.PathLike` or sequence, *optional*): Normal images to compare with;
+            see [`AnomalyScorer`].
         mask_rule (`str`, *optional*): `"auto"` or `"nonzero"`; see [`SampleReader`].
         aupro_limit (`float`, *optional*, defaults to 0.3): False-positive rate in (0, 1] up to which AUPRO integrates.
         recalls (`Sequence[float]`, *optional*): Shares of the anomalous images to find, each in (0, 1], at which the
@@ -134,13 +137,13 @@ def evaluate_model(
     reader = SampleReader(dataset, mask_rule=mask_rule)
     if unlabelled := sum(label is None for label in reader.labels):
         raise ValueError(f"{unlabelled} images have no label; an evaluation needs one for each. Use predict for them.")
-    scorer = _make_scorer(model, device, dtype, batch_size, num_workers, resolution)
+    scorer = _make_scorer(model, device, dtype, batch_size, num_workers, resolution, references)
     counting = Counting(scorer, reader, any(name.startswith("pixel") for name in names), aupro_limit, on_error)
     folder = None if output_dir is None else Path(output_dir)
     counted = counting.run(folder, restart, show_progress)
 
     settings = {"resolution": resolution, "mask_rule": reader.mask_rule, "aupro_limit": aupro_limit}
-    kept = ("dtype", "backend", "tile", "overlap", "image_score", "calibration")
+    kept = ("dtype", "backend", "tile", "overlap", "image_score", "calibration", "references")
     settings |= {name: scorer.settings[name] for name in kept} | {"metrics": names}
     description = {"model": scorer.name, "dataset": _describe(dataset, dataset_name), "settings": settings}
     curves = counted.metric.curves()
@@ -164,18 +167,24 @@ def _check_arguments(names: Sequence[str], resolution: str, on_error: str, recal
 
 
 def _make_scorer(
-    model: Any, device: Any, dtype: Any, batch_size: int, num_workers: int | None, resolution: str
+    model: Any, device: Any, dtype: Any, batch_size: int, num_workers: int | None, resolution: str, references: Any
 ) -> AnomalyScorer:
     if isinstance(model, AnomalyScorer):
-        if device is not None or dtype is not None:
-            raise ValueError("got an AnomalyScorer with device= or dtype=; set them when you create the scorer.")
+        if device is not None or dtype is not None or references is not None:
+            raise ValueError("got an AnomalyScorer with device=, dtype= or references=; set them when you create it.")
         scorer = copy.copy(model)  # the caller's keeps its resolution
         scorer.resolution = resolution
         return scorer
     if device is None and is_distributed() and not isinstance(model, AnomalyCLIPModel):
         device = process_state().device
     return AnomalyScorer(
-        model, device=device, dtype=dtype, batch_size=batch_size, num_workers=num_workers, resolution=resolution
+        model,
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        resolution=resolution,
+        references=references,
     )
 
 

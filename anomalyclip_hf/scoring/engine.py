@@ -27,6 +27,7 @@ from ..postprocessing_anomalyclip import (
 from .backends import Backend
 from .items import Item, View
 from .opening import open_detector
+from .reference_backend import ReferenceBackend, open_references
 from .results import AnomalyResult, scale_regions
 from .thresholds import valid_calibration
 from .tiling import Box, Tiling
@@ -68,6 +69,8 @@ class AnomalyScorer:
         tile (`int`, *optional*): Score images also in tiles with so many pixels on their longer side, for defects that
             vanish when the whole image is resized; see [`Tiling`]. An image that fits into one tile has no others.
         overlap (`float`, *optional*, defaults to 0.25): Part of a tile, in [0, 1), that the next one shows too.
+        references ([`ReferenceMemory`], `str`, `os.PathLike` or sequence, *optional*): Images that are known to be
+            normal, to compare with: a memory, its folder, a folder with images, or images.
 
     Raises:
         OSError: If there is no such model, or a file of it is damaged.
@@ -103,6 +106,7 @@ class AnomalyScorer:
         tile: int | None = None,
         overlap: float = 0.25,
         image_score: str | None = None,
+        references: Any = None,
     ):
         if resolution not in RESOLUTIONS:
             raise ValueError(f"resolution is {resolution!r}; expected one of {', '.join(RESOLUTIONS)}.")
@@ -116,6 +120,11 @@ class AnomalyScorer:
         self.map_maximum, self.smoothing_sigma = stored["map_maximum"], stored["smoothing_sigma"]
         check_thresholds(threshold, pixel_threshold, self.map_maximum)
         self.value_range = check_value_range(stored["value_range"] if value_range is None else value_range)
+        self.references = None
+        if references is not None:
+            reading = {"batch_size": batch_size, "value_range": self.value_range}
+            self.references = open_references(references, opened, tile, overlap, **reading)
+            self.backend = ReferenceBackend(self.backend, self.references, tile, overlap)
         self.image_score = str(stored["image_score"] if image_score is None else image_score)
         if self.image_score not in IMAGE_SCORES:
             raise ValueError(f"image_score is {image_score!r}; expected one of {', '.join(IMAGE_SCORES)}.")
@@ -185,7 +194,11 @@ class AnomalyScorer:
     def score_settings(self) -> dict[str, Any]:
         """All that scores and maps depend on beside the model, ready for JSON; see `AnomalyCLIPProcessor`."""
         prepared = self.preprocessing
-        tiles = {} if self.tiling is None else {"tile": self.tiling.tile, "overlap": self.tiling.overlap}
+        added: dict[str, Any] = (
+            {} if self.tiling is None else {"tile": self.tiling.tile, "overlap": self.tiling.overlap}
+        )
+        if self.references is not None:
+            added["references"] = self.references.digest
         return {
             "precision": self.backend.precision,
             "image_size": list(prepared.size),
@@ -196,7 +209,7 @@ class AnomalyScorer:
             "value_range": self.value_range,
             "smoothing_sigma": self.smoothing_sigma,
             "image_score": self.image_score,
-            **tiles,
+            **added,
         }
 
     @property
@@ -215,6 +228,7 @@ class AnomalyScorer:
             "overlap": None if self.tiling is None else self.tiling.overlap,
             "image_score": self.image_score,
             "calibration": self.calibration and f"{self.calibration['method']}, {self.calibration['date']}",
+            "references": None if self.references is None else self.references.summary,
         }
 
     @cached_property

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def build_demo(
-    model: str | None = None, *, value_range: Any = None, examples: str | Path = EXAMPLE_IMAGES
+    model: str | None = None, *, value_range: Any = None, references: Any = None, examples: str | Path = EXAMPLE_IMAGES
 ) -> "gradio.Blocks":
     """Build the demo's page; call its `launch()` to serve it.
 
@@ -22,6 +22,8 @@ def build_demo(
         model (`str`, *optional*): Folder or Hub id; defaults to the demonstration model.
         value_range (`tuple[float, float]` or `"auto"`, *optional*):
             Values of black and white in images with more than 8 bits; overrides the processor's.
+        references ([`ReferenceMemory`], `str` or `os.PathLike`, *optional*): Normal images to compare with; see
+            [`AnomalyScorer`].
         examples (`str` or `Path`, *optional*): Folder of the PNG images to offer; defaults to the package's samples.
 
     Returns:
@@ -47,4 +49,4 @@ def build_demo(
         if error.name != "gradio":
             raise
         raise ImportError("the demo needs Gradio; install it with `pip install anomalyclip-hf[demo]`.") from error
-    return DemoPage(model, value_range=value_range, examples=Path(examples))
+    return DemoPage(model, value_range=value_range, references=references, examples=Path(examples))

@@ -58,14 +58,17 @@ class DemoModel:
         model (`str`, *optional*): Folder or Hub id; defaults to the demonstration model.
         value_range (`tuple[float, float]` or `"auto"`, *optional*):
             Values of black and white in images with more than 8 bits; overrides the processor's.
+        references ([`ReferenceMemory`], `str` or `os.PathLike`, *optional*): Normal images to compare with.
 
     Raises:
         OSError: If there is no such model.
         ValueError: If it cannot be read.
     """
 
-    def __init__(self, model: str | None = None, value_range: Any = None):
-        self.scorer = AnomalyScorer(model, batch_size=1, resolution="model", value_range=value_range)
+    def __init__(self, model: str | None = None, value_range: Any = None, references: Any = None):
+        self.scorer = AnomalyScorer(
+            model, batch_size=1, resolution="model", value_range=value_range, references=references
+        )
 
     @property
     def middle(self) -> float:

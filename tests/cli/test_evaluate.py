@@ -50,6 +50,13 @@ def test_table_and_files(run, tmp_path):
     assert summary["dataset"]["split"] == "test"
 
 
+def test_references_are_named_in_the_results(run, tmp_path):
+    Image.new("RGB", (40, 30), "grey").save(tmp_path / "good.png")
+    assert run("--references", tmp_path / "good.png")[0] == 0
+    settings = json.loads((tmp_path / "out" / "results.json").read_text())["settings"]
+    assert settings["references"]["images"] == 1
+
+
 def test_tiles_are_named_in_the_results(run, tmp_path):
     assert run("--tile", 32, "--overlap", 0.1)[0] == 0
     settings = json.loads((tmp_path / "out" / "results.json").read_text())["settings"]

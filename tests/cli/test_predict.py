@@ -735,3 +735,19 @@ def test_an_image_that_becomes_unreadable_keeps_its_name(run, tmp_path):
         "tuesday/a.png": "a_2",
     }
     assert (tmp_path / "out" / "a_map.npz").read_bytes() == before
+
+
+def test_references_change_scores_and_are_part_of_the_settings(run, tmp_path):
+    write_images(tmp_path / "good", ["1.png"])
+    write_images(tmp_path, ["b.png", "a.png"])
+
+    def score(*arguments):
+        assert run(tmp_path / "a.png", *arguments)[0] == 0
+        return json.loads((tmp_path / "out" / "scores.jsonl").read_text().splitlines()[-1])["score"]
+
+    plain, compared = score(), score("--references", tmp_path / "good")
+    assert plain != compared
+    assert "skipped 1 of 1" in run(tmp_path / "a.png", "--references", tmp_path / "good")[2]
+    code, _, error = run(tmp_path / "a.png", "--references", tmp_path / "missing")
+    assert code == 2
+    assert "missing" in error

@@ -1,0 +1,89 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+"""How much the distance to normal references says about an image, and how it changes a score of the text prompts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+# All distances here are in units of the mean distance between two patches of the references picked at random.
+ANOMALOUS = 0.5  # distance that is expected of an anomaly: a patch half as far from all references as random patches
+ONE_REFERENCE = 0.4  # distance that is expected of a normal image where nothing can be held out
+DEVIATION, DEVIATION_COUNT = 0.15, 4  # deviation assumed beforehand, and the number of references that it counts as
+TEXT_SCALE = 4.0  # the log-odds of the text prompts are too small by about this factor; those added are made as small
+TOP_SHARE = 0.02  # of the patches: the distance of an image is the mean over this share, the most distant ones
+
+
+@dataclass(frozen=True)
+class ReferenceEvidence:
+    """Turn distances to the references into evidence for or against an anomaly, without any label.
+
+    Distances of normal images are taken to be normally distributed as those of references that were held out, and
+    distances of anomalies around `ANOMALOUS` with the same deviation. The evidence is the logarithm of the ratio of
+    the two densities. Where held-out references are as far away as an anomaly would be, it is zero.
+
+    Args:
+        normal (`float`): Mean distance of normal images.
+        deviation (`float`): Its standard deviation.
+
+    Example:
+    ```python
+    >>> from anomalyclip_hf.scoring.evidence import ReferenceEvidence
+
+    >>> alike = ReferenceEvidence.from_held_out([0.1, 0.12, 0.09, 0.11])
+    >>> [round(float(value), 2) for value in alike([0.1, 0.3, 0.5, 0.9])]
+    [-1.55, -0.02, 1.51, 1.51]
+    >>> unlike = ReferenceEvidence.from_held_out([0.5, 0.7, 0.6, 0.9])
+    >>> unlike.weight
+    0.0
+
+    ```
+    """
+
+    normal: float
+    deviation: float
+
+    @classmethod
+    def from_held_out(cls, distances: Sequence[float]) -> "ReferenceEvidence":
+        """Estimate both values from references, each compared with the others.
+
+        Args:
+            distances (`Sequence[float]`): Distance of each image that was held out; empty for a single reference.
+        """
+        if not len(distances):
+            return cls(ONE_REFERENCE, DEVIATION)
+        mean = float(np.mean(distances))
+        squares = DEVIATION_COUNT * DEVIATION**2 + float(np.sum((np.asarray(distances) - mean) ** 2))
+        return cls(mean, (squares / (DEVIATION_COUNT + len(distances) - 1)) ** 0.5)
+
+    @property
+    def weight(self) -> float:
+        """Change of the log-odds per unit of distance; 0 where the references say nothing."""
+        return max(0.0, ANOMALOUS - self.normal) / self.deviation**2 / TEXT_SCALE
+
+    def __call__(self, distances: np.ndarray | Sequence[float]) -> np.ndarray:
+        """Compute what to add to the log-odds of an anomaly; a distance beyond that of an anomaly adds no more."""
+        return self.weight * (np.minimum(distances, ANOMALOUS) - (ANOMALOUS + self.normal) / 2)
+
+
+def image_distances(distances: np.ndarray) -> np.ndarray:
+    """Average the largest patch distances of each image.
+
+    Args:
+        distances (`np.ndarray` of shape `(batch_size, num_patches)`): Distance of each patch.
+
+    Returns:
+        `np.ndarray` of shape `(batch_size,)`
+    """
+    count = max(1, int(TOP_SHARE * distances.shape[1]))
+    return np.partition(distances, -count, axis=1)[:, -count:].mean(1)
+
+
+def shift_odds(probabilities: np.ndarray, log_odds: np.ndarray) -> np.ndarray:
+    """Add to the log-odds of probabilities, element by element; they stay in [0, 1]."""
+    likelier = probabilities * np.exp(log_odds)
+    return (likelier / (1 - probabilities + likelier)).astype(np.float32)
+
+
+__all__ = ["ReferenceEvidence", "image_distances", "shift_odds"]

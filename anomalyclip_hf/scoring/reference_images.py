@@ -1,0 +1,184 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+"""Read reference images and compute their patch features."""
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+from PIL import Image
+
+from ..data.samples import SampleReader
+from ..io.fingerprints import fingerprint
+from ..io.read_ahead import read_ahead
+from .backends import Backend
+from .neighbours import normalise
+from .opening import Detector
+from .tiling import Tiling
+
+
+RANDOM_PAIRS = 4096  # from which the mean distance of two patches is computed
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class ReferenceFeatures:
+    """Hold the features of references.
+
+    Args:
+        layers (`list[np.ndarray]` of shape `(num_views, num_patches, width)`): float16, L2-normalised; a view is an
+            image or a tile of it.
+        owners (`list[int]`): Number of the image that each view shows, ascending.
+        names (`list[str]`): Of the images.
+        digests (`list[str]`): [`image_digest`] of the images.
+    """
+
+    layers: list[np.ndarray] = field(default_factory=list)
+    owners: list[int] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    digests: list[str] = field(default_factory=list)
+
+
+def read_features(
+    reader: SampleReader, detector: Detector, layers: Sequence[int], tiling: Tiling | None, batch_size: int
+) -> ReferenceFeatures:
+    """Compute the features of all images that can be read; repeated ones count once.
+
+    Args:
+        reader ([`SampleReader`]): Opens the images.
+        detector ([`Detector`]): The model.
+        layers (`Sequence[int]`): Vision layers, counted from 1.
+        tiling ([`Tiling`], *optional*): Divides images into views.
+        batch_size (`int`): Views per forward pass.
+
+    Raises:
+        ValueError: If no image can be read, or the model gives NaN for one.
+    """
+    found = ReferenceFeatures()
+    parts: list[list[np.ndarray]] = [[] for _ in layers]
+    batch: list[np.ndarray] = []
+
+    def flush() -> None:
+        names = [found.names[owner] for owner in found.owners[-len(batch) :]]
+        for part, features in zip(parts, _run(detector.backend, np.stack(batch), layers, names), strict=True):
+            part.append(features)
+        batch.clear()
+
+    for name, digest, views in _read_views(reader, detector, tiling):
+        found.names.append(name)
+        found.digests.append(digest)
+        for view in views:
+            batch.append(view)
+            found.owners.append(len(found.names) - 1)
+            if len(batch) == batch_size:
+                flush()
+    if not found.names:
+        raise ValueError("there is no reference image that can be read; expected at least one.")
+    if batch:
+        flush()
+    found.layers = [np.concatenate(part) for part in parts]
+    return found
+
+
+def _run(
+    backend: Backend, pixel_values: np.ndarray, layers: Sequence[int], names: Sequence[str]
+) -> Iterator[np.ndarray]:
+    """Yield the normalised features of each layer: (num_views, num_patches, width), float16."""
+    for features in backend.run(pixel_values, layers).patch_features:
+        values = features if isinstance(features, np.ndarray) else features.float().cpu().numpy()
+        for name, image in zip(names, values, strict=True):
+            if not np.isfinite(image).all():
+                raise ValueError(f"the model gives NaN for the reference {name}; check its pixels and the weights.")
+        yield normalise(values).astype(np.float16)
+
+
+def default_layers(detector: Detector) -> list[int]:
+    """Return the middle layer, or those that an export gives."""
+    if detector.model is not None:
+        return [max(1, detector.model.config.vision_config.num_hidden_layers // 2)]
+    layers = list(getattr(getattr(detector.backend, "exported", None), "feature_layers", ()))
+    if not layers:
+        raise ValueError("this model gives no patch features; export it with feature_layers to use references.")
+    return layers
+
+
+def image_digest(image: Image.Image) -> str:
+    """Compute a digest of the pixels of an image, the same whatever file they came from."""
+    return fingerprint(image.size, image.tobytes())
+
+
+def check_arguments(coreset: int | float | None, radius: int | None, tiling: Tiling | None) -> None:
+    """Check what was asked of a memory.
+
+    Raises:
+        ValueError: If an argument is out of range, or a radius is combined with a coreset or tiles.
+    """
+    if coreset is not None and (isinstance(coreset, bool) or not coreset > 0):
+        raise ValueError(f"coreset is {coreset!r}; expected a number of patches, or their share between 0 and 1.")
+    if radius is None:
+        return
+    if isinstance(radius, bool) or not isinstance(radius, int) or radius < 0:
+        raise ValueError(f"radius is {radius!r}; expected a whole number of patches, 0 or more.")
+    if coreset is not None or tiling is not None:
+        raise ValueError("radius needs all patches of whole images; give it without coreset and tile.")
+
+
+def _read_views(
+    reader: SampleReader, detector: Detector, tiling: Tiling | None
+) -> Iterator[tuple[str, str, list[np.ndarray]]]:
+    """Yield name, digest and prepared pixels of each image, without the unreadable and the repeated ones."""
+    seen: dict[str, str] = {}
+    tasks = (partial(_read_one, reader, index, detector, tiling) for index in range(len(reader)))
+    for name, digest, pixels, problem in read_ahead(tasks, min(4, os.cpu_count() or 1), 8, cost=_cost):
+        if problem is not None:
+            logger.warning("A reference is passed over: %s", problem)
+        elif digest in seen:
+            logger.warning("%s is passed over: the same image as %s.", name, seen[digest])
+        else:
+            seen[digest] = name
+            yield name, digest, pixels
+
+
+def _read_one(
+    reader: SampleReader, index: int, detector: Detector, tiling: Tiling | None
+) -> tuple[str, str, list[np.ndarray], str | None]:
+    try:
+        image = reader.read(index).image
+    except (OSError, ValueError) as error:
+        return reader.name(index), "", [], " ".join(str(error).split())
+    size = (image.height, image.width)
+    boxes = [None] if tiling is None else tiling.views(size, detector.backend.input_size)
+    pixels = [detector.preprocessing(image if box is None else image.crop(box)) for box in boxes]
+    return reader.name(index), image_digest(image), pixels, None
+
+
+def _cost(found: tuple[str, str, list[np.ndarray], str | None]) -> int:
+    return max(1, sum(pixels.size for pixels in found[2]))
+
+
+def typical_distance(features: np.ndarray) -> float:
+    """Return the mean distance of two patches picked at random."""
+    flat = features.reshape(-1, features.shape[-1])
+    first, second = np.random.default_rng(0).integers(0, len(flat), (2, RANDOM_PAIRS))
+    cosines = (flat[first].astype(np.float32) * flat[second]).sum(1)
+    return max(float((1 - cosines).mean()), 1e-6)
+
+
+def grid_of(input_size: tuple[int, int], patches: int) -> list[int]:
+    """Return rows and columns of so many square patches."""
+    patch = round((input_size[0] * input_size[1] / patches) ** 0.5)
+    return [input_size[0] // patch, input_size[1] // patch]
+
+
+__all__ = [
+    "ReferenceFeatures",
+    "check_arguments",
+    "default_layers",
+    "grid_of",
+    "image_digest",
+    "read_features",
+    "typical_distance",
+]
