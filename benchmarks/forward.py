@@ -2,17 +2,22 @@
 """Measure the cost of the second attention path: AnomalyCLIP's forward and transformers' own CLIP vision tower.
 
     python benchmarks/forward.py [--dtype float32 bfloat16] [--runs 5]
+    python benchmarks/forward.py --device cuda --dtype bfloat16 --batch-sizes 1 8 32 --compile
+    python benchmarks/forward.py --device cuda --dtype float32 --batch-sizes 8 --tf32
 
-ViT-L/14@336 with random weights at 518x518 px, batch 1, two threads. For the time, both run in turn in one process;
-for the memory, each runs in a process of its own. Prints both and their ratio.
+ViT-L/14@336 with random weights at 518x518 px; on a CPU with two threads. For the time, both run in turn in one
+process; for the memory on a CPU, each runs in a process of its own. Prints both and their ratio.
 """
 
 import argparse
+import functools
 import os
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 from transformers import CLIPVisionModel
@@ -29,30 +34,74 @@ TOWERS = {
 }  # fmt: skip
 
 
-def build(side: str, dtype: torch.dtype):
+@dataclass
+class Setting:
+    """What is measured.
+
+    Args:
+        dtype (`str`): Precision of weights and activations.
+        device (`str`): `"cpu"` or `"cuda"`.
+        batch_size (`int`): Images per forward pass.
+        compiled (`bool`): Whether both sides go through `torch.compile`.
+        tf32 (`bool`): Whether float32 products may be rounded to TF32.
+        towers (`dict`): Arguments of [`AnomalyCLIPConfig`].
+        size (`int`): Height and width of the images, in pixels.
+    """
+
+    dtype: str = "float32"
+    device: str = "cpu"
+    batch_size: int = 1
+    compiled: bool = False
+    tf32: bool = False
+    towers: dict = field(default_factory=lambda: TOWERS)
+    size: int = SIZE
+
+    def __str__(self) -> str:
+        extras = ", compiled" * self.compiled + ", TF32" * self.tf32
+        return f"{self.dtype}, batch {self.batch_size}{extras}"
+
+
+def build(side: str, setting: Setting) -> Callable[[], object]:
     """Return a function that runs one forward pass."""
     torch.manual_seed(0)
-    config = AnomalyCLIPConfig(**TOWERS)
-    pixel_values = torch.randn(1, 3, SIZE, SIZE, dtype=dtype)
+    config, dtype = AnomalyCLIPConfig(**setting.towers), getattr(torch, setting.dtype)
+    shape = (setting.batch_size, 3, setting.size, setting.size)
+    pixel_values = torch.randn(shape, dtype=dtype, device=setting.device)
     if side == "clip":
-        clip = CLIPVisionModel(config.vision_config).to(dtype).eval()
-        return lambda: clip(pixel_values, interpolate_pos_encoding=True)
-    model = AnomalyCLIPModel(config).to(dtype).eval()
-    return lambda: model(pixel_values)
+        clip = CLIPVisionModel(config.vision_config).to(setting.device, dtype).eval()
+        forward = functools.partial(clip, interpolate_pos_encoding=True)
+    else:
+        forward = AnomalyCLIPModel(config).to(setting.device, dtype).eval().freeze_prompts()
+    if setting.compiled:
+        forward = torch.compile(forward, dynamic=False)
+    return lambda: forward(pixel_values)
+
+
+def wait_for(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
 
 
 @torch.inference_mode()
-def measure_seconds(dtype: torch.dtype, runs: int) -> dict[str, float]:
-    sides = {side: build(side, dtype) for side in ("anomalyclip", "clip")}
+def measure_seconds(setting: Setting, runs: int, passes: int = 1) -> dict[str, float]:
+    """Print and return the seconds of a forward pass, the median of `runs` times `passes` in a row, and the ratio."""
+    torch.set_float32_matmul_precision("high" if setting.tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = setting.tf32
+    sides = {side: build(side, setting) for side in ("anomalyclip", "clip")}
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     for run in range(runs + 1):
         for side, forward in sides.items():
+            wait_for(setting.device)
             start = time.perf_counter()
-            forward()
-            if run:  # the first warms up, and embeds the prompts
-                seconds[side].append(time.perf_counter() - start)
+            for _ in range(passes):
+                forward()
+            wait_for(setting.device)
+            if run:  # the first warms up, and compiles
+                seconds[side].append((time.perf_counter() - start) / passes)
     for side, values in seconds.items():
-        print(f"  {side:12s} median {statistics.median(values):.2f} s  (min {min(values):.2f}, max {max(values):.2f})")
+        speed = setting.batch_size / statistics.median(values)
+        spread = f"min {min(values):.3f}, max {max(values):.3f}"
+        print(f"  {side:12s} median {statistics.median(values):.3f} s  ({spread}), {speed:.1f} images/s")
     ratios = [a / b for a, b in zip(seconds["anomalyclip"], seconds["clip"], strict=True)]
     print(f"  time ratio   median {statistics.median(ratios):.3f}  (min {min(ratios):.3f}, max {max(ratios):.3f})")
     return {side: statistics.median(values) for side, values in seconds.items()}
@@ -64,9 +113,9 @@ def status_kilobytes(field: str) -> int:
 
 
 @torch.inference_mode()
-def print_memory(side: str, dtype: torch.dtype) -> None:
+def print_memory(side: str, setting: Setting) -> None:
     """Print the peak resident memory of one forward pass above the loaded weights, in MB (Linux)."""
-    forward = build(side, dtype)
+    forward = build(side, setting)
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")  # the peak counts from here
     before = status_kilobytes("VmRSS")
@@ -89,17 +138,26 @@ def measure_memory(dtype: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dtype", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch-sizes", nargs="+", type=int, default=[1])
+    parser.add_argument("--compile", action="store_true", help="put both sides through torch.compile")
+    parser.add_argument("--tf32", action="store_true", help="let float32 products be rounded to TF32")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(2)
     if args.memory_of:
-        print_memory(args.memory_of, getattr(torch, args.dtype[0]))
+        print_memory(args.memory_of, Setting(args.dtype[0]))
         return
+    on_cpu = args.device == "cpu"
+    name = "two threads" if on_cpu else torch.cuda.get_device_name(args.device)
     for dtype in args.dtype:
-        print(f"{dtype}, ViT-L/14 at {SIZE} px, batch 1, two threads")
-        measure_seconds(getattr(torch, dtype), args.runs)
-        measure_memory(dtype)
+        for batch_size in args.batch_sizes:
+            setting = Setting(dtype, args.device, batch_size, args.compile, args.tf32)
+            print(f"{setting}; ViT-L/14 at {SIZE} px, {name}")
+            measure_seconds(setting, args.runs, passes=1 if on_cpu else 10)
+        if on_cpu and not args.compile:
+            measure_memory(dtype)
 
 
 if __name__ == "__main__":
