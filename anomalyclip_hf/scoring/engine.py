@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from ..postprocessing_anomalyclip import (
 )
 from .backends import Backend
 from .items import Item, View
+from .mutual import ComparisonSet, MutualBackend, compared_layers
 from .opening import open_detector
 from .reference_backend import ReferenceBackend, open_references
 from .results import AnomalyResult, scale_regions
@@ -71,6 +73,13 @@ class AnomalyScorer:
         overlap (`float`, *optional*, defaults to 0.25): Part of a tile, in [0, 1), that the next one shows too.
         references ([`ReferenceMemory`], `str`, `os.PathLike` or sequence, *optional*): Images that are known to be
             normal, to compare with: a memory, its folder, a folder with images, or images.
+        mutual (`bool`, *optional*, defaults to `False`): Compare the images of a batch with each other: what most of
+            them lack is anomalous. All images are given at once, and scores depend on which they are; see
+            [`MutualBackend`].
+        mutual_references (`int`, *optional*, defaults to 200): Number of images, picked at random, with which all are
+            compared; tiles count as images.
+        mutual_radius (`int`, *optional*): Compare only patches at most so many rows and columns apart, for things that
+            always lie in the same place.
 
     Raises:
         OSError: If there is no such model, or a file of it is damaged.
@@ -107,6 +116,9 @@ class AnomalyScorer:
         overlap: float = 0.25,
         image_score: str | None = None,
         references: Any = None,
+        mutual: bool = False,
+        mutual_references: int = 200,
+        mutual_radius: int | None = None,
     ):
         if resolution not in RESOLUTIONS:
             raise ValueError(f"resolution is {resolution!r}; expected one of {', '.join(RESOLUTIONS)}.")
@@ -125,6 +137,11 @@ class AnomalyScorer:
             reading = {"batch_size": batch_size, "value_range": self.value_range}
             self.references = open_references(references, opened, tile, overlap, **reading)
             self.backend = ReferenceBackend(self.backend, self.references, tile, overlap)
+        self.mutual = None
+        if mutual:
+            self.mutual = MutualBackend(self.backend, compared_layers(opened), mutual_references, mutual_radius)
+            self.mutual.check_tiles(self.tiling)
+            self.backend = self.mutual
         self.image_score = str(stored["image_score"] if image_score is None else image_score)
         if self.image_score not in IMAGE_SCORES:
             raise ValueError(f"image_score is {image_score!r}; expected one of {', '.join(IMAGE_SCORES)}.")
@@ -159,6 +176,8 @@ class AnomalyScorer:
                 raise ValueError(f"got {len(masks)} masks for {len(images)} images; give None for a normal image.")
             rows = zip(images, masks, strict=True)
             images = [{"image": image, "mask": mask, "label": int(mask is not None)} for image, mask in rows]
+        if self.mutual is not None and not hasattr(images, "__getitem__"):
+            images = list(images)  # all are needed before the first is scored
         if hasattr(images, "__len__") and hasattr(images, "__getitem__"):
             yield from self.score_samples(SampleReader(images, value_range=self.value_range))
         else:  # a generator or stream
@@ -188,7 +207,15 @@ class AnomalyScorer:
         order = range(len(reader)) if indices is None else indices
         if reader.value_range is None:
             reader.value_range = self.value_range
-        yield from self._score(partial(self._read, reader, index, keep_images, image_side) for index in order)
+        if self.mutual is None:
+            yield from self._score(partial(self._read, reader, index, keep_images, image_side) for index in order)
+            return
+        compared: dict[str | None, ComparisonSet | None] = {}
+        for category, members in groupby(order, key=reader.categories.__getitem__):
+            if category not in compared:
+                compared[category] = self._collect(self.mutual, reader, category)
+            self.mutual.comparison = compared[category]
+            yield from self._score(partial(self._read, reader, index, keep_images, image_side) for index in members)
 
     @property
     def score_settings(self) -> dict[str, Any]:
@@ -199,6 +226,8 @@ class AnomalyScorer:
         )
         if self.references is not None:
             added["references"] = self.references.digest
+        if self.mutual is not None:
+            added |= {"mutual_references": self.mutual.most, "mutual_radius": self.mutual.radius}
         return {
             "precision": self.backend.precision,
             "image_size": list(prepared.size),
@@ -226,6 +255,7 @@ class AnomalyScorer:
             "backend": self.backend.name,
             "tile": None if self.tiling is None else self.tiling.tile,
             "overlap": None if self.tiling is None else self.tiling.overlap,
+            "mutual_references": None if self.mutual is None else self.mutual.most,
             "image_score": self.image_score,
             "calibration": self.calibration and f"{self.calibration['method']}, {self.calibration['date']}",
             "references": None if self.references is None else self.references.summary,
@@ -236,22 +266,6 @@ class AnomalyScorer:
         """A digest of all that scores and maps depend on: weights, precision and preprocessing, but no thresholds."""
         return fingerprint(self.backend.fingerprint, sorted(self.score_settings.items()))
 
-    def view_pixels(self, image: Image.Image) -> Iterator[np.ndarray]:
-        """Prepare what the backend sees of an image: the whole of it, and its tiles where tiles were asked for.
-
-        Args:
-            image (`PIL.Image.Image`): In mode RGB.
-
-        Yields:
-            `np.ndarray` of shape `(3, height, width)`: float32, for [`Backend.run`].
-        """
-        views = self._views((image.height, image.width))
-        if len(views) == 1:
-            yield self.preprocessing(image)
-            return
-        tasks = (partial(self._cut, image, view) for view in views)
-        yield from read_ahead(tasks, self.num_workers, 2 * self.batch_size, cost=np.size)
-
     def _views(self, size: tuple[int, int]) -> list[Box]:
         whole = (0, 0, size[1], size[0])
         return [whole] if self.tiling is None else self.tiling.views(size, self.preprocessing.size)
@@ -261,27 +275,47 @@ class AnomalyScorer:
         return self.preprocessing(image if is_whole else image.crop(view))
 
     def _score(self, tasks: Iterator[Callable[[], Item]]) -> Iterator[AnomalyResult]:
-        """Form batches of views across images, and score them; results keep the order of the tasks."""
+        """Score images; results keep the order of the tasks."""
         waiting: deque[Item] = deque()  # not finished, or behind one that is not
+        for batch in self._batches(tasks, waiting):
+            for view, score, anomaly_map in zip(batch, *self._run(batch), strict=True):
+                view.item.add(view.number, float(score), anomaly_map)
+            while waiting and waiting[0].is_finished:
+                item = waiting.popleft()
+                yield AnomalyResult(item.index, item.source, error=item.error) if item.error else self._finish(item)
+
+    def _batches(self, tasks: Iterator[Callable[[], Item]], read: deque[Item]) -> Iterator[list[View]]:
+        """Form batches of views across images; adds all images to `read`, those that cannot be read too."""
         batch: list[View] = []
         for item in read_ahead(tasks, self.num_workers, 2 * self.batch_size, cost=lambda item: item.pixels):
-            waiting.append(item)
+            read.append(item)
             for number, pixel_values in enumerate(self._pixels(item)):
                 batch.append(View(item, number, pixel_values))
                 if len(batch) >= self.batch_size:
-                    self._score_batch(batch)
+                    yield batch
                     batch = []
-            yield from self._finished(waiting)
-        self._score_batch(batch)
-        yield from self._finished(waiting)
+        yield batch
+
+    def _collect(self, mutual: MutualBackend, reader: SampleReader, category: str | None) -> ComparisonSet | None:
+        """Collect a sample of the images of a category, with which all of them are compared."""
+        members = [index for index, other in enumerate(reader.categories) if other == category]
+        sample = np.random.default_rng(0).permutation(members)
+        tasks = (partial(self._read, reader, int(index)) for index in sample)
+        mutual.comparison = None
+        for batch in self._batches(tasks, deque(maxlen=0)):  # what was read is not kept
+            self._run(batch, collect=True)
+            if mutual.is_full:
+                break
+        return mutual.finish(category or "the batch")
 
     def _pixels(self, item: Item) -> Iterator[np.ndarray]:
         """Return the pixels of each view: prepared when it was read, or cut out as they are needed."""
-        if item.image is not None:
-            yield from self.view_pixels(item.image)
-            item.image = None
-        elif item.pixel_values is not None:
+        if item.pixel_values is not None:
             yield item.pixel_values
+        elif item.image is not None:
+            tasks = (partial(self._cut, item.image, view) for view in item.views)
+            yield from read_ahead(tasks, self.num_workers, 2 * self.batch_size, cost=np.size)
+            item.image = None
 
     def _read(self, reader: SampleReader, index: int, keep_image: bool = False, image_side: int | None = None) -> Item:
         try:
@@ -309,27 +343,22 @@ class AnomalyScorer:
             item.source = f"image {index}"
         return item
 
-    def _score_batch(self, batch: list[View]) -> None:
-        if batch:
-            for view, score, anomaly_map in zip(batch, *self._run(batch), strict=True):
-                view.item.add(view.number, float(score), anomaly_map)
-
-    def _finished(self, waiting: deque[Item]) -> Iterator[AnomalyResult]:
-        """Take the images at the head of the queue that are finished."""
-        while waiting and waiting[0].is_finished:
-            item = waiting.popleft()
-            yield AnomalyResult(item.index, item.source, error=item.error) if item.error else self._finish(item)
-
-    def _run(self, views: list[View]) -> tuple[np.ndarray, np.ndarray]:
+    def _run(self, views: list[View], collect: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Run the backend; where the device has too little memory, in halves, also from then on."""
+        if not views:
+            return np.empty(0), np.empty(0)
+        pixel_values = np.stack([view.pixel_values for view in views])
         try:
-            outputs = self.backend.run(np.stack([view.pixel_values for view in views]))
+            if collect and self.mutual is not None:
+                outputs = self.mutual.collect(pixel_values, [view.item.index for view in views])
+            else:
+                outputs = self.backend.run(pixel_values)
         except MemoryError:
             if len(views) == 1:
                 raise
             half = self.batch_size = len(views) // 2
             logger.warning("The device is out of memory; going on with batches of %d.", self.batch_size)
-            scores, maps = zip(self._run(views[:half]), self._run(views[half:]), strict=True)
+            scores, maps = zip(self._run(views[:half], collect), self._run(views[half:], collect), strict=True)
             return np.concatenate(scores), np.concatenate(maps)
         if not (np.isfinite(outputs.image_scores).all() and np.isfinite(outputs.anomaly_maps).all()):
             raise ValueError(

@@ -1,0 +1,387 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+"""Score the images of an unlabelled batch by comparing them with each other: what most of them lack is anomalous.
+
+This follows MuSc (Li et al., ICLR 2024). Patches are averaged over neighbourhoods of several sizes. A patch is as
+anomalous as it is far from its nearest patches in the images that are most like it. The scores of images are averaged
+with those of the images whose class tokens are nearest.
+"""
+
+import hashlib
+import math
+import tempfile
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..io.fingerprints import fingerprint
+from ..postprocessing_anomalyclip import resize_map
+from .backends import Backend, Outputs
+from .evidence import ReferenceEvidence, image_distances, shift_odds
+from .neighbours import normalise, principal_axes
+from .opening import Detector
+from .tiling import Tiling
+
+
+NEIGHBOURHOODS = (1, 3, 5)  # patches along each side
+NEAREST_SHARE = 0.3  # of the other images, at least one
+WINDOWS = (1, 2, 3)  # images, the scored one included, over which scores are averaged
+COMPONENTS = 64  # principal components of the features that are compared
+VIEWS_FOR_AXES = 16  # views from which they are computed
+RANDOM_PAIRS = 4096  # pairs of patches, whose mean distance is the unit
+BLOCK = 1 << 24  # similarities that are held at once, 64 MiB
+
+
+class Scale(NamedTuple):
+    """What is compared at once: one layer, with patches averaged over one size of neighbourhood."""
+
+    layer: int  # place among the layers
+    side: int  # of the neighbourhood, in patches
+
+
+class Axes(NamedTuple):
+    """How features of a scale are projected, and their mean distance between two random patches."""
+
+    mean: np.ndarray
+    directions: np.ndarray
+    typical: float
+
+
+class ComparisonSet:
+    """Hold the images that others are compared with.
+
+    Only [`COMPONENTS`] principal components of their patches stay in memory; whole features are in a temporary file
+    until [`ComparisonSet.finish`].
+
+    Args:
+        grid (`tuple[int, int]`): Rows and columns of the patches.
+        radius (`int`, *optional*): Compare a patch only with those at most so many rows and columns away.
+    """
+
+    def __init__(self, grid: tuple[int, int], radius: int | None = None):
+        self.grid, self.radius = grid, radius
+        self.owners: list[int] = []  # image of each view
+        self.copies: dict[bytes, set[int]] = {}  # images with the same pixels
+        self.embeds: Any = []
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115
+        self._shape: tuple[int, ...] = ()
+        self._example: Any = None  # of the kind of the features, and on their device
+        self._axes: dict[Scale, Axes] = {}
+        self._references: dict[Scale, tuple[Any, Any]] = {}
+
+    def __len__(self) -> int:
+        return len(self.owners)
+
+    def add(self, owner: int, digest: bytes, features: Sequence[Any], embed: Any) -> None:
+        """Add a view of an image; those of one image follow each other.
+
+        Args:
+            owner (`int`): Number of the image.
+            digest (`bytes`): Of its pixels.
+            features (sequence of arrays of shape `(num_patches, width)`): For each layer.
+            embed (array of shape `(projection_dim,)`): Image embedding, L2-normalised.
+        """
+        self._example = features[0][:1]
+        stacked = np.stack([_numpy(normalise(layer)) for layer in features]).astype(np.float16)
+        self._file.write(stacked.tobytes())
+        self._shape = stacked.shape
+        self.owners.append(owner)
+        self.copies.setdefault(digest, set()).add(owner)
+        self.embeds.append(_numpy(embed).astype(np.float32))
+
+    def finish(self) -> None:
+        """Prepare the comparison, and compare the images of the set with each other."""
+        self._file.flush()
+        features = np.memmap(self._file, np.float16, "r", shape=(len(self), *self._shape))
+        self.embeds = np.stack(self.embeds)
+        self.starts = np.unique(self.owners, return_index=True)[1]
+        self.starts.sort()
+        self.images = [self.owners[start] for start in self.starts]
+        for scale in (Scale(layer, side) for layer in range(self._shape[0]) for side in NEIGHBOURHOODS):
+            views = np.unique(np.linspace(0, len(self) - 1, min(len(self), VIEWS_FOR_AXES)).astype(int))
+            sample = np.stack([self._average(features[view, scale.layer], scale.side) for view in views])
+            sample = sample.reshape(-1, sample.shape[-1])
+            pairs = np.random.default_rng(0).integers(0, len(sample), (2, RANDOM_PAIRS))
+            typical = float((1 - (sample[pairs[0]] * sample[pairs[1]]).sum(1)).mean())
+            self._axes[scale] = Axes(*principal_axes(sample, COMPONENTS), max(typical, 1e-6))
+            patches = np.stack([self._project(view[scale.layer], scale, least=2) for view in features])
+            self._references[scale] = patches, (patches**2).sum(-1) / 2
+        del features
+        self._file.close()
+        self.alone = np.zeros(len(self), np.float32)
+        for view, owner in enumerate(self.owners):
+            queries = {scale: _like(arrays[0][view], self._example) for scale, arrays in self._references.items()}
+            self.alone[view] = image_distances(self._distances(queries, {owner}, least=2)[None])[0]
+        scores = [
+            self.average_score(float(score), embed, {owner})
+            for score, embed, owner in zip(self.alone, self.embeds, self.owners, strict=True)
+        ]
+        self.evidence = ReferenceEvidence.from_held_out(scores)
+
+    def distances(self, features: Sequence[Any], without: set[int]) -> np.ndarray:
+        """Compute how far the patches of a view are from those of the images of the set that are most like them.
+
+        Args:
+            features (sequence of arrays of shape `(num_patches, width)`): For each layer.
+            without (`set[int]`): Images that are left out: itself and its copies.
+
+        Returns:
+            `np.ndarray` of shape `(num_patches,)`: float32, 1 for the distance of two patches picked at random.
+        """
+        normalised = [normalise(layer) for layer in features]
+        return self._distances({scale: self._project(normalised[scale.layer], scale) for scale in self._axes}, without)
+
+    def average_score(self, score: float, embed: np.ndarray, without: set[int]) -> float:
+        """Average a score with those of the images whose embeddings are nearest, over windows of several sizes.
+
+        Args:
+            score (`float`): Distance of a view.
+            embed (`np.ndarray` of shape `(projection_dim,)`): Its image embedding.
+            without (`set[int]`): Images that are left out.
+        """
+        similarities = np.where(np.isin(self.owners, list(without)), -np.inf, self.embeds @ embed)
+        nearest = np.argsort(-similarities)[: max(WINDOWS) - 1]
+        nearest = nearest[similarities[nearest] > 0]
+        weights = np.concatenate([[1.0], similarities[nearest]])
+        scores = np.concatenate([[score], self.alone[nearest]])
+        means = [np.average(scores[:count], weights=weights[:count]) for count in WINDOWS]
+        return float(np.mean(means))
+
+    def _average(self, features: Any, side: int, least: int = 1) -> Any:
+        """Average features over neighbourhoods, which overlap by half; at the border the last patch counts again."""
+        step, parts = max(least, (side + 1) // 2), _float32(features).reshape(*self.grid, -1)
+        offsets = np.arange(side) - side // 2
+        for axis in (0, 1):
+            length = parts.shape[axis]
+            near = np.clip(np.arange(step // 2, length, step)[:, None] + offsets, 0, length - 1)
+            parts = (parts[near] if axis == 0 else parts[:, near]).mean(axis + 1)
+        return normalise(parts.reshape(-1, parts.shape[-1]))
+
+    def _project(self, features: Any, scale: Scale, least: int = 1) -> Any:
+        axes = self._axes[scale]
+        averaged = self._average(features, scale.side, least)
+        return (averaged - _like(axes.mean, averaged)) @ _like(axes.directions, averaged)
+
+    def _distances(self, patches: dict[Scale, Any], without: set[int], least: int = 1) -> np.ndarray:
+        others = ~np.isin(self.images, list(without))
+        if not others.any():
+            return np.zeros(math.prod(self.grid), np.float32)
+        count = max(1, int(NEAREST_SHARE * others.sum()))
+        grids = []
+        for scale, queries in patches.items():
+            step = max(least, (scale.side + 1) // 2)
+            found = self._nearest(queries, scale, step)[:, others] / self._axes[scale].typical
+            nearest = np.partition(found, count - 1, axis=1)[:, :count].mean(1)
+            rows, columns = (len(range(step // 2, length, step)) for length in self.grid)
+            grids.append(resize_map(nearest.reshape(rows, columns), self.grid))
+        return np.mean(grids, axis=0).ravel()
+
+    def _nearest(self, queries: Any, scale: Scale, step: int) -> np.ndarray:
+        """Return the cosine distance of each query to the nearest patch of each image: (num_queries, num_images)."""
+        references, half_norms = self._references[scale] = tuple(
+            _like(array, queries) for array in self._references[scale]
+        )
+        views, patches, width = references.shape
+        penalty = None if self.radius is None else _like(self._too_far(scale, step), queries)
+        found = []
+        rows = max(1, BLOCK // (views * patches))
+        for start in range(0, len(queries), rows):
+            block = queries[start : start + rows]
+            # |a - b|^2 / 2 is one minus the cosine, and largest is ab - |b|^2 / 2 for the nearest b.
+            closeness = (block @ references.reshape(-1, width).T).reshape(len(block), views, patches) - half_norms
+            if penalty is not None:
+                closeness = closeness + penalty[start : start + rows, None]
+            best = closeness.max(-1) if isinstance(closeness, np.ndarray) else closeness.amax(-1)
+            found.append(_numpy((block**2).sum(-1)[:, None] / 2 - best))
+        return np.minimum.reduceat(np.maximum(np.concatenate(found), 0), self.starts, axis=1)
+
+    def _too_far(self, scale: Scale, step: int) -> np.ndarray:
+        """Return -inf for patches that are not compared: (num_queries, num_patches)."""
+        steps = (step, max(2, (scale.side + 1) // 2))
+        places = [
+            np.stack(np.meshgrid(*(np.arange(s // 2, length, s) for length in self.grid), indexing="ij"), -1)
+            for s in steps
+        ]
+        ours, theirs = (place.reshape(-1, 2) for place in places)
+        # Steps of two patches leave no neighbour within a smaller radius.
+        far = np.abs(ours[:, None] - theirs).max(-1) > max(self.radius or 0, steps[1])
+        return np.where(far, -np.inf, 0).astype(np.float32)
+
+
+class MutualBackend:
+    """Run a backend, and combine its scores and maps with the distances to other images of the batch.
+
+    The text prompts and the comparison are combined as with references, see [`ReferenceEvidence`]; the images that are
+    compared tell how much images differ. Scores therefore depend on the batch.
+
+    Args:
+        base ([`Backend`]): Gives scores, maps and patch features in one pass.
+        layers (`Sequence[int]`): Vision layers that are compared, counted from 1.
+        most (`int`, *optional*, defaults to 200): Number of images, or tiles, with which all are compared.
+        radius (`int`, *optional*): Compare a patch only with those at most so many rows and columns away, for things
+            that always lie in the same place. Below two patches it counts as two.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    def __init__(self, base: Backend, layers: Sequence[int], most: int = 200, radius: int | None = None):
+        if most < 2:
+            raise ValueError(f"mutual_references is {most}; expected 2 images or more.")
+        if radius is not None and radius < 0:
+            raise ValueError(f"mutual_radius is {radius}; expected a number of patches, 0 or more.")
+        self.base, self.layers, self.most, self.radius = base, tuple(layers), most, radius
+        self.name = f"mutual({base.name})"
+        self.precision, self.input_size, self.map_maximum = base.precision, base.input_size, base.map_maximum
+        self.comparison: ComparisonSet | None = None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """See [`Backend`]; the images that are compared are not part of it."""
+        return fingerprint(self.base.fingerprint, "mutual", self.layers, self.most, self.radius)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many images were collected as asked for, and more than one."""
+        collected = self.comparison
+        return collected is not None and len(collected) >= self.most and len(set(collected.owners)) > 1
+
+    def check_tiles(self, tiling: Tiling | None) -> None:
+        """Refuse a radius for tiles, which show different places.
+
+        Raises:
+            ValueError: If there are both.
+        """
+        if tiling is not None and self.radius is not None:
+            raise ValueError(
+                f"mutual_radius is {self.radius} and tile is {tiling.tile}; patches of different tiles are not in the "
+                "same place. Give one of the two."
+            )
+
+    def collect(self, pixel_values: np.ndarray, owners: Sequence[int]) -> Outputs:
+        """Add images to those that others are compared with.
+
+        Args:
+            pixel_values (`np.ndarray` of shape `(batch_size, 3, height, width)`): As for [`Backend.run`].
+            owners (`Sequence[int]`): Number of the image that each is a view of; views of one image follow each other.
+
+        Returns:
+            [`Outputs`]: of the base.
+        """
+        outputs = self.base.run(pixel_values, self.layers)
+        if self.comparison is None:
+            self.comparison = ComparisonSet(_grid(self.input_size, outputs.patch_features[0].shape[1]), self.radius)
+        for place, owner in enumerate(owners):
+            features = [_on_host(layer[place]) for layer in outputs.patch_features]
+            self.comparison.add(owner, _digest(pixel_values[place]), features, outputs.image_embeds[place])
+        return outputs
+
+    def finish(self, name: str) -> ComparisonSet | None:
+        """Compare what was collected, and return it.
+
+        Args:
+            name (`str`): What the images are, for the error.
+
+        Returns:
+            [`ComparisonSet`] or `None`: `None` if no image could be read.
+
+        Raises:
+            ValueError: If there is only one image.
+        """
+        if self.comparison is None:
+            return None
+        if len(set(self.comparison.owners)) < 2:
+            raise ValueError(
+                f"mutual scoring compares images with each other, and {name} has 1 that can be read; expected 2 or "
+                "more."
+            )
+        self.comparison.finish()
+        return self.comparison
+
+    def run(self, pixel_values: np.ndarray, feature_layers: Sequence[int] = ()) -> Outputs:
+        """See [`Backend.run`]; all images were collected before.
+
+        Raises:
+            ValueError: If no images were collected.
+        """
+        if self.comparison is None or self.comparison.evidence is None:
+            raise ValueError("there is nothing to compare with; collect images of the batch and finish the set first.")
+        layers = [*feature_layers, *(layer for layer in self.layers if layer not in feature_layers)]
+        outputs = self.base.run(pixel_values, layers)
+        by_layer = dict(zip(layers, outputs.patch_features, strict=True))
+        distances, scores = [], []
+        for place, pixels in enumerate(pixel_values):
+            own = self.comparison.copies.get(_digest(pixels), set())
+            found = self.comparison.distances([_on_host(by_layer[layer][place]) for layer in self.layers], own)
+            embed = _numpy(outputs.image_embeds[place])
+            scores.append(self.comparison.average_score(float(image_distances(found[None])[0]), embed, own))
+            distances.append(found)
+        combined = self._combine(outputs, np.stack(distances), np.array(scores))
+        features = tuple(by_layer[layer] for layer in feature_layers)
+        return Outputs(*combined, features, outputs.image_embeds if feature_layers else None)
+
+    def _combine(
+        self, outputs: Outputs, distances: np.ndarray, image_scores: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        evidence, size = self.comparison.evidence, outputs.anomaly_maps.shape[1:]  # type: ignore[union-attr]
+        grids = evidence(distances).astype(np.float32).reshape(-1, *self.comparison.grid)  # type: ignore
+        log_odds = np.stack([resize_map(grid, size) for grid in grids])
+        maps = shift_odds(outputs.anomaly_maps / self.map_maximum, log_odds) * np.float32(self.map_maximum)
+        return shift_odds(outputs.image_scores, evidence(image_scores)), maps
+
+
+def compared_layers(detector: Detector) -> list[int]:
+    """Return the vision layers whose patches are compared: at two thirds of the depth and the last, or an export's.
+
+    Args:
+        detector ([`Detector`]): The model.
+
+    Raises:
+        ValueError: If an export gives no patch features.
+    """
+    if detector.model is not None:
+        count = detector.model.config.vision_config.num_hidden_layers
+        return sorted({max(1, round(2 * count / 3)), count})
+    layers = list(getattr(getattr(detector.backend, "exported", None), "feature_layers", ()))
+    if not layers:
+        raise ValueError(
+            f"{detector.name} was exported without patch features, which are compared; export it again with "
+            "feature_layers."
+        )
+    return layers
+
+
+def _digest(pixels: np.ndarray) -> bytes:
+    return hashlib.blake2b(pixels.tobytes(), digest_size=16).digest()
+
+
+def _grid(input_size: tuple[int, int], patches: int) -> tuple[int, int]:
+    """Return rows and columns of the patches, which are square."""
+    rows = round(math.sqrt(patches * input_size[0] / input_size[1]))
+    return rows, patches // rows
+
+
+def _on_host(array: Any) -> Any:
+    """Return a tensor of PyTorch on the CPU as a NumPy array, any other as it is."""
+    return array if isinstance(array, np.ndarray) or array.device.type != "cpu" else array.numpy()
+
+
+def _numpy(array: Any) -> np.ndarray:
+    return array if isinstance(array, np.ndarray) else array.cpu().numpy()
+
+
+def _float32(array: Any) -> Any:
+    return array.astype(np.float32) if isinstance(array, np.ndarray) else array.float()
+
+
+def _like(array: Any, other: Any) -> Any:
+    """Return an array as the kind of another, on its device."""
+    if isinstance(other, np.ndarray):
+        return _numpy(array)
+    import torch
+
+    return (torch.from_numpy(array) if isinstance(array, np.ndarray) else array).to(other.device)
+
+
+__all__ = ["ComparisonSet", "MutualBackend", "compared_layers"]
