@@ -27,7 +27,7 @@ from ..postprocessing_anomalyclip import (
 )
 from .backends import Backend
 from .items import Item, View
-from .mutual import ComparisonSet, MutualBackend, compared_layers
+from .mutual import ComparisonSet, MutualBackend, open_mutual
 from .opening import open_detector
 from .reference_backend import ReferenceBackend, open_references
 from .results import AnomalyResult, scale_regions
@@ -139,9 +139,9 @@ class AnomalyScorer:
             self.backend = ReferenceBackend(self.backend, self.references, tile, overlap)
         self.mutual = None
         if mutual:
-            self.mutual = MutualBackend(self.backend, compared_layers(opened), mutual_references, mutual_radius)
-            self.mutual.check_tiles(self.tiling)
-            self.backend = self.mutual
+            self.mutual = self.backend = open_mutual(
+                opened, self.backend, mutual_references, mutual_radius, self.tiling
+            )
         self.image_score = str(stored["image_score"] if image_score is None else image_score)
         if self.image_score not in IMAGE_SCORES:
             raise ValueError(f"image_score is {image_score!r}; expected one of {', '.join(IMAGE_SCORES)}.")

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..postprocessing_anomalyclip import resize_map
+
 
 # All distances here are in units of the mean distance between two patches of the references picked at random.
 ANOMALOUS = 0.5  # distance that is expected of an anomaly: a patch half as far from all references as random patches
@@ -86,4 +88,35 @@ def shift_odds(probabilities: np.ndarray, log_odds: np.ndarray) -> np.ndarray:
     return (likelier / (1 - probabilities + likelier)).astype(np.float32)
 
 
-__all__ = ["ReferenceEvidence", "image_distances", "shift_odds"]
+def add_evidence(
+    image_scores: np.ndarray,
+    anomaly_maps: np.ndarray,
+    evidence: ReferenceEvidence,
+    distances: np.ndarray,
+    grids: np.ndarray,
+    map_maximum: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Change the scores and maps of the text prompts by the evidence of distances.
+
+    Args:
+        image_scores (`np.ndarray` of shape `(batch_size,)`): Probability of abnormal.
+        anomaly_maps (`np.ndarray` of shape `(batch_size, height, width)`): Smoothed.
+        evidence ([`ReferenceEvidence`]): What distances mean.
+        distances (`np.ndarray` of shape `(batch_size,)`): Distance of each image.
+        grids (`np.ndarray` of shape `(batch_size, rows, columns)`): Distance of each patch.
+        map_maximum (`float`): Largest value that a map can have.
+
+    Returns:
+        `tuple[np.ndarray, np.ndarray]`: scores and maps, in their ranges.
+    """
+    if not (np.isfinite(distances).all() and np.isfinite(grids).all()):
+        return np.full_like(image_scores, np.nan), anomaly_maps  # the caller names the images
+    if not evidence.weight:
+        return image_scores, anomaly_maps
+    size = anomaly_maps.shape[1:]
+    log_odds = np.stack([resize_map(grid, size) for grid in evidence(grids).astype(np.float32)])
+    maps = shift_odds(anomaly_maps / map_maximum, log_odds) * np.float32(map_maximum)
+    return shift_odds(image_scores, evidence(distances)), maps
+
+
+__all__ = ["ReferenceEvidence", "add_evidence", "image_distances", "shift_odds"]

@@ -18,8 +18,8 @@ import numpy as np
 from ..io.fingerprints import fingerprint
 from ..postprocessing_anomalyclip import resize_map
 from .backends import Backend, Outputs
-from .evidence import ReferenceEvidence, image_distances, shift_odds
-from .neighbours import normalise, principal_axes
+from .evidence import ReferenceEvidence, add_evidence, image_distances
+from .neighbours import like, normalise, principal_axes, to_float32, to_numpy
 from .opening import Detector
 from .tiling import Tiling
 
@@ -83,12 +83,12 @@ class ComparisonSet:
             embed (array of shape `(projection_dim,)`): Image embedding, L2-normalised.
         """
         self._example = features[0][:1]
-        stacked = np.stack([_numpy(normalise(layer)) for layer in features]).astype(np.float16)
+        stacked = np.stack([to_numpy(normalise(layer)) for layer in features]).astype(np.float16)
         self._file.write(stacked.tobytes())
         self._shape = stacked.shape
         self.owners.append(owner)
         self.copies.setdefault(digest, set()).add(owner)
-        self.embeds.append(_numpy(embed).astype(np.float32))
+        self.embeds.append(to_numpy(embed).astype(np.float32))
 
     def finish(self) -> None:
         """Prepare the comparison, and compare the images of the set with each other."""
@@ -104,14 +104,15 @@ class ComparisonSet:
             sample = sample.reshape(-1, sample.shape[-1])
             pairs = np.random.default_rng(0).integers(0, len(sample), (2, RANDOM_PAIRS))
             typical = float((1 - (sample[pairs[0]] * sample[pairs[1]]).sum(1)).mean())
-            self._axes[scale] = Axes(*principal_axes(sample, COMPONENTS), max(typical, 1e-6))
+            mean, directions = principal_axes(sample)
+            self._axes[scale] = Axes(mean, directions[:, -COMPONENTS:], max(typical, 1e-6))
             patches = np.stack([self._project(view[scale.layer], scale, least=2) for view in features])
             self._references[scale] = patches, (patches**2).sum(-1) / 2
         del features
         self._file.close()
         self.alone = np.zeros(len(self), np.float32)
         for view, owner in enumerate(self.owners):
-            queries = {scale: _like(arrays[0][view], self._example) for scale, arrays in self._references.items()}
+            queries = {scale: like(arrays[0][view], self._example) for scale, arrays in self._references.items()}
             self.alone[view] = image_distances(self._distances(queries, {owner}, least=2)[None])[0]
         scores = [
             self.average_score(float(score), embed, {owner})
@@ -150,7 +151,7 @@ class ComparisonSet:
 
     def _average(self, features: Any, side: int, least: int = 1) -> Any:
         """Average features over neighbourhoods, which overlap by half; at the border the last patch counts again."""
-        step, parts = max(least, (side + 1) // 2), _float32(features).reshape(*self.grid, -1)
+        step, parts = max(least, (side + 1) // 2), to_float32(features).reshape(*self.grid, -1)
         offsets = np.arange(side) - side // 2
         for axis in (0, 1):
             length = parts.shape[axis]
@@ -161,7 +162,7 @@ class ComparisonSet:
     def _project(self, features: Any, scale: Scale, least: int = 1) -> Any:
         axes = self._axes[scale]
         averaged = self._average(features, scale.side, least)
-        return (averaged - _like(axes.mean, averaged)) @ _like(axes.directions, averaged)
+        return (averaged - like(axes.mean, averaged)) @ like(axes.directions, averaged)
 
     def _distances(self, patches: dict[Scale, Any], without: set[int], least: int = 1) -> np.ndarray:
         others = ~np.isin(self.images, list(without))
@@ -180,10 +181,10 @@ class ComparisonSet:
     def _nearest(self, queries: Any, scale: Scale, step: int) -> np.ndarray:
         """Return the cosine distance of each query to the nearest patch of each image: (num_queries, num_images)."""
         references, half_norms = self._references[scale] = tuple(
-            _like(array, queries) for array in self._references[scale]
+            like(array, queries) for array in self._references[scale]
         )
         views, patches, width = references.shape
-        penalty = None if self.radius is None else _like(self._too_far(scale, step), queries)
+        penalty = None if self.radius is None else like(self._too_far(scale, step), queries)
         found = []
         rows = max(1, BLOCK // (views * patches))
         for start in range(0, len(queries), rows):
@@ -193,7 +194,7 @@ class ComparisonSet:
             if penalty is not None:
                 closeness = closeness + penalty[start : start + rows, None]
             best = closeness.max(-1) if isinstance(closeness, np.ndarray) else closeness.amax(-1)
-            found.append(_numpy((block**2).sum(-1)[:, None] / 2 - best))
+            found.append(to_numpy((block**2).sum(-1)[:, None] / 2 - best))
         return np.minimum.reduceat(np.maximum(np.concatenate(found), 0), self.starts, axis=1)
 
     def _too_far(self, scale: Scale, step: int) -> np.ndarray:
@@ -247,18 +248,6 @@ class MutualBackend:
         collected = self.comparison
         return collected is not None and len(collected) >= self.most and len(set(collected.owners)) > 1
 
-    def check_tiles(self, tiling: Tiling | None) -> None:
-        """Refuse a radius for tiles, which show different places.
-
-        Raises:
-            ValueError: If there are both.
-        """
-        if tiling is not None and self.radius is not None:
-            raise ValueError(
-                f"mutual_radius is {self.radius} and tile is {tiling.tile}; patches of different tiles are not in the "
-                "same place. Give one of the two."
-            )
-
     def collect(self, pixel_values: np.ndarray, owners: Sequence[int]) -> Outputs:
         """Add images to those that others are compared with.
 
@@ -305,51 +294,56 @@ class MutualBackend:
         Raises:
             ValueError: If no images were collected.
         """
-        if self.comparison is None or self.comparison.evidence is None:
+        comparison = self.comparison
+        if comparison is None or comparison.evidence is None:
             raise ValueError("there is nothing to compare with; collect images of the batch and finish the set first.")
         layers = [*feature_layers, *(layer for layer in self.layers if layer not in feature_layers)]
         outputs = self.base.run(pixel_values, layers)
         by_layer = dict(zip(layers, outputs.patch_features, strict=True))
-        distances, scores = [], []
+        grids, scores = [], []
         for place, pixels in enumerate(pixel_values):
-            own = self.comparison.copies.get(_digest(pixels), set())
-            found = self.comparison.distances([_on_host(by_layer[layer][place]) for layer in self.layers], own)
-            embed = _numpy(outputs.image_embeds[place])
-            scores.append(self.comparison.average_score(float(image_distances(found[None])[0]), embed, own))
-            distances.append(found)
-        combined = self._combine(outputs, np.stack(distances), np.array(scores))
+            own = comparison.copies.get(_digest(pixels), set())
+            distances = comparison.distances([_on_host(by_layer[layer][place]) for layer in self.layers], own)
+            embed = to_numpy(outputs.image_embeds[place])
+            scores.append(comparison.average_score(float(image_distances(distances[None])[0]), embed, own))
+            grids.append(distances.reshape(comparison.grid))
+        found = comparison.evidence, np.array(scores), np.stack(grids)
+        combined = add_evidence(outputs.image_scores, outputs.anomaly_maps, *found, self.map_maximum)
         features = tuple(by_layer[layer] for layer in feature_layers)
         return Outputs(*combined, features, outputs.image_embeds if feature_layers else None)
 
-    def _combine(
-        self, outputs: Outputs, distances: np.ndarray, image_scores: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        evidence, size = self.comparison.evidence, outputs.anomaly_maps.shape[1:]  # type: ignore[union-attr]
-        grids = evidence(distances).astype(np.float32).reshape(-1, *self.comparison.grid)  # type: ignore
-        log_odds = np.stack([resize_map(grid, size) for grid in grids])
-        maps = shift_odds(outputs.anomaly_maps / self.map_maximum, log_odds) * np.float32(self.map_maximum)
-        return shift_odds(outputs.image_scores, evidence(image_scores)), maps
 
-
-def compared_layers(detector: Detector) -> list[int]:
-    """Return the vision layers whose patches are compared: at two thirds of the depth and the last, or an export's.
+def open_mutual(
+    detector: Detector, base: Backend, most: int = 200, radius: int | None = None, tiling: Tiling | None = None
+) -> MutualBackend:
+    """Return a backend that compares the layers at two thirds of the depth and at its end, or those an export gives.
 
     Args:
         detector ([`Detector`]): The model.
+        base ([`Backend`]): Its backend, or one around it.
+        most (`int`, *optional*, defaults to 200): See [`MutualBackend`].
+        radius (`int`, *optional*): See [`MutualBackend`].
+        tiling ([`Tiling`], *optional*): How images are divided.
 
     Raises:
-        ValueError: If an export gives no patch features.
+        ValueError: If an export gives no patch features, there are a radius and tiles, which show different places,
+            or an argument is out of range.
     """
+    if tiling is not None and radius is not None:
+        raise ValueError(
+            f"mutual_radius is {radius} and tile is {tiling.tile}; patches of different tiles are not in the same "
+            "place. Give one of the two."
+        )
     if detector.model is not None:
         count = detector.model.config.vision_config.num_hidden_layers
-        return sorted({max(1, round(2 * count / 3)), count})
+        return MutualBackend(base, sorted({max(1, round(2 * count / 3)), count}), most, radius)
     layers = list(getattr(getattr(detector.backend, "exported", None), "feature_layers", ()))
     if not layers:
         raise ValueError(
             f"{detector.name} was exported without patch features, which are compared; export it again with "
             "feature_layers."
         )
-    return layers
+    return MutualBackend(base, layers, most, radius)
 
 
 def _digest(pixels: np.ndarray) -> bytes:
@@ -367,21 +361,4 @@ def _on_host(array: Any) -> Any:
     return array if isinstance(array, np.ndarray) or array.device.type != "cpu" else array.numpy()
 
 
-def _numpy(array: Any) -> np.ndarray:
-    return array if isinstance(array, np.ndarray) else array.cpu().numpy()
-
-
-def _float32(array: Any) -> Any:
-    return array.astype(np.float32) if isinstance(array, np.ndarray) else array.float()
-
-
-def _like(array: Any, other: Any) -> Any:
-    """Return an array as the kind of another, on its device."""
-    if isinstance(other, np.ndarray):
-        return _numpy(array)
-    import torch
-
-    return (torch.from_numpy(array) if isinstance(array, np.ndarray) else array).to(other.device)
-
-
-__all__ = ["ComparisonSet", "MutualBackend", "compared_layers"]
+__all__ = ["ComparisonSet", "MutualBackend", "open_mutual"]

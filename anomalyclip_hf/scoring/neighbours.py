@@ -51,12 +51,12 @@ class PatchIndex:
     @property
     def features(self) -> np.ndarray:
         """All features: (num_views, num_patches, width)."""
-        return _numpy(self._arrays[0]).reshape(self.shape)
+        return to_numpy(self._arrays[0]).reshape(self.shape)
 
     @property
     def projected(self) -> np.ndarray:
         """The principal components: (num_views * num_patches, components)."""
-        return _numpy(self._arrays[3])
+        return to_numpy(self._arrays[3])
 
     def distances(
         self,
@@ -76,7 +76,7 @@ class PatchIndex:
         Returns:
             array of shape `(num_queries,)`: one minus the cosine similarity, float32, of the kind of `queries`.
         """
-        self._arrays = tuple(_like(array, queries) for array in self._arrays)  # once, then they are there
+        self._arrays = tuple(like(array, queries) for array in self._arrays)  # once, then they are there
         flat, mean, axes, projected, half_norms = self._arrays
         if radius is not None and grid is not None:
             return self._near_distances(queries, without, radius, grid)
@@ -88,7 +88,7 @@ class PatchIndex:
             closeness = (block - mean) @ axes @ projected.T - half_norms
             if without is not None:
                 closeness.reshape(len(block), *self.shape[:2])[:, without] = -np.inf
-            found.append(1 - (block * _float32(flat[closeness.argmax(1)])).sum(1))
+            found.append(1 - (block * to_float32(flat[closeness.argmax(1)])).sum(1))
         return _concatenate(found)
 
     def _near_distances(self, queries: Array, without: slice | None, radius: int, grid: tuple[int, int]) -> Array:
@@ -99,7 +99,7 @@ class PatchIndex:
             array.reshape(count, rows, columns, -1) for array in (flat, projected, half_norms)
         )
         place = np.arange(columns)
-        too_far = _like(np.where(np.abs(place[:, None] - place) > radius, np.float32(1e9), 0), queries)[:, None, None]
+        too_far = like(np.where(np.abs(place[:, None] - place) > radius, np.float32(1e9), 0), queries)[:, None, None]
         found = []
         for row in range(rows):
             block = queries[row * columns : (row + 1) * columns]
@@ -111,7 +111,7 @@ class PatchIndex:
             if without is not None:
                 by_place[:, without] = -np.inf
             nearest = features[:, near].reshape(-1, features.shape[-1])[closeness.argmax(1)]
-            found.append(1 - (block * _float32(nearest)).sum(1))
+            found.append(1 - (block * to_float32(nearest)).sum(1))
         return _concatenate(found)
 
 
@@ -153,20 +153,22 @@ def select_spread(features: np.ndarray, count: int) -> np.ndarray:
     return np.sort(chosen)
 
 
-def _like(array: Array, other: Array) -> Array:
+def like(array: Array, other: Array) -> Array:
     """Return an array as the kind of another, on its device."""
     if isinstance(other, np.ndarray):
-        return _numpy(array)
+        return to_numpy(array)
     import torch
 
     return (torch.from_numpy(array) if isinstance(array, np.ndarray) else array).to(other.device)
 
 
-def _numpy(array: Array) -> np.ndarray:
+def to_numpy(array: Array) -> np.ndarray:
+    """Return an array as one of NumPy."""
     return array if isinstance(array, np.ndarray) else array.cpu().numpy()
 
 
-def _float32(array: Array) -> Array:
+def to_float32(array: Array) -> Array:
+    """Return an array of the same kind in float32."""
     return array.astype(np.float32) if isinstance(array, np.ndarray) else array.float()
 
 
@@ -178,4 +180,4 @@ def _concatenate(arrays: list[Array]) -> Array:
     return torch.cat(arrays)
 
 
-__all__ = ["PatchIndex", "normalise", "principal_axes", "select_spread"]
+__all__ = ["PatchIndex", "like", "normalise", "principal_axes", "select_spread", "to_float32", "to_numpy"]

@@ -18,9 +18,8 @@ from safetensors.numpy import save_file
 from ..data.samples import SampleReader
 from ..io.atomic import atomic_write
 from ..io.fingerprints import fingerprint
-from ..postprocessing_anomalyclip import resize_map
 from .backends import Backend
-from .evidence import ReferenceEvidence, image_distances, shift_odds
+from .evidence import ReferenceEvidence, add_evidence, image_distances
 from .neighbours import PatchIndex, normalise, select_spread
 from .opening import Detector, open_detector
 from .reference_images import (
@@ -223,14 +222,9 @@ class ReferenceMemory:
             `tuple[np.ndarray, np.ndarray]`: scores and maps, in their ranges.
         """
         distances = self.distances(patch_features)
-        if not np.isfinite(distances).all():
-            return np.full_like(image_scores, np.nan), anomaly_maps  # the caller names the images
-        if not self.evidence.weight:
-            return image_scores, anomaly_maps
-        scores = shift_odds(image_scores, self.evidence(image_distances(distances)))
-        grids = self.evidence(distances).astype(np.float32).reshape(-1, *self.settings.grid)
-        log_odds = np.stack([resize_map(grid, anomaly_maps.shape[1:]) for grid in grids])
-        return scores, shift_odds(anomaly_maps / map_maximum, log_odds) * np.float32(map_maximum)
+        grids = distances.reshape(-1, *self.settings.grid)
+        found = self.evidence, image_distances(distances), grids
+        return add_evidence(image_scores, anomaly_maps, *found, map_maximum)
 
     def check_backend(self, backend: Backend, tile: int | None = None, overlap: float = 0.25) -> None:
         """Check that the features of a backend can be compared with these.
