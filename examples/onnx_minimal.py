@@ -29,12 +29,13 @@ def main() -> None:
     arguments = parser.parse_args()
 
     description = json.loads((arguments.model / "anomalyclip.json").read_text())
+    threshold = (description["calibration"] or description)["threshold"]
     session = onnxruntime.InferenceSession(arguments.model / "model.onnx", providers=["CPUExecutionProvider"])
     for path in arguments.images:
         image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")  # 8-bit images without transparency
         pixel_values = prepare(image, description["preprocessing"])[None]
         scores, maps = session.run(["image_scores", "anomaly_maps"], {"pixel_values": pixel_values})
-        label = description["labels"][int(scores[0] >= description["threshold"])]
+        label = description["labels"][int(scores[0] >= threshold)]
         print(f"{scores[0]:.6f} {label} {path}")
         if arguments.maps:
             arguments.maps.mkdir(parents=True, exist_ok=True)

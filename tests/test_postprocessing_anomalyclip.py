@@ -8,7 +8,13 @@ from scipy import ndimage
 
 from anomalyclip_hf import AnomalyMapHead
 from anomalyclip_hf.modeling_anomalyclip import gaussian_smooth
-from anomalyclip_hf.postprocessing_anomalyclip import add_legend, draw_overlay, find_regions
+from anomalyclip_hf.postprocessing_anomalyclip import (
+    IMAGE_SCORES,
+    add_legend,
+    combine_scores,
+    draw_overlay,
+    find_regions,
+)
 from conftest import peak_map
 
 
@@ -107,3 +113,24 @@ def test_the_legend_is_a_strip_below_wide_images():
     assert with_legend.height > 100
     assert with_legend.crop((0, 0, 640, 100)).tobytes() == wide.tobytes()
     assert add_legend(narrow, "0.930 anomalous") is narrow
+
+
+@pytest.mark.parametrize(("height", "width"), [(7, 9), (10, 20), (40, 41)])
+def test_image_scores_equal_those_of_sorted_maps(height, width):
+    rng = np.random.default_rng(height)
+    scores, maps = rng.random(3, dtype=np.float32), rng.random((3, height, width), dtype=np.float32) * 4
+    assert combine_scores(scores, maps, 4.0).tolist() == scores.tolist()
+    fusion, top = (combine_scores(scores, maps, 4.0, kind) for kind in ("fusion", "top1%"))
+    for index, values in enumerate(maps):
+        ordered = sorted(values.ravel().tolist(), reverse=True)
+        highest = ordered[: -(-len(ordered) // 100)]
+        assert fusion[index] == pytest.approx((scores[index] + ordered[0] / 4) / 2, abs=1e-6)
+        assert top[index] == pytest.approx(sum(highest) / len(highest) / 4, abs=1e-6)
+
+
+def test_image_scores_stay_in_their_range():
+    scores, maps = np.ones(1, np.float32), np.full((1, 5, 5), 1 + 1e-6, np.float32)
+    for kind in IMAGE_SCORES:
+        assert combine_scores(scores, maps, kind=kind).tolist() == [1.0]
+    with pytest.raises(ValueError, match="median"):
+        combine_scores(scores, maps, kind="median")

@@ -2,6 +2,7 @@
 """What every export does beside writing its file: check the arguments, describe the model, compare the results."""
 
 import copy
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -14,13 +15,16 @@ from PIL import Image
 from ..io.atomic import atomic_folder
 from ..loading_anomalyclip import model_fingerprint
 from ..modeling_anomalyclip import AnomalyCLIPModel
-from ..postprocessing_anomalyclip import LABELS
+from ..postprocessing_anomalyclip import LABELS, describe_stale
 from ..processing_anomalyclip import AnomalyCLIPProcessor
 from ..scoring.exported import ExportedModel
 from ..scoring.preprocessing import Preprocessing
 from ..version import __version__
 from .checking import Differences, check_export
 from .images import load_images
+
+
+logger = logging.getLogger(__name__)
 
 
 PACKAGES = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf")
@@ -124,15 +128,22 @@ def describe_model(model: AnomalyCLIPModel, processor: AnomalyCLIPProcessor, **s
 
     Args:
         model ([`AnomalyCLIPModel`]): The model to export.
-        processor ([`AnomalyCLIPProcessor`]): Gives image size, thresholds and smoothing.
+        processor ([`AnomalyCLIPProcessor`]): Gives image size, thresholds and smoothing. Its calibration goes along if
+            it holds for the precision of the export.
         **settings: Further fields of [`ExportedModel`], such as `format` and `precision`.
 
     Returns:
         [`ExportedModel`]: without `files`.
     """
     patch = model.config.vision_config.patch_size
+    fingerprint, calibration = model_fingerprint(model), processor.calibration
+    if calibration is not None:
+        exported = {**processor.score_settings, "precision": settings["precision"]}
+        if problem := describe_stale(calibration, fingerprint, exported):
+            logger.warning("%s Give it the folder of the export.", problem)
+            calibration = None
     return ExportedModel(
-        fingerprint=model_fingerprint(model),
+        fingerprint=fingerprint,
         image_size=list(processor.size),
         grid=[side // patch for side in processor.size],
         preprocessing={**asdict(Preprocessing.from_processor(processor)), "value_range": processor.value_range},
@@ -142,7 +153,7 @@ def describe_model(model: AnomalyCLIPModel, processor: AnomalyCLIPProcessor, **s
         pixel_threshold=processor.pixel_threshold,
         labels=list(LABELS),
         image_score=processor.image_score,
-        calibration=processor.calibration,
+        calibration=calibration,
         versions={"anomalyclip_hf": __version__, **_installed_versions()},
         **settings,
     )

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from transformers import pipeline
 
-from anomalyclip_hf import AnomalyCLIPProcessor
+from anomalyclip_hf import AnomalyCLIPProcessor, AnomalyScorer, calibrate_model, store_calibration
 from anomalyclip_hf.serving.demo_scoring import DISPLAY_SIDE, DemoModel, ScoredImage
 
 
@@ -105,3 +105,15 @@ def test_a_value_range_is_used(model_folder, tmp_path):
     ranged = DemoModel(str(model_folder), (0, 4095)).score(tmp_path / "deep.png", 10**6)
     plain = DemoModel(str(model_folder)).score(tmp_path / "plain.png", 10**6)
     assert ranged.score == pytest.approx(plain.score, abs=1e-4)
+
+
+def test_a_calibrated_model_gives_its_decision(model_folder, image):
+    scorer = AnomalyScorer(model_folder)
+    found = calibrate_model(scorer, [str(image)] * 25)
+    store_calibration(found, model_folder)
+    detector = DemoModel(str(model_folder))
+    assert detector.middle == found.pixel_threshold
+    drawn, _ = detector.draw(detector.score(image, 10_000), 0.0, found.pixel_threshold, 0.7)
+    assert drawn["label"] == "anomalous"  # by the slider
+    assert drawn["decision"] == found.decide(drawn["score"])
+    assert drawn["p_value"] == found.p_value(drawn["score"])

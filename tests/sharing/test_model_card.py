@@ -8,7 +8,7 @@ import yaml
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
-from anomalyclip_hf import AnomalyCLIPModel, AnomalyDetectionMetric
+from anomalyclip_hf import AnomalyCLIPModel, AnomalyDetectionMetric, calibrate, store_calibration
 from anomalyclip_hf.loading_anomalyclip import add_code
 from anomalyclip_hf.sharing.model_card import TRAINING_FILE, write_model_card
 from conftest import tiny_model
@@ -135,3 +135,17 @@ def test_an_existing_card_is_replaced_only_where_allowed(model_folder):
 def test_no_checkpoint(tmp_path):
     with pytest.raises(OSError, match=r"config\.json"):
         write_model_card(tmp_path)
+
+
+def test_the_card_says_what_the_calibration_means(model_folder):
+    scores = [0.3 + 0.001 * number for number in range(60)]
+    categories = ["bolt", "nut | <b>"] * 30
+    found = calibrate(scores, review_alpha=0.2, categories=categories, map_maxima=scores, data="good | parts")
+    store_calibration(found, model_folder)
+    card = write_model_card(model_folder, repo_id="me/x").text
+    for line in found.describe():
+        assert f"- {line}" in card
+    assert f"Calibrated on good \\| parts, {found.date}." in card
+    assert f"| bolt | 30 | {found.categories['bolt'].threshold:.4g} |" in card
+    assert "nut \\| &lt;b>" in card
+    assert "from a score of 0.5 on" not in card

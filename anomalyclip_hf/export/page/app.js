@@ -258,8 +258,11 @@ function askForRegions() {
 
 function prepareSliders() {
   const maximum = settings.map_maximum;
-  Object.assign(find("pixel-threshold"), { max: maximum, step: maximum / 100, value: settings.middle });
-  find("threshold").value = settings.threshold;
+  const step = settings.calibration ? 0.001 : 0.01;
+  const roundUp = (threshold, step) => Math.ceil(threshold / step - 1e-6) * step; // a calibrated one is not lowered
+  const middle = roundUp(settings.middle, maximum * step);
+  Object.assign(find("pixel-threshold"), { max: maximum, step: maximum * step, value: middle });
+  Object.assign(find("threshold"), { step, value: roundUp(settings.threshold, step) });
   find("middle").textContent = number(settings.middle);
   find("maximum").textContent = number(maximum);
   const colours = settings.colours.map((colour) => `rgb(${colour})`);
@@ -332,7 +335,8 @@ async function loadJson(name) {
 async function start() {
   if (document.documentElement.className === "unusable") return say("");
   const [model, page] = await Promise.all(["anomalyclip.json", "page.json"].map(loadJson));
-  settings = { ...model, ...page, middle: model.pixel_threshold ?? model.map_maximum / 2 };
+  const { threshold, pixel_threshold } = model.calibration ?? model;
+  settings = { ...model, ...page, threshold, middle: pixel_threshold ?? model.pixel_threshold ?? model.map_maximum / 2 };
   document.title = `${settings.name}: find what is wrong in an image`;
   if (settings.note) find("about").before(element("p", settings.note));
   prepareSliders();

@@ -1,7 +1,7 @@
 // Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 // Loads the model and scores images beside the page, which stays responsive.
 
-import { findRegions, resizeMap } from "./maps.js";
+import { combineScores, findRegions, resizeMap } from "./maps.js";
 import { normalise, resizeImage } from "./resize.js";
 
 const MAX_THREADS = 4; // more do not make a single image faster
@@ -94,7 +94,8 @@ async function score({ bitmap, threshold }) {
   size = [bitmap.height, bitmap.width];
   bitmap.close();
   const milliseconds = performance.now() - begin;
-  postMessage({ type: "scored", score: result.score, map, milliseconds, ...describe({ threshold }) });
+  const score = combineScores(result.score, map.values, settings.map_maximum, settings.image_score);
+  postMessage({ type: "scored", score, map, milliseconds, ...describe({ threshold }) });
 }
 
 /** Find the regions at the size of the image. */
