@@ -78,8 +78,8 @@ def calibrate_model(
     reader = SampleReader(images)
     known, categories = _labels(reader), reader.categories
     check_images(method, alpha, known.count(0), known.count(1))  # before an hour of scoring
-    indices, scores, maxima = [], [], []
-    for result in scorer.score_samples(reader):
+    indices, scores, maxima, repeated = [], [], [], 0
+    for result in scorer.score_samples(reader, keep_images=scorer.references is not None):
         on_result(result)
         if result.anomaly_map is None:
             warnings.warn(f"skipped {result.source}: {result.error}", stacklevel=2)
@@ -87,8 +87,10 @@ def calibrate_model(
         indices.append(result.index)
         scores.append(result.score)
         maxima.append(float(result.anomaly_map.max()))
+        repeated += scorer.references is not None and scorer.references.has(result.image)
     if not scores:
         raise ValueError(f"none of the {len(reader)} images could be scored.")
+    _warn_of_references(repeated, len(scores))
     found = calibrate(
         scores, method=method, alpha=alpha, review_alpha=review_alpha, map_maxima=maxima, data=data,
         labels=[known[index] for index in indices],
@@ -100,6 +102,15 @@ def calibrate_model(
         fingerprint=scorer.backend.fingerprint,
         settings=scorer.score_settings,
     )
+
+
+def _warn_of_references(repeated: int, images: int) -> None:
+    if repeated:
+        warnings.warn(
+            f"{repeated} of {images} images are references too, so their scores are too low and what is said about "
+            "false alarms does not hold; calibrate on other images.",
+            stacklevel=3,
+        )
 
 
 def store_calibration(

@@ -18,6 +18,7 @@ from .options import (
     ImageScoreOption,
     ModelOption,
     OverlapOption,
+    ReferencesOption,
     TileOption,
     ValueRangeOption,
     WorkersOption,
@@ -78,6 +79,7 @@ def calibrate(
     model: ModelOption = "",
     output_dir: OutputDirOption = None,
     image_score: ImageScoreOption = None,
+    references: ReferencesOption = None,
     tile: TileOption = None,
     overlap: OverlapOption = 0.25,
     value_range: ValueRangeOption = None,
@@ -98,6 +100,7 @@ def calibrate(
     scorer = load_scorer(
         model, device, dtype, batch_size=batch_size, num_workers=num_workers, backend=backend and backend.value,
         value_range=parse_value_range(value_range), image_score=image_score, tile=tile, overlap=overlap,
+        references=references,
     )  # fmt: skip
 
     from ..calibration.images import calibrate_model, store_calibration

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -27,6 +28,7 @@ from .reference_images import (
     check_arguments,
     default_layers,
     grid_of,
+    image_digest,
     read_features,
     typical_distance,
 )
@@ -112,6 +114,10 @@ class ReferenceMemory:
     def digest(self) -> str:
         """Digest of all that distances depend on."""
         return fingerprint(json.dumps(asdict(self.settings)))
+
+    def has(self, image: Image.Image) -> bool:
+        """Return whether an image, in mode RGB, is one of the references."""
+        return image_digest(image) in self.settings.digests
 
     @property
     def summary(self) -> dict[str, Any]:

@@ -215,3 +215,12 @@ def test_a_copy_of_the_model_is_calibrated(model_folder, normal, tmp_path):
     (tmp_path / "saved").mkdir()
     with pytest.raises(FileNotFoundError, match="processor_config"):
         store_calibration(found, tmp_path / "saved")
+
+
+def test_calibration_images_that_are_references_are_counted(model, normal):
+    scorer = AnomalyScorer(model, references=normal[:3])
+    with pytest.warns(UserWarning, match="^3 of 24 images are references"):
+        calibrate_model(scorer, normal)
+    other = [image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for image in normal]
+    found = calibrate_model(scorer, other)  # a warning would be an error
+    assert found.settings["references"] == scorer.references.digest
