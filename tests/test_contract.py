@@ -1,6 +1,6 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """The same images and masks give the same numbers through every door: processor, pipeline, engine, predict, evaluate,
-Trainer, demo and handler."""
+exported graphs, Trainer, demo and handler."""
 
 import base64
 import io
@@ -22,6 +22,8 @@ from anomalyclip_hf import (
     AnomalyDetectionPipeline,
     AnomalyScorer,
     evaluate_model,
+    export_onnx,
+    export_openvino,
     load_anomaly_dataset,
 )
 from anomalyclip_hf.cli import main
@@ -132,6 +134,16 @@ def test_evaluate(model_folder, by_hand, dataset):
     result = evaluate_model(model_folder, dataset, batch_size=3, show_progress=False)
     np.testing.assert_allclose([row["score"] for row in result.rows], by_hand["scores"], atol=IMAGE_TOLERANCE)
     check_metrics(result.metrics, by_hand)
+
+
+@pytest.mark.parametrize("export", [export_onnx, export_openvino])
+def test_exported_graphs(model_folder, by_hand, dataset, tmp_path, export):
+    folder, processor = tmp_path / "exported", AnomalyCLIPProcessor.from_pretrained(model_folder)
+    export(AnomalyCLIPModel.from_pretrained(model_folder), folder, processor=processor)
+    results = list(AnomalyScorer(folder, resolution="model", batch_size=3).score(by_hand["paths"]))
+    np.testing.assert_allclose([result.score for result in results], by_hand["scores"], atol=IMAGE_TOLERANCE)
+    check_maps([result.anomaly_map for result in results], by_hand, 1e-4)
+    check_metrics(evaluate_model(folder, dataset, batch_size=3, show_progress=False).metrics, by_hand)
 
 
 @pytest.mark.parametrize("cache_features", [False, True])

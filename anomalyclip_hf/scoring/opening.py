@@ -81,6 +81,8 @@ def _open_exported(folder: Any, backend: Any, device: Any, dtype: Any) -> Detect
             f"{folder} is an exported model of precision {exported.precision}; device and dtype are settings of "
             "models of PyTorch. Export it again for another precision."
         )
+    if backend == "onnxruntime" and exported.format != "onnx":
+        raise ValueError(f"{folder} is an export for {exported.format}; onnxruntime cannot run it.")
     if backend is None or isinstance(backend, str):
         runtime = OpenVinoBackend if backend == "openvino" else RUNTIMES[exported.format]
         backend = runtime(folder, exported)

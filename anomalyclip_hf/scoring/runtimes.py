@@ -2,6 +2,7 @@
 """Backends that run an exported model in ONNX Runtime or OpenVINO. They need neither PyTorch nor transformers."""
 
 import os
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -155,11 +156,13 @@ class OpenVinoBackend(ExportedBackend):
             settings["INFERENCE_NUM_THREADS"] = threads
         model = core.read_model(self.path)
         self.compiled = core.compile_model(model, "CPU", settings)
+        self.lock = threading.Lock()  # one request runs at once
         path = ["framework" if self.exported.format == "onnx" else OPENVINO_METADATA, "fingerprint"]
         return str(model.get_rt_info(path).value) if model.has_rt_info(path) else None
 
     def _run(self, values: np.ndarray, names: list[str]) -> list[np.ndarray]:
-        found = self.compiled(values)
+        with self.lock:
+            found = self.compiled(values)
         return [found[name] for name in names]
 
 

@@ -1,0 +1,79 @@
+# Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+"""The description of an exported model: what is written is read again, and what cannot be right is named."""
+
+import json
+
+import pytest
+
+from anomalyclip_hf.scoring.exported import ExportedModel, is_exported, read_exported
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"0123456789")
+    exported = ExportedModel(
+        format="onnx", precision="int8", fingerprint="abc", image_size=[40, 48], grid=[5, 6], preprocessing={},
+        pixel_threshold=0.25, calibration={"method": "f1"}, files={"model.onnx": 10},
+    )  # fmt: skip
+    exported.save(tmp_path)
+    return tmp_path
+
+
+def change(folder, **settings):
+    path = folder / "anomalyclip.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+
+
+def test_reads_what_was_written(folder):
+    assert is_exported(folder)
+    exported = read_exported(folder)
+    assert (exported.image_size, exported.pixel_threshold, exported.calibration) == ([40, 48], 0.25, {"method": "f1"})
+    assert exported.metadata["calibration"] == '{"method": "f1"}'
+    assert exported.metadata["precision"] == "int8"
+    assert "files" not in exported.metadata
+
+
+def test_a_model_folder_is_no_export(model_folder):
+    assert not is_exported(model_folder)
+    assert not is_exported(None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"format_version": 2}, "format_version"),
+        ({"format": "tflite"}, "tflite"),
+        ({"image_size": [0, 40]}, "image_size"),
+        ({"grid": "5x6"}, "grid"),
+        ({"files": {"../model.onnx": 10, "model.onnx": 10}}, r"\.\./model"),
+        ({"files": {}}, "files"),
+    ],
+)
+def test_a_description_that_cannot_be_right_is_named(folder, settings, named):
+    change(folder, **settings)
+    with pytest.raises(ValueError, match=named):
+        read_exported(folder)
+
+
+def test_a_later_version_may_have_further_settings(folder):
+    change(folder, further=1)
+    assert read_exported(folder).precision == "int8"
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"format_version": 1}', " " * 1_000_001])
+def test_a_damaged_description_is_named(folder, content):
+    (folder / "anomalyclip.json").write_text(content)
+    with pytest.raises(ValueError, match=r"anomalyclip\.json"):
+        read_exported(folder)
+
+
+def test_a_truncated_file_is_named(folder):
+    (folder / "model.onnx").write_bytes(b"01234")
+    with pytest.raises(OSError, match=r"model\.onnx has 5 bytes"):
+        read_exported(folder)
+
+
+def test_missing_weights_beside_the_model_are_named(folder):
+    change(folder, files={"model.onnx": 10, "model.onnx.data": 1000})
+    with pytest.raises(FileNotFoundError, match=r"model\.onnx\.data"):
+        read_exported(folder)
