@@ -74,6 +74,7 @@ def score_dataset(
     workers: int | None = None,
     gpus_per_worker: float | None = None,
     cpus_per_worker: float | None = None,
+    wait: float = 0.0,
     part_size: int = PART_SIZE,
     maps: bool = False,
     overlays: bool = False,
@@ -101,6 +102,7 @@ def score_dataset(
         workers (`int`, *optional*): Processes on the Ray cluster; by default as many as fit.
         gpus_per_worker (`float`, *optional*): GPUs of a worker, as 1 or 0.5; by default 1 where there are GPUs.
         cpus_per_worker (`float`, *optional*): Processors of a worker: one for the model and the others for reading.
+        wait (`float`, *optional*, defaults to 0): Seconds to wait until the cluster has room for the workers.
         part_size (`int`, *optional*, defaults to 500): Mean number of images of a part: what a crash can cost.
         maps (`bool`, *optional*, defaults to `False`): Also write anomaly maps (float16, at the model's size).
         overlays (`bool`, *optional*, defaults to `False`): Also write overlays (JPEG).
@@ -143,7 +145,7 @@ def score_dataset(
         raise ValueError(f"part_size is {part_size}; expected 1 or more.")
     kinds = ("scores", *(("maps",) if maps else ()), *(("overlays",) if overlays else ()))
     output = Folder(os.fspath(output_dir), patience)
-    with nullcontext() if ray is None else RayEngine(ray, workers, gpus_per_worker, cpus_per_worker) as engine:
+    with nullcontext() if ray is None else RayEngine(ray, workers, gpus_per_worker, cpus_per_worker, wait) as engine:
         scorer_settings |= {"model": model, "resolution": "model"}
         here = {} if engine is None else {"device": "cpu"}  # with Ray, the devices are for the workers
         scorer = AnomalyScorer(**{**scorer_settings, **here})

@@ -4,6 +4,7 @@
 import json
 import logging
 import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -14,6 +15,7 @@ from .scoring import PartReport, PartScorer, WorkerSettings
 
 
 SECONDS_TO_CONNECT = 10.0
+SECONDS_BETWEEN_LOOKS = 2.0  # at the machines of a cluster that is starting
 SECONDS_TO_ANSWER = 120.0  # for every machine to say which versions it has
 
 
@@ -26,6 +28,7 @@ class RayEngine:
         gpus (`float`, *optional*): GPUs of an actor; by default 1 where the cluster has any.
         cpus (`float`, *optional*): Processors of an actor, of which one runs the model and the others read images; by
             default an equal share of the smallest machine, or 2 without GPUs.
+        wait (`float`, *optional*, defaults to 0): Seconds to wait until enough machines have joined.
 
     Raises:
         ImportError: If Ray is not installed.
@@ -33,15 +36,21 @@ class RayEngine:
         ValueError: If the versions differ, or the workers do not fit.
     """
 
-    def __init__(self, address: str, workers: int | None = None, gpus: float | None = None, cpus: float | None = None):
+    def __init__(
+        self,
+        address: str,
+        workers: int | None = None,
+        gpus: float | None = None,
+        cpus: float | None = None,
+        wait: float = 0.0,
+    ):
         self._ray = import_ray()
         self._is_own = not self._ray.is_initialized()
         if self._is_own:
             self._connect(address)
         try:
+            self.workers, self.gpus, self.cpus = self._fit(workers, gpus, cpus, time.monotonic() + wait)
             check_versions(self._ask_versions(), {"anomalyclip_hf": __version__, "ray": self._ray.__version__})
-            nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-            self.workers, self.gpus, self.cpus = fit_workers(nodes, workers, gpus, cpus)
         except BaseException:
             self.close()
             raise
@@ -94,6 +103,19 @@ class RayEngine:
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:400]
             raise ValueError(f"the Ray cluster at {address} does not fit this process: {reason}") from error
+
+    def _fit(
+        self, workers: int | None, gpus: float | None, cpus: float | None, end: float
+    ) -> tuple[int, float, float]:
+        """Fit the workers to the machines that are there, waiting for more until a time."""
+        while True:
+            nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+            try:
+                return fit_workers(nodes, workers, gpus, cpus)
+            except ValueError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(SECONDS_BETWEEN_LOOKS)
 
     def _ask_versions(self) -> dict[str, dict[str, str]]:
         """Return the versions that each machine of the cluster has."""

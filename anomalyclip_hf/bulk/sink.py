@@ -24,7 +24,8 @@ SCORES = pa.schema(
         ("path", pa.string()),
         ("score", pa.float32()),
         ("label", pa.string()),
-        ("p_value", pa.float64()),
+        ("p_value", pa.float64()),  # null without a calibration, as the decision
+        ("decision", pa.string()),
         ("map_max", pa.float32()),
         ("map_mean", pa.float32()),
         ("map_area", pa.float32()),  # share of the pixels from the pixel threshold on; null without one
@@ -185,7 +186,8 @@ def rows_of(
     row |= {
         "score": result.score,
         "label": result.label,
-        "p_value": getattr(result, "p_value", None),
+        "p_value": result.p_value,
+        "decision": result.decision,
         "map_max": float(values.max()),
         "map_mean": float(values.mean()),
         "map_area": None if pixel_threshold is None else float((values >= pixel_threshold).mean()),

@@ -53,6 +53,7 @@ GpusOption = Annotated[
 CpusOption = Annotated[
     float | None, typer.Option(min=0, help="Processors of each: one for the model, others to read.")
 ]
+WaitOption = Annotated[float, typer.Option(min=0, help="Seconds to wait until the workers fit the cluster.")]
 PartSizeOption = Annotated[int, typer.Option(min=1, help="Images written together: what a crash can cost.")]
 MapsOption = Annotated[bool, typer.Option("--maps", help="Also write anomaly maps, at the model's size.")]
 OverlaysOption = Annotated[bool, typer.Option("--overlays", help="Also write overlays, as JPEG.")]
@@ -81,6 +82,7 @@ def score(
     workers: NumberOption = None,
     gpus_per_worker: GpusOption = None,
     cpus_per_worker: CpusOption = None,
+    wait: WaitOption = 0,
     part_size: PartSizeOption = 500,
     maps: MapsOption = False,
     overlays: OverlaysOption = False,
@@ -117,7 +119,7 @@ def score(
         raise ValueError("anomalyclip score needs INPUTS and --output; or --status DIR to look at a run.")
     _score(
         inputs, output, model, device, dtype, json_progress, run=run, ray=ray or None, workers=workers,
-        gpus_per_worker=gpus_per_worker, cpus_per_worker=cpus_per_worker, part_size=part_size, maps=maps,
+        gpus_per_worker=gpus_per_worker, cpus_per_worker=cpus_per_worker, wait=wait, part_size=part_size, maps=maps,
         overlays=overlays, by_folder=by_folder, image_column=image_column, retry_errors=retry_errors,
         patience=patience, threshold=threshold, pixel_threshold=pixel_threshold, batch_size=batch_size,
         num_workers=num_workers, backend=backend and backend.value, tile=tile, overlap=overlap, window=window,

@@ -24,10 +24,12 @@ def cluster():
     pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    cluster.add_node(num_cpus=1)
-    yield cluster
-    cluster.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")  # or whether Ray asks for a token depends on the home folder
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        cluster.add_node(num_cpus=1)
+        yield cluster
+        cluster.shutdown()
 
 
 def actors_of(cluster) -> list[int]:
@@ -101,6 +103,22 @@ def test_a_plan_that_does_not_fit_is_refused_before_work_is_done(score, cluster,
         with pytest.raises(ValueError, match=named):
             score(pictures, ray=cluster.address, **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_machines_that_join_later_are_waited_for(cluster, monkeypatch):
+    added, original = [], ray_engine.fit_workers
+
+    def fit_and_add(*arguments):
+        try:
+            return original(*arguments)
+        finally:
+            if not added:
+                added.append(cluster.add_node(num_cpus=3))
+
+    monkeypatch.setattr(ray_engine, "fit_workers", fit_and_add)
+    with RayEngine(cluster.address, workers=1, cpus=3, wait=60) as engine:
+        assert engine.cpus == 3
+    cluster.remove_node(*added)
 
 
 def test_a_cluster_with_another_version_of_this_package_is_refused(score, cluster, pictures, monkeypatch, tmp_path):

@@ -3,6 +3,8 @@ import errno
 import os
 import pickle
 import sys
+import time
+from types import SimpleNamespace
 
 import pytest
 from bulk.flaky_store import CALLS, FAILURES
@@ -15,7 +17,7 @@ from anomalyclip_hf.bulk.stores import Folder, describe, open_store, try_again
 def waits(monkeypatch) -> list[float]:
     """Seconds that would be waited; nobody waits."""
     seconds: list[float] = []
-    monkeypatch.setattr(stores.time, "sleep", seconds.append)
+    monkeypatch.setattr(stores, "time", SimpleNamespace(sleep=seconds.append, monotonic=time.monotonic))
     FAILURES.clear()
     CALLS.clear()
     return seconds

@@ -50,6 +50,13 @@ def test_predict(run, model_folder, tmp_path, photo):
     assert heat_map.dtype == np.float32
 
 
+def test_bulk_score(run, model_folder, parts_folder, tmp_path):
+    inputs = parts_folder / "nut" / "test"
+    out = run("bulk_score.py", inputs, "--model", model_folder, "--output-dir", tmp_path / "out")
+    assert "8 of 8" in out
+    assert out.splitlines()[-1].endswith((" normal", " anomalous"))
+
+
 def test_evaluate_dataset(run, model_folder, parts_folder, tmp_path):
     out = run("evaluate_dataset.py", "folder", parts_folder, "--model", model_folder, "--output-dir", tmp_path / "out")
     assert {"bolt", "nut"} <= {line.split()[0] for line in out.splitlines() if line.strip()}
