@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,8 @@ def calibrate_model(
         [`Calibration`]: store `calibration.to_dict()` as `processor.calibration`, or call [`store_calibration`].
 
     Raises:
-        ValueError: If there are too few images, an argument makes no sense, or the model gives NaN.
+        ValueError: If there are too few images, an argument makes no sense, the model gives NaN, or the scores are
+            mutual.
         OSError: If there is no such model.
 
     Example:
@@ -73,29 +74,28 @@ def calibrate_model(
     """
     check_arguments(method, alpha, review_alpha)
     scorer = copy.copy(model) if isinstance(model, AnomalyScorer) else AnomalyScorer(model, **settings)
+    if scorer.mutual is not None:
+        raise ValueError(
+            "mutual scores depend on the other images of a batch, so no threshold holds for the next one."
+        )
     scorer.resolution = "model" if scorer.tiling is None else "original"
     scorer.pixel_threshold = scorer.calibration = None
     reader = SampleReader(images)
     known, categories = _labels(reader), reader.categories
     check_images(method, alpha, known.count(0), known.count(1))  # before an hour of scoring
-    indices, scores, maxima, repeated = [], [], [], 0
-    for result in scorer.score_samples(reader, keep_images=scorer.references is not None):
-        on_result(result)
-        if result.anomaly_map is None:
-            warnings.warn(f"skipped {result.source}: {result.error}", stacklevel=2)
-            continue
-        indices.append(result.index)
-        scores.append(result.score)
-        maxima.append(float(result.anomaly_map.max()))
-        repeated += scorer.references is not None and scorer.references.has(result.image)
-    if not scores:
+    results = list(_score(scorer, reader, on_result))
+    if not results:
         raise ValueError(f"none of the {len(reader)} images could be scored.")
-    _warn_of_references(repeated, len(scores))
+    indices, scores, maxima, are_references = zip(*results, strict=True)
     found = calibrate(
         scores, method=method, alpha=alpha, review_alpha=review_alpha, map_maxima=maxima, data=data,
         labels=[known[index] for index in indices],
         categories=[categories[index] for index in indices] if per_category else None,
     )  # fmt: skip
+    if any(are_references):
+        problem = f"{sum(are_references)} of the {len(scores)} images are references too: the guarantee is void."
+        warnings.warn(f"{problem} Leave them out.", stacklevel=2)
+        found.notes.append(problem)
     return dataclasses.replace(
         found,
         image_score=scorer.image_score,
@@ -104,13 +104,18 @@ def calibrate_model(
     )
 
 
-def _warn_of_references(repeated: int, images: int) -> None:
-    if repeated:
-        warnings.warn(
-            f"{repeated} of {images} images are references too, so their scores are too low and what is said about "
-            "false alarms does not hold; calibrate on other images.",
-            stacklevel=3,
-        )
+def _score(
+    scorer: AnomalyScorer, reader: SampleReader, on_result: Callable[[AnomalyResult], None]
+) -> Iterator[tuple[int, float, float, bool]]:
+    """Yield place, score, largest map value, and whether it is a reference, of each image that can be read."""
+    references = scorer.references
+    for result in scorer.score_samples(reader, keep_images=references is not None):
+        on_result(result)
+        if result.score is None or result.anomaly_map is None:
+            warnings.warn(f"skipped {result.source}: {result.error}", stacklevel=2)
+            continue
+        is_reference = bool(references and result.image and references.has(result.image))
+        yield result.index, result.score, float(result.anomaly_map.max()), is_reference
 
 
 def store_calibration(

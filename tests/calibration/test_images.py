@@ -198,6 +198,36 @@ def test_too_few_images_are_refused_before_they_are_scored(model, processor, nor
         calibrate_model(scorer, [{"image": normal[0], "label": 0}, {"image": normal[1]}], method="quantile")
 
 
+def test_calibration_images_that_are_references_void_the_guarantee(model, processor, normal):
+    scorer = AnomalyScorer(model, processor, references=normal[:3], num_workers=1)
+    with pytest.warns(UserWarning, match="3 of the 24 .* void"):
+        found = calibrate_model(scorer, normal)
+    assert any("void" in line for line in found.describe())
+    clean = calibrate_model(scorer, normal[3:])
+    assert (clean.notes, clean.normal) == ([], 21)
+    assert clean.settings["references"] == scorer.references.digest
+    processor.calibration = clean.to_dict()
+    assert AnomalyScorer(model, processor, references=normal[:3]).threshold == clean.threshold
+    assert AnomalyScorer(model, processor, references=normal[:2]).calibration is None  # other references
+    assert AnomalyScorer(model, processor).calibration is None
+
+
+def test_mutual_scores_are_not_calibrated(model, processor, normal):
+    with pytest.raises(ValueError, match="mutual"):
+        calibrate_model(AnomalyScorer(model, processor, mutual=True), normal)
+
+
+def test_tiles_are_calibrated_at_the_size_of_the_images(model, processor, normal):
+    scorer = AnomalyScorer(model, processor, tile=32, num_workers=1)
+    found = calibrate_model(scorer, normal, alpha=0.1)
+    processor.calibration = found.to_dict()
+    assert AnomalyScorer(model, processor).calibration is None
+    for resolution in ("model", "original"):
+        again = AnomalyScorer(model, processor, tile=32, resolution=resolution)
+        assert again.threshold == found.threshold
+        assert sum(result.mask.any() for result in again.score(normal)) <= 2
+
+
 def test_a_copy_of_the_model_is_calibrated(model_folder, normal, tmp_path):
     before = (model_folder / "processor_config.json").read_bytes()
     scorer = AnomalyScorer(model_folder, num_workers=1)
@@ -215,12 +245,3 @@ def test_a_copy_of_the_model_is_calibrated(model_folder, normal, tmp_path):
     (tmp_path / "saved").mkdir()
     with pytest.raises(FileNotFoundError, match="processor_config"):
         store_calibration(found, tmp_path / "saved")
-
-
-def test_calibration_images_that_are_references_are_counted(model, normal):
-    scorer = AnomalyScorer(model, references=normal[:3])
-    with pytest.warns(UserWarning, match="^3 of 24 images are references"):
-        calibrate_model(scorer, normal)
-    other = [image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for image in normal]
-    found = calibrate_model(scorer, other)  # a warning would be an error
-    assert found.settings["references"] == scorer.references.digest

@@ -149,3 +149,4 @@ def test_the_card_says_what_the_calibration_means(model_folder):
     assert f"| bolt | 30 | {found.categories['bolt'].threshold:.4g} |" in card
     assert "nut \\| &lt;b>" in card
     assert "from a score of 0.5 on" not in card
+    assert 'pipe("photo.png")' in card
