@@ -68,7 +68,8 @@ class EndpointHandler:
 
         Returns:
             `list[dict]`: One result, ready for JSON: `score`, `label`, `regions`, `anomaly_map` and `mask` as base64
-            PNG, and `anomaly_map_maximum`, the map value that 65535 stands for in the PNG.
+            PNG, and `anomaly_map_maximum`, the map value that 65535 stands for in the PNG. A calibrated model also
+            gives `p_value` and `decision` (`"accept"`, `"look"` or `"reject"`).
 
         Raises:
             ValueError: If the request has another form, or the image cannot be read or is too large.

@@ -14,7 +14,7 @@ from PIL import Image
 from serving.children import bare_environment
 from transformers import pipeline
 
-from anomalyclip_hf import DEFAULT_MODEL
+from anomalyclip_hf import DEFAULT_MODEL, AnomalyScorer, calibrate_model, store_calibration
 from anomalyclip_hf.serving.handler import EndpointHandler
 from anomalyclip_hf.serving.space import write_handler
 
@@ -176,3 +176,14 @@ def test_no_url_is_fetched(handler, scheme):
 def test_a_path_that_is_not_a_folder_is_not_looked_up_on_the_hub():
     with pytest.raises(NotADirectoryError, match="owner/model"):
         EndpointHandler("owner/model")
+
+
+def test_a_calibrated_model_gives_its_decision(model_folder):
+    scorer = AnomalyScorer(model_folder)
+    found = calibrate_model(scorer, [str(PHOTO)], method="quantile")
+    store_calibration(found, model_folder)
+    picture = base64.b64encode(PHOTO.read_bytes()).decode()
+    (result,) = EndpointHandler(str(model_folder))({"inputs": picture})
+    assert result["decision"] == found.decide(result["score"])
+    assert result["p_value"] == found.p_value(result["score"])
+    json.dumps(result)
