@@ -143,6 +143,8 @@ def score_dataset(
     """
     if part_size < 1:
         raise ValueError(f"part_size is {part_size}; expected 1 or more.")
+    if scorer_settings.get("mutual"):
+        raise ValueError("mutual=True compares all images with each other; score in parts with references= instead.")
     kinds = ("scores", *(("maps",) if maps else ()), *(("overlays",) if overlays else ()))
     output = Folder(os.fspath(output_dir), patience)
     with nullcontext() if ray is None else RayEngine(ray, workers, gpus_per_worker, cpus_per_worker, wait) as engine:
@@ -205,10 +207,14 @@ class _Run:
             raise OSError(f"{progress.failures[0]} What is written stays; the same command goes on from there.")
 
     def _worker_settings(self) -> dict[str, Any]:
-        """Return arguments for the engine of a worker; a model of PyTorch travels, so no shared disk is needed."""
-        if self.scorer.model is None:
-            return self.scorer_settings
-        return {**self.scorer_settings, "model": self.scorer.model, "processor": self.scorer.processor}
+        """Return arguments for the engine of a worker.
+
+        A model of PyTorch and the memory of reference images travel, so that neither is made or read more than once.
+        """
+        made = {"references": self.scorer.references}
+        if self.scorer.model is not None:
+            made |= {"model": self.scorer.model, "processor": self.scorer.processor}
+        return {**self.scorer_settings, **made}
 
 
 def score_here(

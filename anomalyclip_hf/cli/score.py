@@ -18,6 +18,7 @@ from .options import (
     ImageScoreOption,
     ModelOption,
     OverlapOption,
+    ReferencesOption,
     TileOption,
     ValueRangeOption,
     WindowOption,
@@ -92,6 +93,7 @@ def score(
     threshold: ThresholdOption = None,
     pixel_threshold: PixelThresholdOption = None,
     image_score: ImageScoreOption = None,
+    references: ReferencesOption = None,
     tile: TileOption = None,
     overlap: OverlapOption = 0.25,
     value_range: ValueRangeOption = None,
@@ -123,7 +125,7 @@ def score(
         overlays=overlays, by_folder=by_folder, image_column=image_column, retry_errors=retry_errors,
         patience=patience, threshold=threshold, pixel_threshold=pixel_threshold, batch_size=batch_size,
         num_workers=num_workers, backend=backend and backend.value, tile=tile, overlap=overlap, window=window,
-        value_range=value_range, image_score=image_score,
+        value_range=value_range, image_score=image_score, references=references,
     )  # fmt: skip
 
 

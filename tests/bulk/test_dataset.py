@@ -1,6 +1,7 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 import errno
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from bulk.rows import assert_scores, read_rows, write_images
 
 from anomalyclip_hf import AnomalyScorer
+from anomalyclip_hf.bulk import dataset
 from anomalyclip_hf.bulk import sink as sink_module
 from anomalyclip_hf.bulk.progress import read_status
 from anomalyclip_hf.bulk.scoring import PartScorer
@@ -51,6 +53,30 @@ def test_rows_are_those_of_the_engine(score, pictures, bulk_model, tmp_path):
         assert [region["box"] for region in row["regions"]] == [region["box"] for region in own.regions]
         values = np.array(stored["map"]).reshape(stored["height"], stored["width"])
         np.testing.assert_allclose(values, own.anomaly_map, atol=2e-3)
+
+
+def test_references_and_tiles_reach_the_workers(score, pictures, bulk_model, tmp_path, monkeypatch):
+    sent = []
+    original = dataset.score_here
+
+    def score_with_a_copy(settings, scorer, parts, on_image):
+        copy = pickle.loads(pickle.dumps(settings))  # as it travels to another machine
+        sent.append(PartScorer(copy).scorer)
+        return original(settings, sent[0], parts, on_image)
+
+    monkeypatch.setattr(dataset, "score_here", score_with_a_copy)
+    options = {"references": str(pictures / "line1"), "tile": 32}
+    score(pictures / "line0", **options)
+    rows, own = read_rows(tmp_path / "out"), AnomalyScorer(bulk_model, resolution="model", **options)
+    assert sent[0].score_key == own.score_key
+    for result in own.score(sorted(map(str, (pictures / "line0").iterdir()))):
+        assert rows[result.source]["score"] == pytest.approx(result.score, abs=1e-5)
+        assert rows[result.source]["map_max"] == pytest.approx(result.anomaly_map.max(), abs=1e-4)
+
+
+def test_images_cannot_be_compared_across_parts(score, pictures):
+    with pytest.raises(ValueError, match="mutual"):
+        score(pictures, mutual=True)
 
 
 def test_a_second_run_does_nothing(score, pictures, expected, tmp_path):
