@@ -115,9 +115,9 @@ class ReferenceMemory:
         """Digest of all that distances depend on."""
         return fingerprint(json.dumps(asdict(self.settings)))
 
-    def has(self, image: Image.Image) -> bool:
+    def has(self, image: Image.Image | None) -> bool:
         """Return whether an image, in mode RGB, is one of the references."""
-        return image_digest(image) in self.settings.digests
+        return image is not None and image_digest(image) in self.settings.digests
 
     @property
     def summary(self) -> dict[str, Any]:
