@@ -8,7 +8,13 @@ import torch
 from PIL import Image, ImageDraw
 from safetensors.numpy import load_file, save_file
 
-from anomalyclip_hf import AnomalyCLIPModel, AnomalyDetectionPipeline, AnomalyScorer, ReferenceMemory
+from anomalyclip_hf import (
+    AnomalyCLIPModel,
+    AnomalyDetectionPipeline,
+    AnomalyScorer,
+    ReferenceMemory,
+    export_onnx,
+)
 from anomalyclip_hf.scoring.backends import Outputs
 from anomalyclip_hf.scoring.evidence import ReferenceEvidence
 from anomalyclip_hf.scoring.opening import open_detector
@@ -136,6 +142,28 @@ def test_exported_runtimes_without_torch_features_work_too(model, memory, good):
     assert len(found.patch_features) == 1  # what was asked for, and no more
     assert found.image_embeds is not None
     assert isinstance(expected, Outputs)
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_exported_models_in_each_precision_take_the_same_memory(model, good, tmp_path, precision):
+    pytest.importorskip("onnxruntime")
+    memory = ReferenceMemory.from_images(model, None, good, layers=[2])
+    images = {"calibration_images": good} if precision == "int8" else {}
+    export_onnx(model, tmp_path / "export", precision=precision, feature_layers=[2], **images)
+    expected = list(AnomalyScorer(model, references=memory).score(good))
+    found = list(AnomalyScorer(tmp_path / "export", references=memory).score(good))
+    for result, other in zip(found, expected, strict=True):
+        assert result.score == pytest.approx(other.score, abs=1e-4 if precision == "float32" else 0.1)
+    own = AnomalyScorer(tmp_path / "export", references=good, tile=40)  # references, tiles and a runtime together
+    assert own.references.settings.layers == [2]
+    assert next(own.score([part(30, is_damaged=True)])).error is None
+
+
+def test_mutual_scoring_of_images_with_references(model, memory, good):
+    scorer = AnomalyScorer(model, references=memory, mutual=True)
+    results = list(scorer.score([*good[:3], part(8, is_damaged=True)]))
+    assert max(results, key=lambda result: result.score).index == 3
+    assert all(0 <= result.score <= 1 for result in results)
 
 
 def test_coreset_keeps_the_patches_that_differ(model, good):
