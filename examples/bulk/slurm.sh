@@ -27,7 +27,7 @@ until ray status --address "$ip:6379" > /dev/null 2>&1; do sleep 2; done
 # Slurm's TERM, five minutes before the time is over, lets the parts in progress end. The next start goes on there.
 anomalyclip score /shared/photos --output /shared/scores --model /shared/anomalyclip-vit-l --ray "$ip:6379" \
     --workers $((SLURM_JOB_NUM_NODES * 32)) --gpus-per-worker 0.25 --cpus-per-worker 4 --num-workers 8 --wait 600 \
-    --part-size 2000 --dtype bfloat16 &
+    --part-size 2000 --batch-size 32 --dtype bfloat16 &
 driver=$!
 trap 'kill -TERM "$driver"' TERM
 wait "$driver" && code=0 || code=$?
