@@ -1,8 +1,10 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """Export a model as a web page that computes in the visitor's browser, without a server behind it."""
 
+import copy
 import hashlib
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -25,7 +27,7 @@ from .web_runtime import copy_runtime
 
 PAGE = Path(__file__).with_name("page")
 BICUBIC = 3  # Pillow's number; the page resizes in no other way
-WHOLE_WEIGHTS = ("rows", "columns", "direction")  # of smoothing and scores, where rounding would show
+SMALLEST_WEIGHT = 1024  # numbers; smaller ones take little room
 
 
 def export_web(
@@ -84,7 +86,7 @@ def export_web(
     )
     with atomic_folder(Path(path)) as folder:
         runtime = copy_runtime(folder / "runtime", runtime_dir)  # first, since it fails soonest
-        write_onnx(model, processor, exported, folder)
+        write_onnx(_round_weights(model), processor, exported, folder)
         file = folder / MODEL_FILES["onnx"]
         halve_weights(file)
         exported.precision = "float16"
@@ -104,8 +106,18 @@ def export_web(
     return differences
 
 
+def _round_weights(model: AnomalyCLIPModel) -> AnomalyCLIPModel:
+    """Return a copy whose weights can be stored in 16 bits without further loss."""
+    rounded = copy.deepcopy(model)
+    for weight in rounded.clip.vision_model.parameters():
+        half = weight.data.half()
+        if weight.ndim > 1 and half.isfinite().all():
+            weight.data = half.to(weight.dtype)
+    return rounded
+
+
 def halve_weights(path: Path) -> None:
-    """Store the weights of an ONNX file in 16 bits; the runtime widens them when it loads the file.
+    """Store the weights of an ONNX file in 16 bits where nothing is lost; the runtime widens them when it loads them.
 
     Args:
         path (`Path`): The file, which is replaced.
@@ -119,13 +131,15 @@ def halve_weights(path: Path) -> None:
     graph = program.graph
     casts = []
     for weight in graph.initializer:
-        if weight.data_type != onnx.TensorProto.FLOAT or weight.name in WHOLE_WEIGHTS:
+        if weight.data_type != onnx.TensorProto.FLOAT or math.prod(weight.dims) < SMALLEST_WEIGHT:
             continue
         values = numpy_helper.to_array(weight)
-        if values.ndim < 2 or np.abs(values).max(initial=0) > np.finfo(np.float16).max:
-            continue  # biases take little room
+        with np.errstate(over="ignore"):
+            half = values.astype(np.float16)
+        if not np.array_equal(half.astype(np.float32), values):
+            continue  # of the smoothing, where rounding would show
         name = weight.name
-        weight.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_half"))
+        weight.CopyFrom(numpy_helper.from_array(half, f"{name}_half"))
         casts.append(helper.make_node("Cast", [weight.name], [name], to=onnx.TensorProto.FLOAT))
     for entry in program.metadata_props:
         if entry.key == "precision":

@@ -24,10 +24,12 @@ from anomalyclip_hf.export.web_runtime import RUNTIME_VERSION
 from anomalyclip_hf.image_processing_anomalyclip import load_image
 from anomalyclip_hf.postprocessing_anomalyclip import draw_overlay
 from anomalyclip_hf.scoring.runtimes import OnnxRuntimeBackend
+from conftest import tiny_model
 
 
 IMAGES = Path(__file__).parents[2] / "examples" / "images"
 STAINED = IMAGES / "corrugated_stained.png"
+GPU_ARGUMENTS = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"]
 CAMERA_ARGUMENTS = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium; install it to drive the page in a browser")
 
@@ -77,13 +79,18 @@ def serve():
 
 
 @pytest.fixture(scope="module")
-def browser():
+def playwright():
     sync_api = pytest.importorskip("playwright.sync_api")
     with sync_api.sync_playwright() as playwright:
-        arguments = [*CHROMIUM_ARGUMENTS, *CAMERA_ARGUMENTS]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=arguments)
-        yield browser
-        browser.close()
+        yield playwright
+
+
+@pytest.fixture(scope="module")
+def browser(playwright):
+    arguments = [*CHROMIUM_ARGUMENTS, *CAMERA_ARGUMENTS]
+    browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=arguments)
+    yield browser
+    browser.close()
 
 
 @contextlib.contextmanager
@@ -231,7 +238,7 @@ def test_works_with_the_keyboard_alone_on_a_narrow_screen(site, serve, open_page
     chooser.value.set_files(STAINED)
     first = result(page, STAINED.name)
     order = []
-    while "threshold" not in order:
+    while "threshold" not in order and len(order) < 30:
         page.keyboard.press("Tab")
         order.append(page.evaluate("document.activeElement.id"))
     assert [name for name in order if name] == ["choose", "photograph", "opacity", "pixel-threshold", "threshold"]
@@ -281,6 +288,24 @@ def test_works_offline_and_with_threads_from_the_second_visit_on(site, serve, op
     second = score(page, STAINED)
     assert second["score"] == pytest.approx(first["score"], abs=1e-4)
     assert page.evaluate("crossOriginIsolated")  # without it there are no threads
+
+
+def test_webgpu_gives_the_same_scores(package, serve, playwright, tmp_path):
+    """The GPU is imitated, which takes minutes for the demonstration model."""
+    export_web(tiny_model(), tmp_path / "site", runtime_dir=package)
+    address = serve(tmp_path / "site")
+    arguments = [*(argument for argument in CHROMIUM_ARGUMENTS if argument != "--disable-gpu"), *GPU_ARGUMENTS]
+    browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=arguments)
+    with contextlib.closing(browser), opening(browser) as open_page:
+        page = open_page(f"{address}?runtime=webgpu")
+        if not page.evaluate("navigator.gpu?.requestAdapter().then(Boolean)"):
+            pytest.skip("this Chromium cannot imitate a GPU")
+        on_gpu = score(page, STAINED)
+        automatic = score(open_page(address), STAINED)
+    assert on_gpu["runtime"] == "WebGPU"
+    assert "WebAssembly" in automatic["runtime"]  # which is faster than a GPU that is imitated
+    assert on_gpu["score"] == pytest.approx(automatic["score"], abs=1e-4)
+    assert on_gpu["map_peak"] == pytest.approx(automatic["map_peak"], abs=1e-4)
 
 
 def test_without_a_working_webgpu_it_computes_in_webassembly(site, serve, open_page):

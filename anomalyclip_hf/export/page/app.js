@@ -60,7 +60,7 @@ const answers = {
     shown = { ...waiting, ...result };
     waiting = null;
     showProgress(null);
-    say(`${shown.name}: scored in ${(milliseconds / 1000).toFixed(1)} s.`);
+    say(`${shown.name}: scored ${shown.score.toFixed(3)} in ${(milliseconds / 1000).toFixed(1)} s.`);
     for (const name of ["save-png", "save-json"]) find(name).disabled = false;
     redraw();
     keepOffline();
@@ -320,7 +320,7 @@ async function keepOffline() {
   try {
     await navigator.serviceWorker.register("service_worker.js");
     await navigator.serviceWorker.ready;
-    find("offline").textContent = "Works offline.";
+    find("offline").textContent = "· Works offline";
   } catch (error) {
     console.warn(`The page will not work offline: ${error.message}`);
   }

@@ -39,10 +39,9 @@ async function createSession(kind, model, binary) {
   const build = settings.runtime[kind];
   ort = await import(`./${build.api}`);
   const threads = self.crossOriginIsolated ? Math.min(MAX_THREADS, navigator.hardwareConcurrency) : 1;
-  ort.env.logLevel = "error";
   Object.assign(ort.env.wasm, { numThreads: threads, wasmBinary: await decompress(binary) });
   ort.env.wasm.wasmPaths = { mjs: new URL(build.loader, import.meta.url).href };
-  session = await ort.InferenceSession.create(model, { executionProviders: [kind] });
+  session = await ort.InferenceSession.create(model, { executionProviders: [kind], logSeverityLevel: 3 });
   runtime = kind === "webgpu" ? "WebGPU" : `WebAssembly, ${threads} ${threads === 1 ? "thread" : "threads"}`;
   if (kind === "webgpu") {
     const [height, width] = settings.image_size;
