@@ -7,10 +7,12 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from ..assets import EXAMPLE_IMAGES
 from ..io.atomic import atomic_folder
@@ -18,9 +20,9 @@ from ..modeling_anomalyclip import AnomalyCLIPModel
 from ..pipeline_anomaly_detection import DEMONSTRATION_MODEL, DEMONSTRATION_NOTE
 from ..postprocessing_anomalyclip import COLOURS
 from ..processing_anomalyclip import AnomalyCLIPProcessor
-from ..scoring.exported import DESCRIPTION_NAME, MODEL_FILES
-from .checking import Differences, check_export
-from .folders import describe_model, fitting_processor
+from ..scoring.exported import DESCRIPTION_NAME, MODEL_FILES, ExportedModel
+from .checking import Differences
+from .folders import fitting_processor, write_folder
 from .onnx import write_onnx
 from .web_runtime import copy_runtime
 
@@ -81,19 +83,24 @@ def export_web(
         raise ValueError(
             f"the processor resizes with resample={resample}; the page resizes with {BICUBIC} (bicubic) only."
         )
-    exported = describe_model(
-        model, processor, format="onnx", precision="float32", input="pixel_values", dynamic_batch=True
-    )
     with atomic_folder(Path(path)) as folder:
         runtime = copy_runtime(folder / "runtime", runtime_dir)  # first, since it fails soonest
-        write_onnx(_round_weights(model), processor, exported, folder)
-        file = folder / MODEL_FILES["onnx"]
-        halve_weights(file)
-        exported.precision = "float16"
-        exported.files = {file.name: file.stat().st_size}
-        exported.save(folder)
-        processor.save_pretrained(folder)
-        differences = check_export(model, processor, folder)
+        differences = write_folder(
+            _write_half,
+            model,
+            folder / "model",
+            file_format="onnx",
+            precision="float32",
+            processor=processor,
+            image_size=image_size,
+            dynamic_batch=True,
+            preprocessing=False,
+            calibration_images=None,
+            feature_layers=(),
+        )
+        for file in (folder / "model").iterdir():
+            file.rename(folder / file.name)
+        (folder / "model").rmdir()
         is_demonstration = Path(model.name_or_path) == DEMONSTRATION_MODEL
         settings = {
             "name": name or ("Demonstration model" if is_demonstration else Path(model.name_or_path).name or "Model"),
@@ -104,6 +111,19 @@ def export_web(
         }
         _write_page(folder, settings)
     return differences
+
+
+def _write_half(
+    model: AnomalyCLIPModel,
+    processor: AnomalyCLIPProcessor,
+    exported: ExportedModel,
+    folder: Path,
+    images: Sequence[Image.Image],
+) -> None:
+    """Write `model.onnx` with its weights in 16 bits; see `write_onnx`."""
+    write_onnx(_round_weights(model), processor, exported, folder, images)
+    halve_weights(folder / MODEL_FILES["onnx"])
+    exported.precision = "float16"
 
 
 def _round_weights(model: AnomalyCLIPModel) -> AnomalyCLIPModel:

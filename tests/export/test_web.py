@@ -18,11 +18,11 @@ from PIL import Image
 from serving.children import CHROMIUM, CHROMIUM_ARGUMENTS
 from transformers import pipeline
 
-from anomalyclip_hf import DEFAULT_MODEL, AnomalyCLIPModel, AnomalyCLIPProcessor, export_web
+from anomalyclip_hf import DEFAULT_MODEL, AnomalyCLIPModel, AnomalyCLIPProcessor, calibrate, export_web
 from anomalyclip_hf.export.web import PAGE
 from anomalyclip_hf.export.web_runtime import RUNTIME_VERSION
 from anomalyclip_hf.image_processing_anomalyclip import load_image
-from anomalyclip_hf.postprocessing_anomalyclip import draw_overlay
+from anomalyclip_hf.postprocessing_anomalyclip import IMAGE_SCORES, combine_scores, draw_overlay, judge
 from anomalyclip_hf.scoring.runtimes import OnnxRuntimeBackend
 from conftest import tiny_model
 
@@ -107,7 +107,7 @@ def opening(browser):
         context.add_init_script(script)
         context.on("request", lambda request: None if is_local(request.url) else strangers.append(request.url))
         page = context.new_page()
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(180_000)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(address)
         return page
@@ -226,6 +226,26 @@ def test_images_are_resized_as_pillow_does(serve, open_page):
         )
         expected = np.asarray(Image.fromarray(pixels).resize((64, 48), Image.Resampling.BICUBIC))
         np.testing.assert_array_equal(np.reshape(found, expected.shape), expected)
+
+
+def test_combined_scores_and_decisions_are_those_of_the_package(serve, open_page):
+    page = open_page(serve(PAGE))  # the scripts alone
+    values = np.random.default_rng(1).random((1, 30, 21), dtype=np.float32)
+    calibration = calibrate(np.linspace(0.1, 0.6, 60, dtype=np.float32), alpha=0.1, review_alpha=0.3).to_dict()
+    for kind in IMAGE_SCORES:
+        (expected,) = combine_scores(np.float32([0.3]), 2 * values, 2.0, kind)
+        found, judged = page.evaluate(
+            """async ([values, kind, calibration]) => {
+                const { combineScores, judge } = await import("./scores.js");
+                const score = combineScores(0.3, Float32Array.from(values), 2, kind);
+                return [score, [0.05, 0.4, 0.5, 0.59, 0.7].map((score) => judge(score, calibration))];
+            }""",
+            [(2 * values).ravel().tolist(), kind, calibration],
+        )
+        assert found == pytest.approx(expected, abs=1e-6)
+    for score, answer in zip([0.05, 0.4, 0.5, 0.59, 0.7], judged, strict=True):
+        assert (answer["p_value"], answer["decision"]) == judge(score, calibration)
+    assert {answer["decision"] for answer in judged} == {"accept", "look", "reject"}
 
 
 def test_works_with_the_keyboard_alone_on_a_narrow_screen(site, serve, open_page):

@@ -2,6 +2,7 @@
 // The page: takes an image, has it scored by worker.js, and draws the result as often as a slider moves.
 
 import { paintOverlay } from "./maps.js";
+import { judge } from "./scores.js";
 
 const DISPLAY_SIDE = 1280; // pixels; larger images are shown smaller, but scored as they are
 const SAVED_SIDE = 4096; // pixels; a larger canvas is refused by some phones
@@ -214,6 +215,10 @@ function drawOverlay(target, side) {
 
 const label = () => settings.labels[Number(shown.score >= value("threshold"))];
 
+/** Return p-value and decision at the slider's threshold, if the model has been calibrated. */
+const judged = () =>
+  settings.calibration ? judge(shown.score, { ...settings.calibration, threshold: value("threshold") }) : {};
+
 function showVerdict() {
   const scale = element("div", "", { className: "scale" });
   scale.append(element("i", ""), element("b", ""));
@@ -223,7 +228,9 @@ function showVerdict() {
   line.append(element("strong", shown.score.toFixed(3)), element("span", label()));
   find("verdict").className = label();
   const note = `Score from 0 to 1; anomalous from ${value("threshold")} on. The heat map reaches ${number(shown.peak)}.`;
-  find("verdict").replaceChildren(line, scale, element("small", note));
+  const { p_value, decision } = judged();
+  const known = decision ? ` p-value ${number(p_value)} beside known normal images: ${decision}.` : "";
+  find("verdict").replaceChildren(line, scale, element("small", note + known));
 }
 
 const count = (regions) => (regions.length === 1 ? "1 region" : `${regions.length || "No"} regions`);
@@ -300,6 +307,7 @@ function saveJson() {
     image: name,
     score,
     label: label(),
+    ...judged(),
     map_peak: peak,
     regions,
     threshold: value("threshold"),

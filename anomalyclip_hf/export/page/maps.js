@@ -129,19 +129,3 @@ export function paintOverlay(picture, map, { colours, middle, maximum, opacity, 
     mask = inner;
   }
 }
-
-/**
- * Compute the score of an image from that of the whole image and its map, as `combine_scores` does in Python.
- *
- * @param {number} whole Score of the whole image.
- * @param {Float32Array} values Values of the map, at the model's size.
- * @param {number} maximum Largest value that a map can have.
- * @param {"paper" | "fusion" | "top1%"} kind
- */
-export function combineScores(whole, values, maximum, kind) {
-  if (kind === "paper") return whole;
-  const highest = kind === "fusion" ? 1 : Math.ceil(values.length / 100);
-  const sorted = Float32Array.from(values).sort();
-  const mean = sorted.subarray(-highest).reduce((sum, value) => sum + value, 0) / highest / maximum;
-  return Math.min(1, kind === "fusion" ? (whole + mean) / 2 : mean);
-}

@@ -1,8 +1,9 @@
 // Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 // Loads the model and scores images beside the page, which stays responsive.
 
-import { combineScores, findRegions, resizeMap } from "./maps.js";
+import { findRegions, resizeMap } from "./maps.js";
 import { normalise, resizeImage } from "./resize.js";
+import { combineScores } from "./scores.js";
 
 const MAX_THREADS = 4; // more do not make a single image faster
 
@@ -92,9 +93,9 @@ async function score({ bitmap, threshold }) {
   map = { values: result.values, height, width };
   size = [bitmap.height, bitmap.width];
   bitmap.close();
+  const combined = combineScores(result.score, result.values, settings.map_maximum, settings.image_score);
   const milliseconds = performance.now() - begin;
-  const score = combineScores(result.score, map.values, settings.map_maximum, settings.image_score);
-  postMessage({ type: "scored", score, map, milliseconds, ...describe({ threshold }) });
+  postMessage({ type: "scored", score: combined, map, milliseconds, ...describe({ threshold }) });
 }
 
 /** Find the regions at the size of the image. */
