@@ -29,6 +29,8 @@ def main() -> None:
     arguments = parser.parse_args()
 
     description = json.loads((arguments.model / "anomalyclip.json").read_text())
+    if description["image_score"] != "paper":
+        parser.error("this program knows the paper's image score only")
     threshold = (description["calibration"] or description)["threshold"]
     session = onnxruntime.InferenceSession(arguments.model / "model.onnx", providers=["CPUExecutionProvider"])
     for path in arguments.images:

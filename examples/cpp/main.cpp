@@ -85,12 +85,14 @@ void score(const std::string& model_path, const std::string& picture_path, const
     if (!std::ifstream(model_path)) throw std::runtime_error(model_path + " cannot be opened");
     ov::Core core;
     const auto model = core.read_model(model_path);
-    const std::string section = model->has_rt_info("anomalyclip") ? "anomalyclip" : "framework";  // of an ONNX file
+    const bool is_onnx = model->has_rt_info("framework", "fingerprint");
+    const std::string section = is_onnx ? "framework" : "model_info";  // where OpenVINO keeps an ONNX file's metadata
     const auto setting = [&](const std::string& name) {
         if (!model->has_rt_info(section, name)) throw std::runtime_error(model_path + " does not say its " + name);
         return model->get_rt_info<std::string>(section, name);
     };
     if (setting("input") != "pixel_values") throw std::runtime_error("export the model without preprocessing");
+    if (setting("image_score") != "paper") throw std::runtime_error("this program knows the paper's image score only");
     const auto mean = read_list(setting("preprocessing"), "mean"), std = read_list(setting("preprocessing"), "std");
     const auto size = read_list(setting("preprocessing"), "size");
     const size_t height = size.at(0), width = size.at(1);

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from anomalyclip_hf import AnomalyCLIPProcessor, AnomalyDetectionPipeline, export_onnx
+from anomalyclip_hf import AnomalyCLIPProcessor, AnomalyDetectionPipeline, export_onnx, export_openvino
 from conftest import tiny_model
 
 
@@ -101,7 +101,7 @@ def program(tmp_path_factory) -> Path:
 
 
 def test_the_cpp_example_gives_the_scores_and_maps_of_the_pipeline(
-    program, exported, processor, pictures, expected, maps, tmp_path
+    program, exported, model, processor, pictures, expected, maps, tmp_path
 ):
     lines = []
     for path in pictures:
@@ -109,6 +109,11 @@ def test_the_cpp_example_gives_the_scores_and_maps_of_the_pipeline(
         assert done.returncode == 0, done.stderr
         lines.append(done.stdout.strip())
     assert_scores_are("\n".join(lines), expected, pictures)
+    openvino = tmp_path / "openvino"
+    export_openvino(model, openvino, processor=processor)
+    done = run([program, openvino / "openvino_model.xml", pictures[0]])
+    assert done.returncode == 0, done.stderr
+    assert_scores_are(done.stdout, expected[:1], pictures[:1])
     found = [np.asarray(Image.open(tmp_path / f"{path.stem}.pgm")) for path in pictures]
     np.testing.assert_allclose(found, 255 * maps / processor.map_maximum, atol=0.51)
     assert len((CPP / "main.cpp").read_text().splitlines()) <= 150
