@@ -15,6 +15,7 @@ self.addEventListener("activate", (event) => {
 async function answer(request) {
   const kept = await caches.match(request, { cacheName: VERSION, ignoreSearch: true });
   const response = kept ?? (await fetch(request));
+  if (!response.ok) return response; // such as a redirect, which cannot be copied
   const headers = new Headers(response.headers);
   headers.set("Cross-Origin-Opener-Policy", "same-origin");
   headers.set("Cross-Origin-Embedder-Policy", "require-corp");
