@@ -18,6 +18,9 @@ from .options import (
     EncodingOption,
     ImageScoreOption,
     ModelOption,
+    MutualOption,
+    MutualRadiusOption,
+    MutualReferencesOption,
     NormalLabelOption,
     OnError,
     OnErrorOption,
@@ -102,6 +105,9 @@ def evaluate(
     allow_outside: AllowOutsideOption = False,
     image_score: ImageScoreOption = None,
     references: ReferencesOption = None,
+    mutual: MutualOption = False,
+    mutual_references: MutualReferencesOption = 200,
+    mutual_radius: MutualRadiusOption = None,
     tile: TileOption = None,
     overlap: OverlapOption = 0.25,
     value_range: ValueRangeOption = None,
@@ -124,6 +130,7 @@ def evaluate(
     scorer = load_scorer(
         model, device, dtype, batch_size=batch_size, num_workers=num_workers, tile=tile, overlap=overlap,
         backend=backend, image_score=image_score, value_range=parse_value_range(value_range), references=references,
+        mutual=mutual, mutual_references=mutual_references, mutual_radius=mutual_radius,
     )  # fmt: skip
 
     from ..evaluation.evaluating import evaluate_model
@@ -178,6 +185,7 @@ def _print_result(result: "EvaluationResult", output_dir: Path) -> None:
     from rich.table import Table
 
     from ..evaluation.tables import TITLES, defined_metrics, result_notes, result_rows
+    from ..scoring.mutual import BATCH_NOTE
 
     console, summary, table = Console(), result.summary, Table()
     asked = summary["settings"]["metrics"]
@@ -191,6 +199,8 @@ def _print_result(result: "EvaluationResult", output_dir: Path) -> None:
     notes = result_notes(result.metrics, asked) + summary["notes"][:SHOWN_NOTES]
     if (more := len(summary["notes"]) - SHOWN_NOTES) > 0:
         notes.append(f"{more} more notes about masks are in results.json.")
+    if summary["settings"]["mutual_references"]:
+        notes.append(BATCH_NOTE)
     for note in notes:
         console.print(note, highlight=False, markup=False)
     if (decisions := summary["decisions"]["all images"]) is not None:

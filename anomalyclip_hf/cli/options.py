@@ -108,6 +108,16 @@ ReferencesOption = Annotated[
     Path | None,
     typer.Option(help="Folder with normal images to compare with, or with a memory of them.", metavar="DIR"),
 ]
+MutualOption = Annotated[
+    bool, typer.Option("--mutual", help="Compare the images with each other; scores then depend on the batch.")
+]
+MutualReferencesOption = Annotated[
+    int, typer.Option(help="With --mutual: images, picked at random, with which all are compared.")
+]
+MutualRadiusOption = Annotated[
+    int | None,
+    typer.Option(help="With --mutual: compare patches at most so many rows and columns apart.", metavar="PATCHES"),
+]
 ValueRangeOption = Annotated[
     str | None,
     typer.Option(

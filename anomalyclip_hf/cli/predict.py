@@ -21,6 +21,9 @@ from .options import (
     DtypeOption,
     ImageScoreOption,
     ModelOption,
+    MutualOption,
+    MutualRadiusOption,
+    MutualReferencesOption,
     OnError,
     OnErrorOption,
     OverlapOption,
@@ -85,6 +88,9 @@ def predict(
     overlay_size: OverlaySizeOption = OVERLAY_SIDE,
     image_score: ImageScoreOption = None,
     references: ReferencesOption = None,
+    mutual: MutualOption = False,
+    mutual_references: MutualReferencesOption = 200,
+    mutual_radius: MutualRadiusOption = None,
     tile: TileOption = None,
     overlap: OverlapOption = 0.25,
     value_range: ValueRangeOption = None,
@@ -116,7 +122,7 @@ def predict(
         model, device, dtype, threshold=threshold, pixel_threshold=pixel_threshold, batch_size=batch_size,
         num_workers=num_workers, resolution=resolution.value, backend=backend and backend.value,
         value_range=parse_value_range(value_range, window), tile=tile, overlap=overlap, image_score=image_score,
-        references=references,
+        references=references, mutual=mutual, mutual_references=mutual_references, mutual_radius=mutual_radius,
     )  # fmt: skip
 
     from ..io.processes import is_distributed, process_state
@@ -133,12 +139,13 @@ def _score(
     scorer: Any, found: list[Any], results: ResultFolder, on_error: OnError, overwrite: bool
 ) -> tuple[list[dict[str, Any]], list[str | None]]:
     """Score the images, and return their rows and what is to be said about all of them."""
+    from ..scoring.mutual import BATCH_NOTE
     from ..scoring.predicting import describe_one_sided, describe_skipped, predict_images
 
     with _progress_bar(len(found)) as advance:
         rows = predict_images(scorer, found, results, on_error=on_error.value, overwrite=overwrite, on_row=advance)
     one_sided = None if scorer.calibration else describe_one_sided(rows, scorer.threshold)
-    return rows, [describe_skipped(results.skipped, len(found)), one_sided]
+    return rows, [describe_skipped(results.skipped, len(found)), one_sided, scorer.mutual and BATCH_NOTE]
 
 
 def _report(rows: list[dict[str, Any]], notes: list[str | None], output_dir: Path, as_json: bool) -> None:

@@ -143,7 +143,7 @@ def evaluate_model(
     counted = counting.run(folder, restart, show_progress)
 
     settings = {"resolution": resolution, "mask_rule": reader.mask_rule, "aupro_limit": aupro_limit}
-    kept = ("dtype", "backend", "tile", "overlap", "image_score", "calibration", "references")
+    kept = ("dtype", "backend", "tile", "overlap", "image_score", "calibration", "references", "mutual_references")
     settings |= {name: scorer.settings[name] for name in kept} | {"metrics": names}
     description = {"model": scorer.name, "dataset": _describe(dataset, dataset_name), "settings": settings}
     curves = counted.metric.curves()

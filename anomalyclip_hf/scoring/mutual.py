@@ -30,6 +30,7 @@ WINDOWS = (1, 2, 3)  # images, the scored one included, over which scores are av
 COMPONENTS = 64  # principal components of the features that are compared
 VIEWS_FOR_AXES = 16  # views from which they are computed
 RANDOM_PAIRS = 4096  # pairs of patches, whose mean distance is the unit
+BATCH_NOTE = "The images were compared with each other, so their scores depend on the batch."
 BLOCK = 1 << 24  # similarities that are held at once, 64 MiB
 
 

@@ -53,7 +53,8 @@ def predict_images(
     rank, processes = (0, 1) if state is None else (state.process_index, state.num_processes)
     names = [printable(image.identity) for image in images]
     files = [None if is_url(image.source) else file_state(image.source) for image in images]
-    key = fingerprint(scorer.score_key, scorer.settings, results.settings)
+    batch = None if scorer.mutual is None else sorted(zip(names, files, strict=True), key=str)
+    key = fingerprint(scorer.score_key, scorer.settings, results.settings, batch)
     stems = [results.assign(name, image.relative) for name, image in zip(names, images, strict=True)]
     done = {index for index, name in enumerate(names) if not overwrite and results.is_done(name, files[index], key)}
     results.skipped = len(done)

@@ -73,6 +73,13 @@ def test_the_backend_is_named_in_the_results(run, tmp_path, monkeypatch):
     assert compiled["bolt"] == pytest.approx(plain["bolt"], rel=1e-4)
 
 
+def test_images_of_a_category_are_compared_with_each_other(run, tmp_path):
+    code, out, _ = run("--mutual", "--mutual-references", 3, "--mutual-radius", 2)
+    assert code == 0
+    assert "depend on the batch" in " ".join(out.split())
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["settings"]["mutual_references"] == 3
+
+
 def test_categories_and_metrics_are_chosen(run, tmp_path):
     code, out, _ = run("--category", "nut", "--metrics", "image_auroc")
     assert code == 0

@@ -390,6 +390,9 @@ def test_nothing_is_promised_when_nothing_was_scored(run, tmp_path):
         (["a.png", "--tile", "64", "--overlap", "1"], "overlap is 1"),
         (["a.png", "--tile", "64", "--overlap", "-0.5"], "overlap is -0.5"),
         (["a.png", "--tile", "4"], "tile is 4"),
+        (["a.png", "--mutual"], "mutual scoring"),
+        (["a.png", "--mutual", "--mutual-references", "1"], "mutual_references is 1"),
+        (["a.png", "--mutual", "--mutual-radius", "2", "--tile", "40"], "mutual_radius is 2"),
     ],
 )
 def test_mistakes_end_in_one_line_and_code_2(run, tmp_path, monkeypatch, arguments, words):
@@ -701,6 +704,16 @@ def test_unknown_outputs_are_refused(run, tmp_path):
     code, _, err = run(tmp_path / "in", "--outputs", "overlay,heat")
     assert code == 2
     assert "'heat'" in err
+
+
+def test_a_batch_that_changed_is_compared_anew(run, tmp_path):
+    write_images(tmp_path / "in", ["a.png", "b.png", "c.png"])
+    code, _, err = run(tmp_path / "in", "--mutual")
+    assert code == 0
+    assert len([line for line in err.splitlines() if "depend on the batch" in line]) == 1
+    assert "skipped 3 of 3" in run(tmp_path / "in", "--mutual")[2]
+    write_images(tmp_path / "in", ["d.png"])
+    assert "skipped" not in run(tmp_path / "in", "--mutual")[2]
 
 
 def test_tiles_give_maps_with_more_detail(run, tmp_path):
