@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from anomalyclip_hf import DEFAULT_MODEL, AnomalyDetectionMetric, AnomalyScorer
 from anomalyclip_hf.scoring.tiling import WHOLE_WEIGHT, TileMerger, Tiling, blend_weights
 
 
@@ -126,3 +127,21 @@ def test_a_smooth_map_comes_back_without_seams():
 )
 def test_the_map_has_the_detail_that_the_model_sees(tile, input_size, expected):
     assert Tiling(tile).map_size((300, 1000), input_size) == expected
+
+
+def test_small_defects_in_a_large_scene_are_found_in_tiles():
+    rng = np.random.default_rng(6)
+    grain = Image.fromarray(rng.normal(128, 30, (512, 512)).clip(0, 255).astype(np.uint8))
+    pixels = np.array(grain.resize((2048, 2048), Image.Resampling.BICUBIC).convert("RGB"))
+    truth = np.zeros((2048, 2048), dtype=bool)
+    for top, left in rng.integers(50, 1990, (6, 2)):
+        truth[top : top + 10, left : left + 9] = True
+    pixels[truth] = 5
+    average_precision = {}
+    for tile in (None, 512):
+        result = next(AnomalyScorer(DEFAULT_MODEL, tile=tile).score(Image.fromarray(pixels)))
+        metric = AnomalyDetectionMetric()
+        metric.add(image_score=result.score, label=1, anomaly_map=result.anomaly_map, mask=truth)
+        average_precision[tile] = metric.compute()["pixel_ap"]
+    assert average_precision[512] >= 2 * average_precision[None]
+    assert average_precision[512] > 0.05
