@@ -16,7 +16,7 @@ import datasets
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from transformers import PrinterCallback, set_seed
+from transformers import CLIPConfig, PrinterCallback, set_seed
 from transformers.utils import logging
 
 from anomalyclip_hf import AnomalyCLIPModel, AnomalyCLIPTrainer, AnomalyCLIPTrainingArguments, load_anomaly_dataset
@@ -24,6 +24,7 @@ from anomalyclip_hf import AnomalyCLIPModel, AnomalyCLIPTrainer, AnomalyCLIPTrai
 
 METRICS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_aupro")
 OBJECT_AWARE = "object-aware prompts"
+TWO_LAYERS = "two layers selected"
 GRID: dict[str, dict[str, Any]] = {
     "as in the paper": {},
     "no DPAM": {"dpam_layers": 0},
@@ -34,7 +35,7 @@ GRID: dict[str, dict[str, Any]] = {
     "no deep prompts": {"deep_prompt_depth": 1},
     "1 deep token": {"num_deep_prompt_tokens": 1},
     "4 prompt tokens": {"num_prompt_tokens": 4},
-    "two layers selected": {"feature_layers": [3, 4]},
+    TWO_LAYERS: {},
     OBJECT_AWARE: {},
 }
 
@@ -82,13 +83,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=float, default=15)
     args = parser.parse_args()
+    layers = CLIPConfig.from_pretrained(args.base_model).vision_config.num_hidden_layers
+    grid = GRID | {TWO_LAYERS: {"feature_layers": [layers // 2, layers]}}
     datasets.disable_progress_bars()
     logging.disable_progress_bar()
     table = Table("", *METRICS, title=f"{args.train.name} to {args.test.name}, percent, {args.seeds} seeds")
     for row in track(args.rows, console=Console(stderr=True), transient=True):
         aware = (args.train_object, args.test_object)
         names = aware if row == OBJECT_AWARE else ("object", "object")
-        runs = [train_and_test(GRID[row], names, seed, args) for seed in range(args.seeds)]
+        runs = [train_and_test(grid[row], names, seed, args) for seed in range(args.seeds)]
         cells = []
         for values in zip(*runs, strict=True):
             spread = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""

@@ -48,6 +48,7 @@ class TrainingImages(Dataset):
         except ValueError as error:
             raise ValueError(f"{argument}: {error}") from error
         self.processor, self.synthetic, self.seed, self.argument = processor, synthetic, seed, argument
+        self._named_vanished = False
         self.description = getattr(getattr(dataset, "info", None), "description", None)
         self.sources = [index for index, label in enumerate(labels) if not synthetic or label == 0]
         if not self.sources:
@@ -126,7 +127,9 @@ class TrainingImages(Dataset):
         """Return the ground truth of an opened image at the model's size; `None` if there is none, or none is left."""
         mask = sample.mask_at(self.processor.size)
         if mask is not None and sample.label and not mask.any():
-            logger.warning_once(sample.note)  # the mask vanishes when it is resized
+            if not self._named_vanished:  # the mask vanishes when it is resized
+                self._named_vanished = True
+                logger.warning("%s Further masks that vanish are not named.", sample.note)
             return None
         return None if mask is None else torch.from_numpy(mask)
 

@@ -100,5 +100,5 @@ def test_a_row_of_the_ablation(run, parts_folder, clip_folder, tmp_path):
     options = ["--base-model", clip_folder, "--train", parts_folder / "bolt", "--test", parts_folder / "nut"]
     options += ["--train-object", "bolt", "--test-object", "nut", "--epochs", 1, "--seeds", 2]
     options += ["--image-size", 40, "--output-dir", tmp_path]
-    out = run("ablation.py", *options, "--rows", "no global loss", "object-aware prompts")
+    out = run("ablation.py", *options, "--rows", "two layers selected", "object-aware prompts")
     assert out.count("±") == 8

@@ -31,6 +31,18 @@ def test_an_anomalous_image_without_truth_has_only_a_label(parts_folder, process
     assert [name for name, weight in weights.items() if not weight] == ["nut/test/scratch/002.png"]
 
 
+def test_only_the_first_mask_that_vanishes_is_named(parts_folder, processor, caplog):
+    paths = sorted(parts_folder.rglob("*_mask.png"))
+    for path in paths:
+        width, height = Image.open(path).size
+        mask = Image.new("L", (10 * width, 10 * height))
+        mask.putpixel((5 * width, 5 * height), 255)
+        mask.save(path)
+    images = TrainingImages(load_anomaly_dataset("folder", parts_folder), processor)
+    assert sum(not images[index]["mask_weights"] for index in range(len(images))) == len(paths) > 1
+    assert len([record for record in caplog.records if "vanish" in record.getMessage()]) == 1
+
+
 def test_synthetic_defects_follow_the_normal_images(parts, processor):
     images = TrainingImages(parts, processor, synthetic=True)
     assert len(images) == 16
