@@ -309,6 +309,7 @@ def test_works_offline_and_with_threads_from_the_second_visit_on(site, serve, op
     assert page.evaluate("crossOriginIsolated")  # without it there are no threads
 
 
+@pytest.mark.slow
 def test_webgpu_gives_the_same_scores(package, serve, playwright, tmp_path):
     """The GPU is imitated, which takes minutes for the demonstration model."""
     export_web(tiny_model(), tmp_path / "site", runtime_dir=package)
