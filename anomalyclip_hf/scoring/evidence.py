@@ -64,9 +64,14 @@ class ReferenceEvidence:
         """Change of the log-odds per unit of distance; 0 where the references say nothing."""
         return max(0.0, ANOMALOUS - self.normal) / self.deviation**2 / TEXT_SCALE
 
+    @property
+    def neutral(self) -> float:
+        """Distance that changes nothing: halfway between those of normal images and of anomalies."""
+        return (ANOMALOUS + self.normal) / 2
+
     def __call__(self, distances: np.ndarray | Sequence[float]) -> np.ndarray:
         """Compute what to add to the log-odds of an anomaly; a distance beyond that of an anomaly adds no more."""
-        return self.weight * (np.minimum(distances, ANOMALOUS) - (ANOMALOUS + self.normal) / 2)
+        return self.weight * (np.minimum(distances, ANOMALOUS) - self.neutral)
 
 
 def image_distances(distances: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ with those of the images whose class tokens are nearest.
 """
 
 import hashlib
+import logging
 import math
 import tempfile
 from collections.abc import Sequence
@@ -32,6 +33,8 @@ VIEWS_FOR_AXES = 16  # views from which they are computed
 RANDOM_PAIRS = 4096  # pairs of patches, whose mean distance is the unit
 BATCH_NOTE = "The images were compared with each other, so their scores depend on the batch."
 BLOCK = 1 << 24  # similarities that are held at once, 64 MiB
+
+logger = logging.getLogger(__name__)
 
 
 class Scale(NamedTuple):
@@ -64,6 +67,7 @@ class ComparisonSet:
         self.grid, self.radius = grid, radius
         self.owners: list[int] = []  # image of each view
         self.copies: dict[bytes, set[int]] = {}  # images with the same pixels
+        self._own: list[set[int]] = []  # for each view, its image and the copies
         self.embeds: Any = []
         self._file = tempfile.TemporaryFile()  # noqa: SIM115
         self._shape: tuple[int, ...] = ()
@@ -88,7 +92,9 @@ class ComparisonSet:
         self._file.write(stacked.tobytes())
         self._shape = stacked.shape
         self.owners.append(owner)
-        self.copies.setdefault(digest, set()).add(owner)
+        same = self.copies.setdefault(digest, set())
+        same.add(owner)
+        self._own.append(same)
         self.embeds.append(to_numpy(embed).astype(np.float32))
 
     def finish(self) -> None:
@@ -111,17 +117,21 @@ class ComparisonSet:
             self._references[scale] = patches, (patches**2).sum(-1) / 2
         del features
         self._file.close()
-        self.alone = np.zeros(len(self), np.float32)
-        for view, owner in enumerate(self.owners):
+        self.alone = np.full(len(self), np.nan, np.float32)  # NaN where nothing is left to compare with
+        for view, own in enumerate(self._own):
             queries = {scale: like(arrays[0][view], self._example) for scale, arrays in self._references.items()}
-            self.alone[view] = image_distances(self._distances(queries, {owner}, least=2)[None])[0]
-        scores = [
-            self.average_score(float(score), embed, {owner})
-            for score, embed, owner in zip(self.alone, self.embeds, self.owners, strict=True)
-        ]
+            distances = self._distances(queries, own, least=2)
+            if distances is not None:
+                self.alone[view] = image_distances(distances[None])[0]
+        compared = np.flatnonzero(~np.isnan(self.alone))
+        if not len(compared):
+            logger.warning(
+                "The images are exact copies of each other; copies are not compared and get the text scores."
+            )
+        scores = [self.average_score(float(self.alone[v]), self.embeds[v], self._own[v]) for v in compared]
         self.evidence = ReferenceEvidence.from_held_out(scores)
 
-    def distances(self, features: Sequence[Any], without: set[int]) -> np.ndarray:
+    def distances(self, features: Sequence[Any], without: set[int]) -> np.ndarray | None:
         """Compute how far the patches of a view are from those of the images of the set that are most like them.
 
         Args:
@@ -129,7 +139,8 @@ class ComparisonSet:
             without (`set[int]`): Images that are left out: itself and its copies.
 
         Returns:
-            `np.ndarray` of shape `(num_patches,)`: float32, 1 for the distance of two patches picked at random.
+            `np.ndarray` of shape `(num_patches,)` or `None`: float32, 1 for the distance of two patches picked at
+            random; `None` if no image is left.
         """
         normalised = [normalise(layer) for layer in features]
         return self._distances({scale: self._project(normalised[scale.layer], scale) for scale in self._axes}, without)
@@ -142,7 +153,8 @@ class ComparisonSet:
             embed (`np.ndarray` of shape `(projection_dim,)`): Its image embedding.
             without (`set[int]`): Images that are left out.
         """
-        similarities = np.where(np.isin(self.owners, list(without)), -np.inf, self.embeds @ embed)
+        left_out = np.isin(self.owners, list(without)) | np.isnan(self.alone)
+        similarities = np.where(left_out, -np.inf, self.embeds @ embed)
         nearest = np.argsort(-similarities)[: max(WINDOWS) - 1]
         nearest = nearest[similarities[nearest] > 0]
         weights = np.concatenate([[1.0], similarities[nearest]])
@@ -165,10 +177,10 @@ class ComparisonSet:
         averaged = self._average(features, scale.side, least)
         return (averaged - like(axes.mean, averaged)) @ like(axes.directions, averaged)
 
-    def _distances(self, patches: dict[Scale, Any], without: set[int], least: int = 1) -> np.ndarray:
+    def _distances(self, patches: dict[Scale, Any], without: set[int], least: int = 1) -> np.ndarray | None:
         others = ~np.isin(self.images, list(without))
         if not others.any():
-            return np.zeros(math.prod(self.grid), np.float32)
+            return None
         count = max(1, int(NEAREST_SHARE * others.sum()))
         grids = []
         for scale, queries in patches.items():
@@ -305,6 +317,8 @@ class MutualBackend:
         for place, pixels in enumerate(pixel_values):
             own = comparison.copies.get(_digest(pixels), set())
             distances = comparison.distances([_on_host(by_layer[layer][place]) for layer in self.layers], own)
+            if distances is None:
+                distances = np.full(math.prod(comparison.grid), comparison.evidence.neutral, np.float32)
             embed = to_numpy(outputs.image_embeds[place])
             scores.append(comparison.average_score(float(image_distances(distances[None])[0]), embed, own))
             grids.append(distances.reshape(comparison.grid))

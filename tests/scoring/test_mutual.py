@@ -134,9 +134,26 @@ def test_unreadable_images_and_copies_do_not_count(model_folder, plates, tmp_pat
     assert [bool(result.error) for result in results] == [False, True, False]
     expected = [result.score for result in scorer.score(plates[:2])]
     assert [results[0].score, results[2].score] == pytest.approx(expected, abs=1e-5)
-    copies = list(scorer.score([plates[0]] * 3))
-    assert all(math.isfinite(result.score) for result in copies)
     assert all(result.error for result in scorer.score([str(tmp_path / "empty.png")]))
+
+
+def test_exact_copies_get_the_text_scores_and_a_warning(model_folder, plates, caplog):
+    text = next(AnomalyScorer(model_folder).score(plates[0]))
+    for result in AnomalyScorer(model_folder, mutual=True).score([plates[0]] * 3):
+        assert result.score == pytest.approx(text.score, abs=1e-6)
+        np.testing.assert_allclose(result.anomaly_map, text.anomaly_map, atol=1e-5)
+    assert sum("exact copies" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_copies_do_not_make_a_batch_look_more_alike(exact):
+    features = features_of(4)
+    comparison, doubled = (ComparisonSet(GRID) for _ in range(2))
+    for copies, filled in ((1, comparison), (2, doubled)):
+        for number in range(4 * copies):
+            features_of_one = list(features[number % 4])
+            filled.add(number, bytes([number % 4]), features_of_one, np.eye(4, dtype=np.float32)[number % 4])
+        filled.finish()
+    assert doubled.evidence.normal == pytest.approx(comparison.evidence.normal, rel=0.2)
 
 
 def test_only_a_sample_is_compared(model_folder, plates):
