@@ -76,8 +76,8 @@ class ExportedModel:
         """What is stored inside the model file: every setting as text, numbers and lists as JSON."""
         settings = asdict(self)
         del settings["files"]  # a file cannot say how long it is
-        if (calibration := settings.pop("calibration")) is not None:  # for programs that read the file alone
-            settings["threshold"] = calibration["threshold"]
+        if self.calibration is not None:  # for programs that read the file alone
+            settings["threshold"] = self.calibration["threshold"]
         return {name: value if isinstance(value, str) else json.dumps(value) for name, value in settings.items()}
 
     def save(self, folder: Path) -> None:

@@ -1,11 +1,13 @@
 // Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 // Score a picture with an exported model: anomalyclip_score EXPORTED/model.onnx PICTURE.ppm [MAP.pgm]
-// The model is a model.onnx or an openvino_model.xml that `anomalyclip export` has written; all it needs is inside it.
+// The model is a model.onnx or an openvino_model.xml that `anomalyclip export` has written. All settings are read from
+// the anomalyclip.json beside it, where `anomalyclip calibrate` changes the threshold.
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <iterator>
@@ -74,27 +76,32 @@ Picture resize_width(const Picture& input, size_t width) {
 // Read the numbers of a list in JSON, such as "mean": [0.48, 0.46, 0.41].
 std::vector<float> read_list(const std::string& json, const std::string& name) {
     const size_t begin = json.find('[', json.find('"' + name + '"'));
-    if (begin == std::string::npos) throw std::runtime_error("the model does not say its " + name);
+    if (begin == std::string::npos) throw std::runtime_error("anomalyclip.json does not say the " + name);
     std::string text = json.substr(begin + 1, json.find(']', begin) - begin - 1);
     std::replace(text.begin(), text.end(), ',', ' ');
     std::istringstream stream(text);
     return {std::istream_iterator<float>(stream), {}};
 }
 
+// Read a number or a quoted text in JSON, such as "threshold": 0.5.
+std::string read_value(const std::string& json, const std::string& name, size_t from = 0) {
+    const size_t key = json.find('"' + name + '"', from);
+    if (key == std::string::npos) throw std::runtime_error("anomalyclip.json does not say the " + name);
+    const size_t begin = json.find_first_not_of(": ", key + name.size() + 2);
+    return json.substr(begin, json.find_first_of(",}\n", begin) - begin);
+}
+
 void score(const std::string& model_path, const std::string& picture_path, const std::string& map_path) {
     if (!std::ifstream(model_path)) throw std::runtime_error(model_path + " cannot be opened");
-    ov::Core core;
-    const auto model = core.read_model(model_path);
-    const bool is_onnx = model->has_rt_info("framework", "fingerprint");
-    const std::string section = is_onnx ? "framework" : "model_info";  // where OpenVINO keeps an ONNX file's metadata
-    const auto setting = [&](const std::string& name) {
-        if (!model->has_rt_info(section, name)) throw std::runtime_error(model_path + " does not say its " + name);
-        return model->get_rt_info<std::string>(section, name);
-    };
-    if (setting("input") != "pixel_values") throw std::runtime_error("export the model without preprocessing");
-    if (setting("image_score") != "paper") throw std::runtime_error("this program knows the paper's image score only");
-    const auto mean = read_list(setting("preprocessing"), "mean"), std = read_list(setting("preprocessing"), "std");
-    const auto size = read_list(setting("preprocessing"), "size");
+    const auto description_path = std::filesystem::path(model_path).replace_filename("anomalyclip.json");
+    std::ifstream description(description_path);
+    if (!description) throw std::runtime_error(description_path.string() + " cannot be opened");
+    const std::string json{std::istreambuf_iterator<char>(description), {}};
+    if (read_value(json, "input") != "\"pixel_values\"")
+        throw std::runtime_error("export the model without preprocessing");
+    if (read_value(json, "image_score") != "\"paper\"")
+        throw std::runtime_error("this program knows the paper's image score only");
+    const auto mean = read_list(json, "mean"), std = read_list(json, "std"), size = read_list(json, "size");
     const size_t height = size.at(0), width = size.at(1);
 
     const Picture picture = resize_width(resize_width(read_ppm(picture_path), width), height);
@@ -106,16 +113,20 @@ void score(const std::string& model_path, const std::string& picture_path, const
                     (picture.pixels[(y * width + x) * 3 + channel] / 255.0f - mean.at(channel)) / std.at(channel);
 
     // OpenVINO by itself computes in bfloat16 on processors that can.
-    auto compiled = core.compile_model(model, "CPU", ov::hint::inference_precision(ov::element::f32));
+    ov::Core core;
+    auto compiled = core.compile_model(core.read_model(model_path), "CPU",
+                                       ov::hint::inference_precision(ov::element::f32));
     auto request = compiled.create_infer_request();
     request.set_tensor("pixel_values", pixel_values);
     request.infer();
     const float value = request.get_tensor("image_scores").data<float>()[0];
-    const bool is_anomalous = value >= std::stof(setting("threshold"));
+    const size_t calibration = json.find("\"calibration\": {");  // its threshold is the one that counts
+    const size_t from = calibration == std::string::npos ? 0 : calibration;
+    const bool is_anomalous = value >= std::stof(read_value(json, "threshold", from));
     std::printf("%.6f %s %s\n", value, is_anomalous ? "anomalous" : "normal", picture_path.c_str());
 
     if (map_path.empty()) return;
-    const float maximum = std::stof(setting("map_maximum"));
+    const float maximum = std::stof(read_value(json, "map_maximum"));
     const float* map = request.get_tensor("anomaly_maps").data<float>();
     std::ofstream file(map_path, std::ios::binary);
     file << "P5\n" << width << " " << height << "\n255\n";  // at the model's size; 255 stands for map_maximum

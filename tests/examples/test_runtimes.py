@@ -4,6 +4,7 @@
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,15 @@ import pytest
 import torch
 from PIL import Image
 
-from anomalyclip_hf import AnomalyCLIPProcessor, AnomalyDetectionPipeline, export_onnx, export_openvino
+from anomalyclip_hf import (
+    AnomalyCLIPProcessor,
+    AnomalyDetectionPipeline,
+    AnomalyScorer,
+    calibrate_model,
+    export_onnx,
+    export_openvino,
+    store_calibration,
+)
 from conftest import tiny_model
 
 
@@ -117,6 +126,21 @@ def test_the_cpp_example_gives_the_scores_and_maps_of_the_pipeline(
     found = [np.asarray(Image.open(tmp_path / f"{path.stem}.pgm")) for path in pictures]
     np.testing.assert_allclose(found, 255 * maps / processor.map_maximum, atol=0.51)
     assert len((CPP / "main.cpp").read_text().splitlines()) <= 150
+
+
+def test_the_cpp_example_takes_the_calibration_that_came_after_the_export(program, exported, pictures, tmp_path):
+    folder = tmp_path / "calibrated"
+    shutil.copytree(exported, folder)
+    found = calibrate_model(AnomalyScorer(folder, num_workers=1), list(map(str, pictures)), method="quantile")
+    for threshold, label in [(0.0, "anomalous"), (1.0, "normal")]:
+        store_calibration(replace(found, threshold=threshold), folder)
+        (result,) = AnomalyScorer(folder, num_workers=1).score(pictures[:1])
+        done = run([program, folder / "model.onnx", pictures[0]])
+        assert done.stdout.split()[1] == result.label == label
+    store_calibration(replace(found, image_score="fusion"), folder)
+    done = run([program, folder / "model.onnx", pictures[0]])
+    assert done.returncode == 1
+    assert "image score" in done.stderr
 
 
 def test_the_cpp_example_names_what_it_cannot_read(program, exported, pictures, tmp_path):

@@ -48,6 +48,7 @@ def test_a_calibration_does_not_go_along_into_another_precision(calibrated, capl
     model, processor = calibrated
     kept = describe_model(model, processor, format="onnx", precision="float32")
     assert kept.calibration == processor.calibration
+    assert json.loads(kept.metadata["calibration"]) == processor.calibration
     assert json.loads(kept.metadata["threshold"]) == processor.calibration["threshold"]
     with caplog.at_level(logging.WARNING, logger="anomalyclip_hf"):
         dropped = describe_model(model, processor, format="onnx", precision="int8")

@@ -8,12 +8,15 @@ import pytest
 from anomalyclip_hf.scoring.exported import ExportedModel, is_exported, read_exported
 
 
+CALIBRATION = {"threshold": 0.75, "method": "f1"}
+
+
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"0123456789")
     exported = ExportedModel(
         format="onnx", precision="int8", fingerprint="abc", image_size=[40, 48], grid=[5, 6], preprocessing={},
-        pixel_threshold=0.25, calibration={"method": "f1"}, files={"model.onnx": 10},
+        pixel_threshold=0.25, calibration=CALIBRATION, files={"model.onnx": 10},
     )  # fmt: skip
     exported.save(tmp_path)
     return tmp_path
@@ -27,8 +30,9 @@ def change(folder, **settings):
 def test_reads_what_was_written(folder):
     assert is_exported(folder)
     exported = read_exported(folder)
-    assert (exported.image_size, exported.pixel_threshold, exported.calibration) == ([40, 48], 0.25, {"method": "f1"})
-    assert exported.metadata["calibration"] == '{"method": "f1"}'
+    assert (exported.image_size, exported.pixel_threshold, exported.calibration) == ([40, 48], 0.25, CALIBRATION)
+    assert json.loads(exported.metadata["calibration"]) == CALIBRATION
+    assert exported.metadata["threshold"] == "0.75"
     assert exported.metadata["precision"] == "int8"
     assert "files" not in exported.metadata
 
