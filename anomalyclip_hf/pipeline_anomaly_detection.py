@@ -19,7 +19,7 @@ from transformers.utils import logging
 from .image_processing_anomalyclip import MAX_PIXELS, ImageSource, is_batch, is_image, load_image
 from .loading_anomalyclip import HubSharing, model_fingerprint, take_push_arguments
 from .modeling_anomalyclip import AnomalyCLIPModel, gaussian_smooth
-from .postprocessing_anomalyclip import describe_stale, to_pil
+from .postprocessing_anomalyclip import describe_stale, precision_settings, to_pil
 from .processing_anomalyclip import AnomalyCLIPProcessor
 
 
@@ -119,7 +119,7 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
         if calibration is None:
             return None
         precision = str(self.model.dtype).removeprefix("torch.")
-        settings = {"precision": precision, **self.processor.score_settings}
+        settings = {**precision_settings(precision, "torch"), **self.processor.score_settings}
         if references is not None:
             settings["references"] = references.digest
         problem = describe_stale(calibration, model_fingerprint(self.model), settings)

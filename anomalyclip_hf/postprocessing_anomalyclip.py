@@ -196,6 +196,16 @@ def thresholds_for(calibration: Mapping[str, Any], category: str | None = None) 
     return calibration["categories"].get(category, calibration)
 
 
+def precision_settings(precision: str, runtime: str) -> dict[str, str]:
+    """Return the settings for the precision of scores; in float32 they are the same in all runtimes, else in none.
+
+    Args:
+        precision (`str`): `"float32"`, `"bfloat16"`, `"int8"`, ...
+        runtime (`str`): `"torch"`, `"compile"`, `"onnxruntime"` or `"openvino"`.
+    """
+    return {"precision": precision} if precision == "float32" else {"precision": precision, "runtime": runtime}
+
+
 def describe_stale(calibration: Mapping[str, Any], fingerprint: str, settings: Mapping[str, Any]) -> str | None:
     """Say why a stored calibration does not belong to the scores of a model, in one line.
 

@@ -15,10 +15,11 @@ from PIL import Image
 from ..io.atomic import atomic_folder
 from ..loading_anomalyclip import model_fingerprint
 from ..modeling_anomalyclip import AnomalyCLIPModel
-from ..postprocessing_anomalyclip import LABELS, describe_stale
+from ..postprocessing_anomalyclip import LABELS, describe_stale, precision_settings
 from ..processing_anomalyclip import AnomalyCLIPProcessor
 from ..scoring.exported import ExportedModel
 from ..scoring.preprocessing import Preprocessing
+from ..scoring.runtimes import RUNTIMES
 from ..version import __version__
 from .checking import Differences, check_export
 from .images import load_images
@@ -138,7 +139,8 @@ def describe_model(model: AnomalyCLIPModel, processor: AnomalyCLIPProcessor, **s
     patch = model.config.vision_config.patch_size
     fingerprint, calibration = model_fingerprint(model), processor.calibration
     if calibration is not None:
-        exported = {**processor.score_settings, "precision": settings["precision"]}
+        runtime = RUNTIMES[settings["format"]].name
+        exported = {**processor.score_settings, **precision_settings(settings["precision"], runtime)}
         if problem := describe_stale(calibration, fingerprint, exported):
             logger.warning("%s Give it the folder of the export.", problem)
             calibration = None

@@ -23,6 +23,7 @@ from ..postprocessing_anomalyclip import (
     combine_scores,
     finish_map,
     judge,
+    precision_settings,
     thresholds_for,
 )
 from .backends import Backend
@@ -128,6 +129,7 @@ class AnomalyScorer:
         opened = open_detector(model, processor, backend=backend, device=device, dtype=dtype, batch_size=batch_size)
         self.model, self.processor, self.name = opened.model, opened.processor, opened.name
         self.backend, self.preprocessing = opened.backend, opened.preprocessing
+        self._runtime = opened.backend.name  # without the wrappers around it
         stored = opened.settings
         self.map_maximum, self.smoothing_sigma = stored["map_maximum"], stored["smoothing_sigma"]
         check_thresholds(threshold, pixel_threshold, self.map_maximum)
@@ -229,7 +231,7 @@ class AnomalyScorer:
         if self.mutual is not None:
             added |= {"mutual_references": self.mutual.most, "mutual_radius": self.mutual.radius}
         return {
-            "precision": self.backend.precision,
+            **precision_settings(self.backend.precision, self._runtime),
             "image_size": list(prepared.size),
             "mean": list(prepared.mean),
             "std": list(prepared.std),

@@ -55,3 +55,14 @@ def test_a_calibration_does_not_go_along_into_another_precision(calibrated, capl
     assert dropped.calibration is None
     assert dropped.threshold == 0.5
     assert "precision" in caplog.text
+
+
+@pytest.mark.parametrize(("precision", "is_shared"), [("float32", True), ("int8", False)])
+def test_a_calibration_in_float32_holds_for_all_runtimes(model, normal, tmp_path, caplog, precision, is_shared):
+    export_onnx(model, tmp_path / "out", precision=precision)
+    store_calibration(calibrate_model(AnomalyScorer(tmp_path / "out"), normal), tmp_path / "out")
+    assert AnomalyScorer(tmp_path / "out").calibration is not None
+    caplog.clear()
+    other = AnomalyScorer(tmp_path / "out", backend="openvino")
+    assert (other.calibration is not None) == is_shared
+    assert ("runtime" in caplog.text) != is_shared
