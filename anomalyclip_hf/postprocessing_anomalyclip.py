@@ -224,7 +224,7 @@ def describe_stale(calibration: Mapping[str, Any], fingerprint: str, settings: M
     if not changed:
         return None
     return (
-        f"the calibration of {calibration['date']} is stale, since it was made with another {' and '.join(changed)}; "
+        f"the calibration of {calibration['date']} is stale, since these differ now: {', '.join(changed)}; "
         "its thresholds are not used. Run `anomalyclip calibrate` again."
     )
 

@@ -6,6 +6,7 @@ python examples/onnx_minimal.py EXPORTED_FOLDER IMAGES... [--maps DIR]
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -28,14 +29,23 @@ def main() -> None:
     parser.add_argument("--maps", type=Path, help="folder for the anomaly maps, as NAME.npy")
     arguments = parser.parse_args()
 
+    if not (arguments.model / "model.onnx").is_file() or not (arguments.model / "anomalyclip.json").is_file():
+        sys.exit(f"{arguments.model} has no model.onnx with anomalyclip.json; expected an export to ONNX")
     description = json.loads((arguments.model / "anomalyclip.json").read_text())
+    if description["input"] != "pixel_values":
+        sys.exit("this program resizes by itself; export the model without --preprocessing")
     if description["image_score"] != "paper":
-        parser.error("this program knows the paper's image score only")
+        sys.exit("this program knows the paper's image score only")
     threshold = (description["calibration"] or description)["threshold"]
     session = onnxruntime.InferenceSession(arguments.model / "model.onnx", providers=["CPUExecutionProvider"])
     for path in arguments.images:
-        image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")  # 8-bit images without transparency
-        pixel_values = prepare(image, description["preprocessing"])[None]
+        try:
+            image = ImageOps.exif_transpose(Image.open(path))
+        except (OSError, SyntaxError, ValueError) as error:
+            sys.exit(f"{path} cannot be read: {error}")
+        if image.mode.startswith(("I", "F")):
+            sys.exit(f"{path} has more than 8 bits per channel; this program knows 8 bits only")
+        pixel_values = prepare(image.convert("RGB"), description["preprocessing"])[None]
         scores, maps = session.run(["image_scores", "anomaly_maps"], {"pixel_values": pixel_values})
         label = description["labels"][int(scores[0] >= threshold)]
         print(f"{scores[0]:.6f} {label} {path}")

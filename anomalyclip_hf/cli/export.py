@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from .messages import quiet_transformers
+from ..scoring.exported import is_exported
+from .messages import print_error, quiet_transformers
 from .options import RuntimeOption, check_model
 
 
@@ -29,8 +30,11 @@ class Precision(StrEnum):
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="Folder or Hub id of the model.", show_default=False)],
     output_dir: Annotated[Path, typer.Option(help="New or empty folder for the export.", show_default=False)],
+    model: Annotated[
+        str,
+        typer.Argument(help="Folder or Hub id; without, the demonstration model in the package.", show_default=False),
+    ] = "",
     to: Annotated[Target, typer.Option(help="Format of the export.")] = Target.onnx,
     precision: Annotated[
         Precision, typer.Option(help="float32, int8; float16 for ONNX on a GPU, bfloat16 for OpenVINO.")
@@ -43,10 +47,14 @@ def export(
     ] = None,
     feature_layer: Annotated[
         list[int] | None,
-        typer.Option(help="Layer whose patch features are outputs too, for references; repeat for several."),
+        typer.Option(help="Layer whose patch features are outputs too, for references; repeat for more."),
     ] = None,
     preprocessing: Annotated[
-        bool, typer.Option("--preprocessing", help="Take one uint8 image of any size and resize it in the graph.")
+        bool,
+        typer.Option(
+            "--preprocessing",
+            help="Take one uint8 image of any size and resize it in the graph, for programs without this package.",
+        ),
     ] = False,
     fixed_batch: Annotated[
         bool, typer.Option("--fixed-batch", help="Take one image at once, not any number.")
@@ -55,10 +63,12 @@ def export(
 ) -> None:
     """Write a model for ONNX Runtime, OpenVINO or the browser, and compare the file with the model.
 
-    The folder works as --model of predict, evaluate, calibrate and demo, on machines without PyTorch too. With
-    --to web it is also a page that scores images in the browser, for any web server. Needs
-    `pip install anomalyclip-hf[export]`.
+    The folder works as --model of predict, evaluate, calibrate and demo, on machines without PyTorch too; not
+    with --preprocessing, which is for programs without this package. With --to web it is also a page that scores
+    images in the browser, for any web server. Needs `pip install anomalyclip-hf[export]`.
     """
+    if is_exported(model):
+        raise ValueError(f"{model} is an export already; export from the model's own folder.")
     check_model(model)
     if to is Target.web:
         given: dict[str, Any] = {
@@ -86,12 +96,17 @@ def _write(model: str, output_dir: Path, to: Target, image_size: int | None, opt
     """Load the model, export it, and say what came of it."""
     quiet_transformers()
 
+    from ..assets import DEFAULT_MODEL
     from ..export.onnx import export_onnx
     from ..export.openvino import export_openvino
     from ..export.web import export_web
     from ..modeling_anomalyclip import AnomalyCLIPModel
+    from ..pipeline_anomaly_detection import DEMONSTRATION_NOTE
     from ..processing_anomalyclip import AnomalyCLIPProcessor
 
+    if not model:
+        print_error(DEMONSTRATION_NOTE)
+        model = DEFAULT_MODEL
     settings = {} if image_size is None else {"image_size": image_size}
     exporters: dict[Target, Any] = {
         Target.onnx: export_onnx,

@@ -72,8 +72,9 @@ def write_folder(
     """
     processor = fitting_processor(model, processor, image_size)
     count = model.config.vision_config.num_hidden_layers
-    if not all(1 <= layer <= count for layer in feature_layers):
-        raise ValueError(f"feature_layers is {list(feature_layers)}; expected layers from 1 to {count}.")
+    for layer in feature_layers:
+        if not 1 <= layer <= count:
+            raise ValueError(f"feature_layers (--feature-layer {layer}): expected layers from 1 to {count}.")
     if preprocessing and processor.image_processor.resample != Image.Resampling.BICUBIC:
         raise ValueError(f"resample is {processor.image_processor.resample}; a graph can resize bicubically (3) only.")
     images = [] if calibration_images is None else load_images(calibration_images)

@@ -78,7 +78,10 @@ def export_openvino(
     if precision not in PRECISIONS:
         raise ValueError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)} for OpenVINO.")
     if precision == "int8" and calibration_images is None:
-        raise ValueError("int8 for OpenVINO needs calibration_images: some images like those that will be scored.")
+        raise ValueError(
+            "int8 for OpenVINO needs calibration_images (--calibration-images DIR): some images like those that will "
+            "be scored."
+        )
     return write_folder(
         _write,
         model,

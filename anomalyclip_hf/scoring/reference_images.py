@@ -101,7 +101,10 @@ def default_layers(detector: Detector) -> list[int]:
         return [max(1, detector.model.config.vision_config.num_hidden_layers // 2)]
     layers = list(getattr(getattr(detector.backend, "exported", None), "feature_layers", ()))
     if not layers:
-        raise ValueError("this model gives no patch features; export it with feature_layers to use references.")
+        raise ValueError(
+            "this export gives no patch features, which references need; export the model with --feature-layer N, "
+            "where N is half the number of vision layers (12 of 24)."
+        )
     return layers
 
 

@@ -60,7 +60,7 @@ class ExportedBackend(ABC):
         if self.exported.input != "pixel_values":
             raise ValueError(
                 f"{self.path} takes whole images, for programs that cannot resize them; export the model without "
-                "preprocessing to run it here."
+                "--preprocessing to run it here."
             )
         expected = (3, *self.input_size)
         if pixel_values.shape[1:] != expected:
@@ -70,9 +70,9 @@ class ExportedBackend(ABC):
             )
         missing = sorted(set(feature_layers) - set(self.exported.feature_layers))
         if missing:
+            options = " ".join(f"--feature-layer {layer}" for layer in sorted(set(feature_layers)))
             raise ValueError(
-                f"{self.path} has no patch features of the layers {missing}; export the model with "
-                f"feature_layers={sorted(set(feature_layers))}."
+                f"{self.path} has no patch features of the layers {missing}; export the model with {options}."
             )
         names = ["image_scores", "anomaly_maps"]
         if feature_layers:

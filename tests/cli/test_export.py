@@ -6,7 +6,9 @@ import sys
 
 import pytest
 
+from anomalyclip_hf import DEFAULT_MODEL
 from anomalyclip_hf.cli import main
+from anomalyclip_hf.pipeline_anomaly_detection import DEMONSTRATION_NOTE
 
 
 def run(monkeypatch, *arguments) -> int:
@@ -33,13 +35,27 @@ def test_writes_a_folder_and_says_how_it_differs(model_folder, tmp_path, monkeyp
     assert description["smoothing_sigma"] == 1.0  # from the processor beside the model
 
 
+def test_without_a_model_it_is_the_demonstration_model(tmp_path, monkeypatch, capsys):
+    written = []
+    monkeypatch.setattr("anomalyclip_hf.export.onnx.export_onnx", lambda model, *_, **__: written.append(model))
+    assert run(monkeypatch, "--output-dir", tmp_path / "out") == 0
+    assert written[0].name_or_path == str(DEFAULT_MODEL)
+    assert DEMONSTRATION_NOTE in capsys.readouterr().err
+
+
+def test_an_export_is_not_exported_again(tmp_path, monkeypatch, capsys):
+    (tmp_path / "anomalyclip.json").write_text("{}")
+    assert run(monkeypatch, tmp_path, "--output-dir", tmp_path / "out") == 2
+    assert f"{tmp_path} is an export already" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
         (["--precision", "bfloat16"], "bfloat16"),
-        (["--to", "openvino", "--precision", "int8"], "calibration_images"),
+        (["--to", "openvino", "--precision", "int8"], "--calibration-images"),
         (["--image-size", "41"], "41"),
-        (["--feature-layer", "9"], "9"),
+        (["--feature-layer", "9"], "--feature-layer 9"),
         (["--calibration-images", "nowhere"], "nowhere"),
         (["--to", "web", "--precision", "int8"], "--precision"),
         (["--to", "web", "--preprocessing"], "--preprocessing"),

@@ -1,6 +1,7 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """The examples that run an exported model without this package, against the pipeline."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -93,6 +94,26 @@ def test_the_minimal_example_gives_the_scores_and_maps_of_the_pipeline(exported,
     found = [np.load(tmp_path / "maps" / f"{path.stem}.npy") for path in pictures]
     np.testing.assert_allclose(found, maps, atol=1e-4)
     assert len(MINIMAL.read_text().splitlines()) <= 60
+
+
+def test_the_minimal_example_names_what_it_cannot_score(exported, pictures, tmp_path):
+    Image.fromarray(np.full((9, 9), 40_000, np.uint16)).save(tmp_path / "deep.png")
+    (tmp_path / "cut.ppm").write_bytes(pictures[0].read_bytes()[:100])
+    resizing = tmp_path / "resizing"
+    shutil.copytree(exported, resizing)
+    description = json.loads((exported / "anomalyclip.json").read_text())
+    (resizing / "anomalyclip.json").write_text(json.dumps(description | {"input": "image"}))
+    for arguments, name in [
+        ([tmp_path / "nowhere", pictures[0]], "nowhere"),
+        ([resizing, pictures[0]], "--preprocessing"),
+        ([exported, tmp_path / "none.png"], "none.png"),
+        ([exported, tmp_path / "cut.ppm"], "cut.ppm"),
+        ([exported, tmp_path / "deep.png"], "deep.png"),
+    ]:
+        done = run([sys.executable, MINIMAL, *arguments])
+        assert done.returncode == 1
+        assert name in done.stderr
+        assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.fixture(scope="module")
