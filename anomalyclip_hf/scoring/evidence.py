@@ -13,6 +13,7 @@ from ..postprocessing_anomalyclip import resize_map
 ANOMALOUS = 0.5  # distance that is expected of an anomaly: a patch half as far from all references as random patches
 ONE_REFERENCE = 0.4  # distance that is expected of a normal image where nothing can be held out
 DEVIATION, DEVIATION_COUNT = 0.15, 4  # deviation assumed beforehand, and the number of references that it counts as
+LEAST_DEVIATION = 0.05  # about what 32 equal references give; images taken at one time vary less than those to come
 TEXT_SCALE = 4.0  # the log-odds of the text prompts are too small by about this factor; those added are made as small
 TOP_SHARE = 0.02  # of the patches: the distance of an image is the mean over this share, the most distant ones
 
@@ -50,6 +51,9 @@ class ReferenceEvidence:
     def from_held_out(cls, distances: Sequence[float]) -> "ReferenceEvidence":
         """Estimate both values from references, each compared with the others.
 
+        The deviation is at least `LEAST_DEVIATION`. Images of one series differ less from each other than images to
+        come will, so a hundred of them do not make the estimate as certain as their number says.
+
         Args:
             distances (`Sequence[float]`): Distance of each image that was held out; empty for a single reference.
         """
@@ -57,7 +61,8 @@ class ReferenceEvidence:
             return cls(ONE_REFERENCE, DEVIATION)
         mean = float(np.mean(distances))
         squares = DEVIATION_COUNT * DEVIATION**2 + float(np.sum((np.asarray(distances) - mean) ** 2))
-        return cls(mean, (squares / (DEVIATION_COUNT + len(distances) - 1)) ** 0.5)
+        deviation = (squares / (DEVIATION_COUNT + len(distances) - 1)) ** 0.5
+        return cls(mean, max(deviation, LEAST_DEVIATION))
 
     @property
     def weight(self) -> float:
@@ -89,8 +94,10 @@ def image_distances(distances: np.ndarray) -> np.ndarray:
 
 def shift_odds(probabilities: np.ndarray, log_odds: np.ndarray) -> np.ndarray:
     """Add to the log-odds of probabilities, element by element; they stay in [0, 1]."""
-    likelier = probabilities * np.exp(log_odds)
-    return (likelier / (1 - probabilities + likelier)).astype(np.float32)
+    with np.errstate(divide="ignore"):  # probabilities of 0 and 1 stay what they are
+        logits = np.log(probabilities) - np.log1p(-probabilities) + log_odds
+    small = np.exp(-np.abs(logits))  # never overflows
+    return (np.where(logits < 0, small, 1) / (1 + small)).astype(np.float32)
 
 
 def add_evidence(

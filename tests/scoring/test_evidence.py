@@ -50,7 +50,7 @@ def test_image_distance_is_the_mean_of_the_most_distant_patches():
 
 def test_shifted_odds_stay_probabilities():
     probabilities = np.array([0, 1e-6, 0.3, 0.5, 1 - 1e-6, 1], np.float32)
-    for shift in (-30, -1.5, 0, 2, 30):
+    for shift in (-1000, -30, -1.5, 0, 2, 30, 1000):
         shifted = shift_odds(probabilities, np.full(6, float(shift)))
         assert shifted.dtype == np.float32
         assert ((shifted >= 0) & (shifted <= 1)).all()
@@ -58,4 +58,17 @@ def test_shifted_odds_stay_probabilities():
         assert shifted[-1] == 1
     expected = 1 / (1 + np.exp(-(np.log(0.3 / 0.7) + 2)))
     assert shift_odds(np.array([0.3]), np.array([2.0]))[0] == pytest.approx(expected, abs=1e-6)
-    np.testing.assert_allclose(shift_odds(probabilities, np.zeros(6)), probabilities, atol=1e-7)
+    np.testing.assert_allclose(shift_odds(probabilities, np.zeros(6)), probabilities, atol=2e-7)
+
+
+@pytest.mark.parametrize("count", [200, 400, 10_000])
+def test_many_alike_images_leave_scores_finite_and_in_order(count):
+    evidence = ReferenceEvidence.from_held_out(np.random.default_rng(0).normal(0.03, 0.005, count))
+    distances = np.linspace(0, 1, 50)
+    scores = shift_odds(np.full(50, 0.5, np.float32), evidence(distances))
+    assert np.isfinite(scores).all()
+    below = distances < ANOMALOUS
+    assert (np.diff(scores[below]) > 0).all()
+    assert scores.max() < 1
+    text = shift_odds(np.array([0.2, 0.4, 0.6, 0.8], np.float32), evidence(np.full(4, 1.0)))
+    assert (np.diff(text) > 0).all()
