@@ -89,7 +89,7 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
                   `"json"`, both as base64 PNG;
                 - on_error (`str`, defaults to `"raise"`): what to do about an image that cannot be read: `"raise"`, or
                   `"skip"`, which gives that image a result of `error` alone;
-                - references ([`ReferenceMemory`]): normal images to compare with;
+                - references ([`ReferenceMemory`]): normal images to compare with, a memory and not a folder;
                 - max_pixels (`int`): width times height above which an image is refused before it is decoded;
                 - batch_size (`int`, defaults to 1): images per forward pass.
 
@@ -102,7 +102,7 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
 
         Raises:
             FileNotFoundError: If a path does not exist.
-            ValueError: If an image cannot be read or an argument is out of range.
+            ValueError: If an image cannot be read, an argument is out of range or `references` is no memory.
         """
         if hasattr(images, "read"):
             images = images.read()  # a file object is one image, though it can be iterated over
@@ -144,6 +144,11 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
         reading = {"on_error": on_error, "max_pixels": max_pixels}
         writing: dict[str, Any] = {"threshold": threshold, "pixel_threshold": pixel_threshold, "output": output}
         if references is not None:
+            if not hasattr(references, "check_model"):
+                raise ValueError(
+                    f"references is a {type(references).__name__}; expected a ReferenceMemory, as "
+                    "ReferenceMemory.from_images or ReferenceMemory.from_pretrained gives."
+                )
             references.check_model(self.model)
             writing["calibration"] = self._valid_calibration(references) or {}
         return _without_none(reading), _without_none({"references": references}), _without_none(writing)

@@ -196,6 +196,13 @@ def test_arguments_that_make_no_sense(pipe, photo, arguments, words):
         pipe(photo, **arguments)
 
 
+@pytest.mark.parametrize("kind", [str, lambda folder: folder, lambda folder: [folder / "good.png"]])
+def test_references_have_to_be_a_memory(pipe, photo, tmp_path, kind):
+    photo.save(tmp_path / "good.png")
+    with pytest.raises(ValueError, match="^references is .*ReferenceMemory.from_images"):
+        pipe(photo, references=kind(tmp_path))
+
+
 def test_unreadable_images_are_named(pipe, tmp_path):
     (tmp_path / "empty.png").touch()
     with pytest.raises(ValueError, match=r"empty\.png is empty"):
