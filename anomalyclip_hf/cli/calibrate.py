@@ -11,6 +11,7 @@ from ..scoring.inputs import find_images
 from .evaluate import load_rows
 from .messages import print_error, warnings_as_lines
 from .options import (
+    OVERLAP,
     BackendOption,
     BatchSizeOption,
     DeviceOption,
@@ -81,7 +82,7 @@ def calibrate(
     image_score: ImageScoreOption = None,
     references: ReferencesOption = None,
     tile: TileOption = None,
-    overlap: OverlapOption = 0.25,
+    overlap: OverlapOption = OVERLAP,
     value_range: ValueRangeOption = None,
     batch_size: BatchSizeOption = 8,
     num_workers: WorkersOption = None,

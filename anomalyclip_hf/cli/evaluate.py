@@ -9,6 +9,7 @@ import typer
 
 from .messages import print_error, warnings_as_lines
 from .options import (
+    OVERLAP,
     AllowOutsideOption,
     BackendOption,
     BatchSizeOption,
@@ -109,7 +110,7 @@ def evaluate(
     mutual_references: MutualReferencesOption = 200,
     mutual_radius: MutualRadiusOption = None,
     tile: TileOption = None,
-    overlap: OverlapOption = 0.25,
+    overlap: OverlapOption = OVERLAP,
     value_range: ValueRangeOption = None,
     batch_size: BatchSizeOption = 8,
     num_workers: WorkersOption = None,

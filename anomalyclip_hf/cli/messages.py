@@ -2,6 +2,7 @@
 """What the user reads besides results: one line per problem, and no chatter of libraries."""
 
 import errno
+import logging
 import sys
 import warnings
 from collections.abc import Iterator
@@ -26,6 +27,14 @@ def print_error(problem: Exception | str) -> str:
     line = " ".join(text.split()) or type(problem).__name__
     print(f"anomalyclip: {line}".encode(errors="backslashreplace").decode(), file=sys.stderr)
     return line
+
+
+class LineHandler(logging.Handler):
+    """Print what this package logs as `print_error` does."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record in one line."""
+        print_error(record.getMessage())
 
 
 def quiet_transformers() -> None:

@@ -103,6 +103,7 @@ TileOption = Annotated[
     int | None,
     typer.Option(help="Score tiles of so many pixels too, for small defects in large images.", metavar="PIXELS"),
 ]
+OVERLAP = 0.25
 OverlapOption = Annotated[float, typer.Option(help="Part of a tile that the next one shows too, 0 to below 1.")]
 ReferencesOption = Annotated[
     Path | None,
@@ -218,6 +219,12 @@ def check_device(device: str) -> None:
         raise ValueError(f"--device {device} is not available; expected cpu, cuda, cuda:1 or mps.") from error
 
 
+def note_idle_overlap(tile: int | None, overlap: float) -> None:
+    """Say that --overlap does nothing without --tile."""
+    if tile is None and overlap != OVERLAP:
+        print_error(f"--overlap {overlap:g} has no effect without --tile.")
+
+
 def load_scorer(model: str, device: str, dtype: Dtype | None, **settings: Any) -> "AnomalyScorer":
     """Load the engine for a model, with one clear error for each wrong option.
 
@@ -233,6 +240,7 @@ def load_scorer(model: str, device: str, dtype: Dtype | None, **settings: Any) -
     """
     from ..scoring.engine import AnomalyScorer
 
+    note_idle_overlap(settings.get("tile"), settings.get("overlap", OVERLAP))
     return AnomalyScorer(**model_arguments(model, device, dtype), **settings)
 
 

@@ -15,6 +15,7 @@ from ..scoring.inputs import describe_other_files, find_images
 from ..scoring.outputs import COLUMNS, OVERLAY_SIDE, TABLE_NAME, ResultFolder
 from .messages import print_error
 from .options import (
+    OVERLAP,
     BackendOption,
     BatchSizeOption,
     DeviceOption,
@@ -92,7 +93,7 @@ def predict(
     mutual_references: MutualReferencesOption = 200,
     mutual_radius: MutualRadiusOption = None,
     tile: TileOption = None,
-    overlap: OverlapOption = 0.25,
+    overlap: OverlapOption = OVERLAP,
     value_range: ValueRangeOption = None,
     window: WindowOption = None,
     batch_size: BatchSizeOption = 8,
@@ -144,7 +145,7 @@ def _score(
 
     with _progress_bar(len(found)) as advance:
         rows = predict_images(scorer, found, results, on_error=on_error.value, overwrite=overwrite, on_row=advance)
-    one_sided = None if scorer.calibration else describe_one_sided(rows, scorer.threshold)
+    one_sided = None if scorer.calibration else describe_one_sided(rows, scorer.threshold, bool(scorer.mutual))
     return rows, [describe_skipped(results.skipped, len(found)), one_sided, scorer.mutual and BATCH_NOTE]
 
 

@@ -10,6 +10,7 @@ import typer
 
 from .messages import print_error
 from .options import (
+    OVERLAP,
     BackendOption,
     BatchSizeOption,
     DeviceOption,
@@ -24,6 +25,7 @@ from .options import (
     WindowOption,
     WorkersOption,
     model_arguments,
+    note_idle_overlap,
     parse_value_range,
 )
 
@@ -95,7 +97,7 @@ def score(
     image_score: ImageScoreOption = None,
     references: ReferencesOption = None,
     tile: TileOption = None,
-    overlap: OverlapOption = 0.25,
+    overlap: OverlapOption = OVERLAP,
     value_range: ValueRangeOption = None,
     window: WindowOption = None,
     batch_size: BatchSizeOption = 8,
@@ -119,6 +121,7 @@ def score(
         return
     if not inputs or not output:
         raise ValueError("anomalyclip score needs INPUTS and --output; or --status DIR to look at a run.")
+    note_idle_overlap(tile, overlap)
     _score(
         inputs, output, model, device, dtype, json_progress, run=run, ray=ray or None, workers=workers,
         gpus_per_worker=gpus_per_worker, cpus_per_worker=cpus_per_worker, wait=wait, part_size=part_size, maps=maps,

@@ -143,12 +143,14 @@ def describe_skipped(skipped: int, images: int) -> str | None:
     return f"skipped {skipped:,} of {images:,} images, which were done already." if skipped else None
 
 
-def describe_one_sided(rows: Sequence[dict[str, Any]], threshold: float) -> str | None:
+def describe_one_sided(rows: Sequence[dict[str, Any]], threshold: float, is_mutual: bool = False) -> str | None:
     """Say that the threshold separates nothing, where nearly all images are on one side of it.
 
     Args:
         rows (`Sequence[dict]`): Of [`predict_images`].
         threshold (`float`): Score from which an image is called anomalous.
+        is_mutual (`bool`, *optional*, defaults to `False`): The images were compared with each other, which
+            `calibrate` does not do.
 
     Returns:
         `str` or `None`: one line with the range of the scores and the remedy.
@@ -160,10 +162,14 @@ def describe_one_sided(rows: Sequence[dict[str, Any]], threshold: float) -> str 
     larger, side = max((anomalous, "anomalous"), (len(scores) - anomalous, "normal"))
     if larger < ONE_SIDED * len(scores):
         return None
+    remedy = (
+        "go by the order of the scores"
+        if is_mutual
+        else "compare scores of known normal and anomalous images with `anomalyclip calibrate` and the same options"
+    )
     return (
         f"{larger} of {len(scores)} images are {side} at the threshold {threshold:g}; scores range from "
-        f"{scores[0]:.3f} to {scores[-1]:.3f}. If that is not expected, compare scores of known normal and anomalous "
-        "images with `anomalyclip calibrate`, or set --threshold."
+        f"{scores[0]:.3f} to {scores[-1]:.3f}. If that is not expected, {remedy}, or set --threshold."
     )
 
 
