@@ -33,7 +33,7 @@ from .opening import open_detector
 from .reference_backend import ReferenceBackend, open_references
 from .results import AnomalyResult, scale_regions
 from .thresholds import valid_calibration
-from .tiling import Box, Tiling
+from .tiling import Box, Tiling, resize_blended
 
 
 if TYPE_CHECKING:  # an exported model is scored without PyTorch
@@ -128,8 +128,7 @@ class AnomalyScorer:
         self.tiling = None if tile is None else Tiling(tile, overlap)
         opened = open_detector(model, processor, backend=backend, device=device, dtype=dtype, batch_size=batch_size)
         self.model, self.processor, self.name = opened.model, opened.processor, opened.name
-        self.backend, self.preprocessing = opened.backend, opened.preprocessing
-        self._runtime = opened.backend.name  # without the wrappers around it
+        self.backend, self.preprocessing, self._runtime = opened.backend, opened.preprocessing, opened.backend.name
         stored = opened.settings
         self.map_maximum, self.smoothing_sigma = stored["map_maximum"], stored["smoothing_sigma"]
         check_thresholds(threshold, pixel_threshold, self.map_maximum)
@@ -370,8 +369,9 @@ class AnomalyScorer:
         return outputs.image_scores, outputs.anomaly_maps
 
     def _map_size(self, item: Item) -> tuple[int, int]:
-        if self.resolution == "original":
-            return item.size  # type: ignore[return-value]
+        return item.size if self.resolution == "original" else self._model_size(item)  # type: ignore[return-value]
+
+    def _model_size(self, item: Item) -> tuple[int, int]:
         if self.tiling is None or len(item.views) == 1:
             return self.preprocessing.size
         return self.tiling.map_size(item.size, self.preprocessing.size)  # type: ignore[arg-type]
@@ -383,7 +383,10 @@ class AnomalyScorer:
         used: Any = {"threshold": self.threshold, "pixel_threshold": self.pixel_threshold}
         if self.calibration is not None and self.calibration["categories"]:
             used = thresholds_for(self.calibration, category)
-        (score,) = combine_scores(np.array([score]), anomaly_map[None], self.map_maximum, self.image_score)
+        scored = anomaly_map
+        if self.image_score != "paper" and item.merger is not None:  # the score is the same at any resolution
+            scored = resize_blended(anomaly_map, self._model_size(item))
+        (score,) = combine_scores(np.array([score]), scored[None], self.map_maximum, self.image_score)
         finished = finish_map(anomaly_map, self._map_size(item), used["pixel_threshold"])
         if finished["regions"]:
             regions, found_at = finished["regions"], finished["anomaly_map"].shape

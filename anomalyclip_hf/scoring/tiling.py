@@ -156,7 +156,7 @@ class TileMerger:
             self.whole = anomaly_map
             return
         left, top, right, bottom = self.views[number]
-        values = _resize(anomaly_map, (bottom - top, right - left))
+        values = resize_blended(anomaly_map, (bottom - top, right - left))
         values = values * self._rows[top][:, None] * self._columns[left]
         self.canvas[top:bottom, left:right] += values
 
@@ -183,12 +183,12 @@ class TileMerger:
         for top in range(0, height, STRIP_ROWS):  # a second map of the image's size would double the memory
             bottom = min(top + STRIP_ROWS, height)
             box = (0, top * scale, self.whole.shape[1], bottom * scale)
-            self.canvas[top:bottom] += WHOLE_WEIGHT * _resize(self.whole, (bottom - top, width), box)
-        anomaly_map = self.canvas if size in (None, self.canvas.shape) else _resize(self.canvas, size)
+            self.canvas[top:bottom] += WHOLE_WEIGHT * resize_blended(self.whole, (bottom - top, width), box)
+        anomaly_map = self.canvas if size in (None, self.canvas.shape) else resize_blended(self.canvas, size)
         return max(self.scores.values()), anomaly_map
 
 
-def _resize(
+def resize_blended(
     values: np.ndarray, size: tuple[int, int], box: tuple[float, float, float, float] | None = None
 ) -> np.ndarray:
     """Resize a map, or a box of it: bilinearly, or to means over the new pixels where it gets smaller."""
@@ -196,4 +196,4 @@ def _resize(
     return np.asarray(picture.resize(size[::-1], Image.Resampling.BILINEAR, box=box))
 
 
-__all__ = ["TileMerger", "Tiling", "blend_weights"]
+__all__ = ["TileMerger", "Tiling", "blend_weights", "resize_blended"]

@@ -230,6 +230,17 @@ def test_a_constant_image_gives_a_constant_map_in_tiles(model_folder, resolution
     assert np.ptp(tiled.anomaly_map) <= np.ptp(whole.anomaly_map) + 1e-6
 
 
+@pytest.mark.parametrize("kind", ["fusion", "top1%"])
+def test_scores_in_tiles_are_the_same_at_any_resolution(model_folder, scan, kind):
+    scores = []
+    for resolution in ("model", "original"):
+        scorer = AnomalyScorer(model_folder, tile=64, resolution=resolution, image_score=kind)
+        (result,) = scorer.score([scan])
+        scores.append(result.score)
+    assert result.anomaly_map.shape == (50, 300)
+    assert scores[0] == scores[1]
+
+
 def test_an_image_within_one_tile_is_scored_as_without_tiles(model_folder, photos):
     for image in photos:
         expected = next(AnomalyScorer(model_folder).score(image))
