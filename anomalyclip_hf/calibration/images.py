@@ -14,7 +14,7 @@ from typing import Any
 from ..data.samples import SampleReader
 from ..io.atomic import atomic_folder, atomic_write
 from ..scoring.engine import AnomalyResult, AnomalyScorer
-from ..scoring.exported import DESCRIPTION_NAME
+from ..scoring.exported import DESCRIPTION_NAME, is_exported, read_exported
 from .calibrating import calibrate, check_arguments, check_images
 from .thresholds import Calibration
 
@@ -133,14 +133,14 @@ def store_calibration(
 
     Raises:
         OSError: If there is no model in the folder, or it cannot be written.
+        ValueError: If the folder holds another model than the engine.
     """
     folder = Path(folder)
-    if scorer is not None and not (folder.is_dir() and any(folder.iterdir())):
+    check_folder(folder, scorer)
+    if scorer is not None and _is_new(folder):
         with atomic_folder(folder) as partial:
             _copy_model(scorer, partial)
     path = _settings_file(folder)
-    if not path.exists():
-        raise FileNotFoundError(f"{folder} has no {PROCESSOR_NAME}; expected the folder of a model, or a new folder.")
     stored = json.loads(path.read_text(encoding="utf-8"))
     stored |= {"image_score": calibration.image_score, "calibration": calibration.to_dict()}
     pixels = stored["preprocessing"] if path.name == DESCRIPTION_NAME else stored
@@ -149,6 +149,48 @@ def store_calibration(
     with atomic_write(path) as partial:
         partial.write_text(text + "\n", encoding="utf-8")
     return path
+
+
+def check_folder(folder: str | os.PathLike, scorer: AnomalyScorer | None = None) -> None:
+    """Refuse a folder that [`store_calibration`] cannot write to, before images are scored.
+
+    Args:
+        folder (`str` or `os.PathLike`): Folder of a model, also of an exported one; or a folder to create.
+        scorer ([`AnomalyScorer`], *optional*): The engine of the model.
+
+    Raises:
+        OSError: If there is no model in the folder.
+        ValueError: If the folder holds another model than the engine.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is a file; expected the folder of a model, or a new folder.")
+    if scorer is not None and _is_new(folder):
+        return
+    if not _settings_file(folder).exists():
+        raise FileNotFoundError(f"{folder} has no {PROCESSOR_NAME}; expected the folder of a model, or a new folder.")
+    if scorer is None or (Path(scorer.name).is_dir() and folder.samefile(scorer.name)):
+        return
+    expected = f"expected the folder of {scorer.name}, whose calibration it is, or a new folder."
+    if is_exported(folder) != (scorer.model is None):
+        kind = "an exported model" if is_exported(folder) else "a model of PyTorch"
+        raise ValueError(f"{folder} holds {kind}; {expected}")
+    if _fingerprint(folder, scorer) != scorer.backend.fingerprint:
+        raise ValueError(f"{folder} holds a model with other weights or settings; {expected}")
+
+
+def _is_new(folder: Path) -> bool:
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+
+
+def _fingerprint(folder: Path, scorer: AnomalyScorer) -> str | None:
+    """Return the digest of the model in a folder; `None` for an export of another precision."""
+    if scorer.model is None:
+        exported = read_exported(folder)
+        return exported.fingerprint if exported.precision == scorer.backend.precision else None
+    from ..loading_anomalyclip import model_fingerprint
+
+    return model_fingerprint(type(scorer.model).from_pretrained(folder, dtype=scorer.model.dtype))
 
 
 def _labels(reader: SampleReader) -> list[int]:

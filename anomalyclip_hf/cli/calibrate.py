@@ -104,8 +104,9 @@ def calibrate(
         references=references,
     )  # fmt: skip
 
-    from ..calibration.images import calibrate_model, store_calibration
+    from ..calibration.images import calibrate_model, check_folder, store_calibration
 
+    check_folder(folder, scorer)  # before an hour of scoring
     with warnings_as_lines():
         found = calibrate_model(
             scorer, images, method=method.value, alpha=alpha, review_alpha=review_alpha, per_category=per_category,
@@ -139,6 +140,8 @@ def _load_images(
     images = []
     for label, names in enumerate((normal or [], anomalous or [])):
         found, problems = find_images(names)
+        if names and not found:
+            raise ValueError(" ".join(problems.values()))
         for problem in problems.values():
             print_error(problem)
         images += [{"image": image.source, "label": label} for image in found]

@@ -19,6 +19,7 @@ from anomalyclip_hf import (
     evaluate_model,
     store_calibration,
 )
+from anomalyclip_hf.calibration.images import check_folder
 
 
 @pytest.fixture(scope="module")
@@ -245,3 +246,21 @@ def test_a_copy_of_the_model_is_calibrated(model_folder, normal, tmp_path):
     (tmp_path / "saved").mkdir()
     with pytest.raises(FileNotFoundError, match="processor_config"):
         store_calibration(found, tmp_path / "saved")
+
+
+def test_the_folder_of_another_model_is_refused(model_folder, model, processor, tmp_path):
+    scorer, other = AnomalyScorer(model_folder), tmp_path / "other"
+    shutil.copytree(model_folder, other)
+    check_folder(other, scorer)
+    change_weights(other)
+    with pytest.raises(ValueError, match="other weights"):
+        check_folder(other, scorer)
+    (other / "anomalyclip.json").write_text("{}")
+    with pytest.raises(ValueError, match="exported"):
+        check_folder(other, scorer)
+    scorer.name, scorer.model = "exported", None
+    with pytest.raises(ValueError, match="PyTorch"):
+        check_folder(model_folder, scorer)
+    with pytest.raises(NotADirectoryError, match="config"):
+        check_folder(model_folder / "config.json", scorer)
+    check_folder(tmp_path / "new", scorer)

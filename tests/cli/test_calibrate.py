@@ -112,3 +112,22 @@ def test_a_model_that_is_not_in_a_folder_needs_an_output_folder(run, normal):
     code, _, err = run("calibrate", "--normal", normal)
     assert code == 2
     assert "--output-dir" in err
+
+
+def test_a_wrong_folder_is_named_before_images_are_scored(run, model_folder, normal, monkeypatch):
+    monkeypatch.setattr("anomalyclip_hf.calibration.images.calibrate_model", None)
+    code, out, err = run("calibrate", "--normal", normal, "--model", model_folder, "--output-dir", normal)
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert "good has no processor_config.json" in err
+
+
+@pytest.mark.parametrize("option", ["--normal", "--anomalous"])
+def test_a_folder_without_images_is_named_before_the_model_is_loaded(
+    run, model_folder, normal, tmp_path, monkeypatch, option
+):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setattr("anomalyclip_hf.cli.calibrate.load_scorer", None)
+    options = [*([] if option == "--normal" else ["--normal", normal]), option, tmp_path / "empty"]
+    code, out, err = run("calibrate", *options, "--model", model_folder)
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert "empty" in err
