@@ -97,12 +97,12 @@ class DemoModel:
         picture.thumbnail((DISPLAY_SIDE, DISPLAY_SIDE))
         return ScoredImage(path.stem, picture, result.size, result.score, result.anomaly_map)
 
-    def _judge(self, score: float) -> dict[str, Any]:
-        """Return p-value and decision by the model's calibration, whatever the sliders say."""
-        calibration = self.scorer.calibration
-        return (
-            {} if calibration is None else dict(zip(("p_value", "decision"), judge(score, calibration), strict=True))
-        )
+    def _judge(self, score: float, threshold: float) -> dict[str, Any]:
+        """Return p-value and decision at a threshold, if the model has been calibrated."""
+        if self.scorer.calibration is None:
+            return {}
+        judged = judge(score, {**self.scorer.calibration, "threshold": threshold})
+        return dict(zip(("p_value", "decision"), judged, strict=True))
 
     def draw(
         self, scored: ScoredImage, threshold: float, pixel_threshold: float, opacity: float
@@ -130,7 +130,7 @@ class DemoModel:
             "regions": finished["regions"],
             "threshold": threshold,
             "pixel_threshold": pixel_threshold,
-            **self._judge(scored.score),
+            **self._judge(scored.score, threshold),
             "height": height,
             "width": width,
         }

@@ -113,7 +113,10 @@ def test_a_calibrated_model_gives_its_decision(model_folder, image):
     store_calibration(found, model_folder)
     detector = DemoModel(str(model_folder))
     assert detector.middle == found.pixel_threshold
-    drawn, _ = detector.draw(detector.score(image, 10_000), 0.0, found.pixel_threshold, 0.7)
-    assert drawn["label"] == "anomalous"  # by the slider
+    scored = detector.score(image, 10_000)
+    drawn, _ = detector.draw(scored, found.threshold, found.pixel_threshold, 0.7)
     assert drawn["decision"] == found.decide(drawn["score"])
+    for threshold, label, decision in ((0.0, "anomalous", "reject"), (1.0, "normal", "accept")):  # by the slider
+        drawn, _ = detector.draw(scored, threshold, found.pixel_threshold, 0.7)
+        assert (drawn["label"], drawn["decision"]) == (label, decision)
     assert drawn["p_value"] == found.p_value(drawn["score"])
