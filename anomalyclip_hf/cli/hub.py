@@ -121,6 +121,8 @@ def space(
         write_static_space(output_dir, model, runtime_dir)
         typer.echo(f"Written to {output_dir}; try it with `python -m http.server --directory {output_dir}`.")
         return
+    if runtime_dir is not None:
+        raise ValueError("--runtime-dir does not apply here: only --static has a runtime beside the model.")
     write_space(output_dir, model)
     typer.echo(f"Written to {output_dir}; try it with `python {output_dir / 'app.py'}`.")
 

@@ -141,12 +141,13 @@ def _score(
 ) -> tuple[list[dict[str, Any]], list[str | None]]:
     """Score the images, and return their rows and what is to be said about all of them."""
     from ..scoring.mutual import BATCH_NOTE
-    from ..scoring.predicting import describe_one_sided, describe_skipped, predict_images
+    from ..scoring.predicting import describe_one_sided, describe_skipped, describe_untiled, predict_images
 
     with _progress_bar(len(found)) as advance:
         rows = predict_images(scorer, found, results, on_error=on_error.value, overwrite=overwrite, on_row=advance)
     one_sided = None if scorer.calibration else describe_one_sided(rows, scorer.threshold, bool(scorer.mutual))
-    return rows, [describe_skipped(results.skipped, len(found)), one_sided, scorer.mutual and BATCH_NOTE]
+    notes = [describe_skipped(results.skipped, len(found)), one_sided, describe_untiled(rows, scorer)]
+    return rows, [*notes, scorer.mutual and BATCH_NOTE]
 
 
 def _report(rows: list[dict[str, Any]], notes: list[str | None], output_dir: Path, as_json: bool) -> None:

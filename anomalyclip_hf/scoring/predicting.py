@@ -173,6 +173,15 @@ def describe_one_sided(rows: Sequence[dict[str, Any]], threshold: float, is_mutu
     )
 
 
+def describe_untiled(rows: Sequence[dict[str, Any]], scorer: AnomalyScorer) -> str | None:
+    """Say that tiles were asked for, but no image is larger than one; `None` where that is not so."""
+    sizes = {(row["height"], row["width"]) for row in rows if row["error"] is None}
+    tiling, input_size = scorer.tiling, scorer.preprocessing.size
+    if tiling is None or not sizes or any(len(tiling.views(size, input_size)) > 1 for size in sizes):
+        return None
+    return f"no image is larger than a tile of {tiling.tile} pixels, so all were scored as a whole."
+
+
 def _refusal(results: ResultFolder, stem: str) -> str | None:
     try:
         results.check_free(stem)

@@ -126,7 +126,7 @@ def test_a_folder_without_images_is_named_before_the_model_is_loaded(
     run, model_folder, normal, tmp_path, monkeypatch, option
 ):
     (tmp_path / "empty").mkdir()
-    monkeypatch.setattr("anomalyclip_hf.cli.calibrate.load_scorer", None)
+    monkeypatch.setattr("anomalyclip_hf.scoring.engine.AnomalyScorer", None)
     options = [*([] if option == "--normal" else ["--normal", normal]), option, tmp_path / "empty"]
     code, out, err = run("calibrate", *options, "--model", model_folder)
     assert (code, out, len(err.splitlines())) == (2, "", 1)

@@ -86,3 +86,10 @@ def test_no_hub_to_be_reached(run, hub, model_folder):
     assert code == 2
     assert REPO in err
     assert len(err.strip().splitlines()) == 1
+
+
+def test_a_runtime_is_only_for_a_static_space(run, tmp_path):
+    code, out, err = run("space", tmp_path / "space", "--runtime-dir", tmp_path)
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert "--runtime-dir" in err
+    assert not (tmp_path / "space").exists()

@@ -764,3 +764,11 @@ def test_references_change_scores_and_are_part_of_the_settings(run, tmp_path):
     code, _, error = run(tmp_path / "a.png", "--references", tmp_path / "missing")
     assert code == 2
     assert "missing" in error
+
+
+@pytest.mark.parametrize(("tile", "is_said"), [(50, True), (40, False)])
+def test_a_tile_that_is_larger_than_every_image_is_said_once(run, tmp_path, tile, is_said):
+    write_images(tmp_path / "in", ["a.png", "b.png"])
+    code, _, err = run(tmp_path / "in", "--tile", tile)
+    assert code == 0
+    assert err.count("larger than a tile") == is_said
