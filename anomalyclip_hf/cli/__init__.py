@@ -17,7 +17,7 @@ from .demo import demo
 from .evaluate import evaluate
 from .export import export
 from .hub import hub
-from .messages import LineHandler, print_error
+from .messages import LINES, print_error
 from .options import join_value_range
 from .predict import predict
 from .score import score
@@ -67,7 +67,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # no name is worth failing after the work is done
-    logging.getLogger("anomalyclip_hf").addHandler(LineHandler(logging.WARNING))
+    logging.getLogger("anomalyclip_hf").addHandler(LINES)
     try:
         app(args=join_value_range(sys.argv[1:]))
     except (OSError, ValueError, ImportError, RuntimeError, ArithmeticError) as error:

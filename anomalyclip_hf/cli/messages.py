@@ -37,6 +37,9 @@ class LineHandler(logging.Handler):
         print_error(record.getMessage())
 
 
+LINES = LineHandler(logging.WARNING)  # one for the process, since a logger takes the same handler only once
+
+
 def quiet_transformers() -> None:
     """Leave only errors of transformers; its progress bars and reports would hide the one line that matters."""
     from transformers.utils import logging
