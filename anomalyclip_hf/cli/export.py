@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from ..scoring.exported import is_exported
 from .messages import print_error, quiet_transformers
 from .options import RuntimeOption, check_model
 
@@ -67,6 +66,8 @@ def export(
     with --preprocessing, which is for programs without this package. With --to web it is also a page that scores
     images in the browser, for any web server. Needs `pip install anomalyclip-hf[export]`.
     """
+    from ..scoring.exported import is_exported
+
     if is_exported(model):
         raise ValueError(f"{model} is an export already; export from the model's own folder.")
     check_model(model)

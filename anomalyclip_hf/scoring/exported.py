@@ -5,12 +5,15 @@ Reading it needs neither PyTorch nor transformers.
 """
 
 import json
+import math
 import os
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from ..image_processing_anomalyclip import check_value_range
 from ..io.atomic import atomic_write
+from ..postprocessing_anomalyclip import IMAGE_SCORES, check_thresholds
 
 
 DESCRIPTION_NAME = "anomalyclip.json"
@@ -41,7 +44,7 @@ class ExportedModel:
         map_maximum (`float`): Largest value that a map can have.
         threshold (`float`): Score from which an image is anomalous.
         pixel_threshold (`float`, *optional*): Map value from which a pixel is anomalous.
-        labels (`list[str]`): Names of the two classes, normal first.
+        labels (`list[str]`): Names of the two classes, normal first, for programs without this package.
         image_score (`str`): What the score of an image is: `"paper"`, `"fusion"` or `"top1%"`; the graph gives the
             first.
         calibration (`dict`, *optional*): Thresholds from known images, see [`Calibration`].
@@ -122,21 +125,66 @@ def read_exported(folder: str | os.PathLike) -> ExportedModel:
         exported = ExportedModel(**{name: value for name, value in content.items() if name in known})
     except TypeError as error:
         raise ValueError(f"{path} is incomplete ({error}); export the model again.") from error
-    _check(path, exported)
+    _check_settings(path, exported)
+    _check_files(path, exported)
     return exported
 
 
-def _check(path: Path, exported: ExportedModel) -> None:
-    """Check the settings that the runtimes rely on, and the files."""
-    for name in ("image_size", "grid"):
-        sides = getattr(exported, name)
-        if not (isinstance(sides, list) and len(sides) == 2 and all(type(side) is int and side > 0 for side in sides)):
-            raise ValueError(f"{path}: {name} is {sides!r:.100}; expected two numbers.")
+def _check_settings(path: Path, exported: ExportedModel) -> None:
+    """Check the settings that scoring relies on, so that the first wrong one is named."""
+    layers, pixels = exported.feature_layers, exported.preprocessing
+    pixels = pixels if isinstance(pixels, dict) else {}
+    outputs = exported.outputs if isinstance(exported.outputs, list) else []
+    checks = {
+        "image_size": (_are(exported.image_size, 2, int, above=0), "height and width"),
+        "grid": (_are(exported.grid, 2, int, above=0), "rows and columns"),
+        "smoothing_sigma": (_are([exported.smoothing_sigma], 1) and exported.smoothing_sigma >= 0, "0 or more"),
+        "map_maximum": (_are([exported.map_maximum], 1, above=0), "a number above 0"),
+        "threshold": (_are([exported.threshold], 1), "a number from 0 to 1"),
+        "input": (exported.input in ("pixel_values", "image"), "pixel_values or image"),
+        "outputs": (_are(exported.outputs, None, str), "names"),
+        "labels": (_are(exported.labels, 2, str), "two names"),
+        "image_score": (exported.image_score in IMAGE_SCORES, " or ".join(IMAGE_SCORES)),
+        "feature_layers": (
+            _are(layers, None, int) and all(f"patch_features_{layer}" in outputs for layer in layers),
+            "the layers of outputs patch_features_LAYER",
+        ),
+        "preprocessing": (
+            pixels.keys() - {"scale", "resample"} == {"size", "mean", "std", "value_range"}
+            and pixels["size"] == exported.image_size
+            and _are(pixels["mean"], 3)
+            and _are(pixels["std"], 3, above=0)
+            and _are([pixels.get("scale", 1.0)], 1, above=0)
+            and pixels.get("resample", 3) in range(6),
+            "size (as image_size), mean, std, scale, resample and value_range",
+        ),
+    }
+    for name, (is_valid, expected) in checks.items():
+        if not is_valid:
+            raise ValueError(f"{path}: {name} is {getattr(exported, name)!r:.100}; expected {expected}.")
+    try:
+        check_thresholds(exported.threshold, exported.pixel_threshold, exported.map_maximum)
+        check_value_range(pixels["value_range"])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _are(values: Any, count: int | None, kind: Any = (int, float), above: float = -math.inf) -> bool:
+    """Return whether values are a list of so many texts, or finite numbers above a limit."""
+    if not isinstance(values, list) or (count is not None and len(values) != count):
+        return False
+    if any(not isinstance(value, kind) or isinstance(value, bool) for value in values):
+        return False
+    return kind is str or all(math.isfinite(value) and value > above for value in values)
+
+
+def _check_files(path: Path, exported: ExportedModel) -> None:
+    """Check that the files are there and whole."""
     main = MODEL_FILES.get(exported.format)
     if main is None or not isinstance(exported.files, dict) or main not in exported.files:
         raise ValueError(f"{path}: format is {exported.format!r} with files {exported.files!r:.200}; export again.")
     for name, size in exported.files.items():
-        file = path.with_name(name)
+        file = path.parent / name
         if not name or file.name != name:
             raise ValueError(f"{path} names the file {name!r}; expected names of files beside it.")
         if not file.is_file():

@@ -8,6 +8,7 @@ import pytest
 from anomalyclip_hf.scoring.exported import ExportedModel, is_exported, read_exported
 
 
+PREPROCESSING = {"size": [40, 48], "mean": [0.5] * 3, "std": [0.2] * 3, "resample": 3, "value_range": None}
 CALIBRATION = {"threshold": 0.75, "method": "f1"}
 
 
@@ -15,8 +16,8 @@ CALIBRATION = {"threshold": 0.75, "method": "f1"}
 def folder(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"0123456789")
     exported = ExportedModel(
-        format="onnx", precision="int8", fingerprint="abc", image_size=[40, 48], grid=[5, 6], preprocessing={},
-        pixel_threshold=0.25, calibration=CALIBRATION, files={"model.onnx": 10},
+        format="onnx", precision="int8", fingerprint="abc", image_size=[40, 48], grid=[5, 6],
+        preprocessing=PREPROCESSING, pixel_threshold=0.25, calibration=CALIBRATION, files={"model.onnx": 10},
     )  # fmt: skip
     exported.save(tmp_path)
     return tmp_path
@@ -51,12 +52,28 @@ def test_a_model_folder_is_no_export(model_folder):
         ({"grid": "5x6"}, "grid"),
         ({"files": {"../model.onnx": 10, "model.onnx": 10}}, r"\.\./model"),
         ({"files": {}}, "files"),
+        ({"threshold": "x"}, "threshold is 'x'"),
+        ({"threshold": 7}, "threshold is 7"),
+        ({"threshold": None}, "threshold is None"),
+        ({"pixel_threshold": 2}, "pixel_threshold is 2"),
+        ({"map_maximum": 0}, "map_maximum is 0"),
+        ({"smoothing_sigma": -1}, "smoothing_sigma is -1"),
+        ({"input": "video"}, "input is 'video'"),
+        ({"labels": ["normal"]}, "labels is"),
+        ({"image_score": "foo"}, "image_score is 'foo'"),
+        ({"feature_layers": [9]}, r"feature_layers is \[9\]"),
+        ({"feature_layers": "9"}, "feature_layers is '9'"),
+        ({"preprocessing": {}}, "preprocessing is"),
+        ({"preprocessing": PREPROCESSING | {"std": [0, 1, 1]}}, "preprocessing is"),
+        ({"preprocessing": PREPROCESSING | {"further": 1}}, "preprocessing is"),
+        ({"preprocessing": PREPROCESSING | {"value_range": "x"}}, "value_range is 'x'"),
     ],
 )
 def test_a_description_that_cannot_be_right_is_named(folder, settings, named):
     change(folder, **settings)
-    with pytest.raises(ValueError, match=named):
+    with pytest.raises(ValueError, match=named) as error:
         read_exported(folder)
+    assert "anomalyclip.json" in str(error.value)
 
 
 def test_a_later_version_may_have_further_settings(folder):
