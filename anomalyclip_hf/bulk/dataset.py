@@ -1,6 +1,7 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """Score a whole dataset of any size: list, cut into parts, score what is missing, tidy up."""
 
+import logging
 import os
 import signal
 import threading
@@ -23,6 +24,8 @@ from .stores import PATIENCE, Folder
 
 
 PART_SIZE = 500
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -58,7 +61,9 @@ class BulkResult:
         if self.duplicates:
             lines.append(f"{self.duplicates:,} names lead to images that were listed already; each is scored once.")
         if self.removed:
-            lines.append(f"{self.removed:,} parts of earlier lists were replaced or are no longer in the input.")
+            lines.append(
+                f"{self.removed:,} files of earlier results were replaced: images in them have changed or are gone."
+            )
         if self.is_stopped:
             lines.append(f"stopped; {self.status.left:,} images are left, and the same command goes on.")
         return lines
@@ -183,7 +188,7 @@ class _Run:
     def plan(self, listing: Listing, part_size: int, by_folder: bool, retry_errors: bool) -> Plan:
         """Check that the run is the same as before, list the images, and find out what is missing."""
         inputs = {"inputs": listing.inputs, "image_column": listing.image_column, "by_folder": by_folder}
-        claim_run(self.folder, self.marks, {**inputs, **self.settings})
+        claim_run(self.folder, self.marks, {**inputs, **self.settings}, bool(self.sink.written()))
         return make_plan(self.sink, self.folder, self.marks, listing, part_size, by_folder, retry_errors)
 
     def score(self, plan: Plan, engine: RayEngine | None, progress: Progress) -> None:
@@ -245,6 +250,7 @@ def _stop_on_signal(folder: Folder) -> Iterator[Callable[[], None]]:
     def handle(number: int, _: Any) -> None:
         if asked.is_set():
             raise KeyboardInterrupt
+        logger.warning("stopping after the parts in progress; a second signal stops at once.")
         threading.Thread(target=stop).start()  # a handler has to return soon
 
     is_main = threading.current_thread() is threading.main_thread()

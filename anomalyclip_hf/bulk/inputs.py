@@ -67,7 +67,8 @@ class Listing:
     """
 
     def __init__(self, inputs: str | os.PathLike | Iterable[str], image_column: str | None = None):
-        self.inputs = [os.fspath(name) for name in ([inputs] if isinstance(inputs, (str, os.PathLike)) else inputs)]
+        names = [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs
+        self.inputs = [_whole_name(os.fspath(name)) for name in names]  # the same however it was written
         self.image_column = image_column
         self.duplicates = 0
         self._seen: set[bytes] = set()
@@ -108,13 +109,14 @@ class Listing:
             return
         system, path = open_store(name)
         is_local = isinstance(system, LocalFileSystem)
-        if try_again(lambda: system.isdir(path), name):
+        info = try_again(lambda: _info(system, path), name)
+        if info is not None and info["type"] == "directory":
             for url, folder, state in _walk(system, path, name):
                 yield Item(printable(url), url, state, folder)
-        elif not system.exists(path) and has_magic(name):
+        elif info is None and has_magic(name):
             for match in sorted(try_again(lambda: system.glob(path), name)):
                 yield from self._expand_file(system, match, match if is_local else system.unstrip_protocol(match))
-        elif not try_again(lambda: system.exists(path), name):
+        elif info is None:
             raise FileNotFoundError(f"{name} does not exist and matches no file; check the path.")
         else:
             yield from self._expand_file(system, path, os.path.abspath(name) if is_local else name)
@@ -163,6 +165,19 @@ class Listing:
             except OSError:
                 state = "missing"  # a row with an error, scored when the file is there
         return Item(printable(url), url, state or "", posixpath.dirname(source) or ".")
+
+
+def _whole_name(name: str) -> str:
+    """Return the absolute path of a local input, and a URL without the slash at its end."""
+    return name.rstrip("/") if "://" in name else name and os.path.abspath(name)
+
+
+def _info(system: Any, path: str) -> dict[str, Any] | None:
+    """Return what a store says of a file or folder; `None` where there is none."""
+    try:
+        return system.info(path)
+    except FileNotFoundError:
+        return None
 
 
 def _walk(system: Any, top: str, name: str) -> Iterator[tuple[str, str, str]]:

@@ -66,20 +66,21 @@ class Plan:
         return len(self.stale)
 
 
-def claim_run(folder: Folder, marks: dict[str, str], settings: dict[str, Any]) -> None:
+def claim_run(folder: Folder, marks: dict[str, str], settings: dict[str, Any], has_results: bool) -> None:
     """Write down what a run depends on, or check that it is the same as before.
 
     Args:
         folder (`Folder`): Of the run.
         marks (`dict[str, str]`): Digests of model and settings.
         settings (`dict`): What they were made of, and the inputs; ready for JSON.
+        has_results (`bool`): Whether anything was scored; a run that has failed before that gives way to another.
 
     Raises:
         ValueError: If an earlier run of this name had other settings; names them.
     """
     folder.delete(STOP_NAME)
     known = json.loads(json.dumps({"model": marks["model"], **settings}))
-    if not folder.exists(RUN_NAME):
+    if not (has_results and folder.exists(RUN_NAME)):
         folder.write(RUN_NAME, json.dumps({"version": __version__, "settings": known}, indent=2).encode())
         return
     earlier = json.loads(folder.read(RUN_NAME))["settings"]

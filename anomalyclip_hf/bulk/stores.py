@@ -57,11 +57,20 @@ def open_store(url: str) -> tuple[Any, str]:
     except ImportError as error:
         if protocol not in ("s3", "gs"):
             raise ImportError(f"{url} needs `pip install {PACKAGES.get(protocol, protocol)}` ({error}).") from error
+    path, _, query = url.split("://", 1)[1].partition("?")
+    try:
+        return _arrow_client(f"{protocol}://{path.split('/', 1)[0]}{query and '?'}{query}"), path.rpartition("@")[2]
+    except OSError as error:
+        raise describe(url, error) from error
+
+
+@functools.lru_cache(maxsize=64)  # a client for a bucket and not for each image
+def _arrow_client(bucket: str) -> Any:
+    """Open a bucket with the clients that PyArrow brings."""
     from fsspec.implementations.arrow import ArrowFSWrapper
     from pyarrow.fs import FileSystem
 
-    system, path = FileSystem.from_uri(url)  # PyArrow brings its own clients of these two
-    return ArrowFSWrapper(system), path
+    return ArrowFSWrapper(FileSystem.from_uri(bucket)[0])
 
 
 class Folder:

@@ -2,6 +2,8 @@
 """`anomalyclip score`: score millions of images into Parquet, on one machine or on a Ray cluster."""
 
 import json
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from ..bulk.dataset import BulkResult
     from ..bulk.progress import RunStatus
 
+
+SECONDS_BETWEEN_LINES = 60.0  # of progress in a log
 
 InputsArgument = Annotated[
     list[str] | None,
@@ -184,11 +188,15 @@ def _progress(json_progress: bool) -> Iterator[Any]:
         console=console,
         disable=not console.is_terminal or json_progress,
     ) as bar:
-        task = bar.add_task("Listing the images")
+        task, next_line = bar.add_task("Listing the images"), time.monotonic() + SECONDS_BETWEEN_LINES
 
         def show(status: "RunStatus") -> None:
+            nonlocal next_line
             if json_progress:
                 print(json.dumps(as_json(status)), flush=True)
+            elif not console.is_terminal and time.monotonic() >= next_line:
+                print(f"anomalyclip: {status.describe()}", file=sys.stderr, flush=True)
+                next_line = time.monotonic() + SECONDS_BETWEEN_LINES
             bar.update(
                 task, total=status.images, completed=status.done + status.in_progress, description=status.describe()
             )

@@ -106,7 +106,7 @@ def test_only_new_and_changed_files_are_scored(score, own_pictures, own_expected
 def test_another_part_size_scores_nothing_again(score, pictures, expected, tmp_path):
     score(pictures)
     result = score(pictures, part_size=20)
-    assert (result.scored, result.reused) == (0, 40)
+    assert (result.scored, result.reused + result.skipped) == (0, 40)
     assert_scores(tmp_path / "out", expected)
 
 
@@ -210,6 +210,24 @@ def test_other_settings_need_another_run(score, pictures, tmp_path):
     rows = pq.read_table(tmp_path / "out" / "scores").to_pylist()
     assert sorted({row["run"] for row in rows}) == ["default", "strict"]
     assert len(rows) == 80
+
+
+def test_a_run_that_has_scored_nothing_gives_way(score, pictures, tmp_path):
+    with pytest.raises(FileNotFoundError, match="typo"):
+        score(tmp_path / "typo")
+    assert score(pictures / "line0").scored > 0
+
+
+def test_inputs_are_the_same_however_they_are_written(score, own_pictures, tmp_path, monkeypatch):
+    done = score(own_pictures).scored
+    monkeypatch.chdir(tmp_path)
+    for name in (own_pictures.name, f"{own_pictures}/", f"./{own_pictures.name}"):
+        assert score(name).skipped == done
+    shutil.copytree(own_pictures, tmp_path / "elsewhere" / own_pictures.name)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="inputs"):
+        score(own_pictures.name)
+    assert len(read_rows(tmp_path / "out")) == done
 
 
 @pytest.mark.parametrize("folder", [" blank", "tab\there", "x" * 250])
