@@ -484,7 +484,8 @@ def load_prompts_file(model: nn.Module, path: str | os.PathLike) -> None:
     try:
         stored = load_file(path)
     except SafetensorError as error:
-        raise OSError(f"{path} is damaged or cut short ({error}); fetch or save this checkpoint again.") from error
+        reason = " ".join(str(error).split())[:400]  # it may quote the file
+        raise OSError(f"{path} is damaged or cut short ({reason}); fetch or save this checkpoint again.") from error
     common = sorted(expected.keys() & stored.keys())
     shapes = [(name, stored[name].shape, expected[name].shape) for name in common]
     mismatched = [entry for entry in shapes if entry[1] != entry[2]]

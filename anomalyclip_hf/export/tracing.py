@@ -31,6 +31,8 @@ def trace_graph(model: AnomalyCLIPModel, processor: AnomalyCLIPProcessor, export
     Raises:
         ImportError: If onnx or onnxscript is not installed.
     """
+    import onnxscript  # noqa: F401  # a missing package is named before any work
+
     dtype = torch.float16 if exported.precision == "float16" else torch.float32
     graph = AnomalyGraph(model, processor.size, processor.smoothing_sigma, dtype, exported.feature_layers)
     exported.outputs = graph.output_names

@@ -148,7 +148,8 @@ class _Listener(ThreadingHTTPServer):
 
     def handle_error(self, request, client_address) -> None:
         """A client that goes away is part of the tests; anything else is a defect and is shown."""
-        if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
+        error = sys.exc_info()[1]  # of a closed connection, also while the end of another error is written
+        if not any(isinstance(one, (ConnectionError, TimeoutError)) for one in (error, error and error.__context__)):
             super().handle_error(request, client_address)
 
 
