@@ -49,8 +49,9 @@ def test_mistakes_end_in_one_line_and_code_2(run, tmp_path):
         port = taken.getsockname()[1]
         code, error = run("--port", port)
     assert code == 2
-    (line,) = [line for line in error.splitlines() if line.startswith("anomalyclip:")]
+    *notes, line = [line for line in error.splitlines() if line.startswith("anomalyclip:")]
     assert str(port) in line
+    assert all("demonstration model" in note for note in notes)
     code, error = run("--model", tmp_path / "nowhere")
     assert code == 2
     assert "nowhere" in error
