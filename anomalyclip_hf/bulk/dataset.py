@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class BulkResult:
-    """What [`score_dataset`] has done.
+    """Hold what [`score_dataset`] has done.
 
     Args:
         status ([`RunStatus`]): At the end.
@@ -50,7 +50,7 @@ class BulkResult:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether the run was asked to stop before its end."""
+        """Return whether the run was asked to stop before its end."""
         return self.status.left > 0
 
     def notes(self) -> list[str]:

@@ -22,7 +22,7 @@ SECONDS_BETWEEN_UPDATES = 1.0
 
 @dataclass
 class RunStatus:
-    """How far a run is.
+    """Hold how far a run is.
 
     Args:
         run (`str`): Its name.

@@ -26,7 +26,7 @@ STOP_NAME = "stop"  # a file with this name asks all workers to begin no further
 
 @dataclass
 class WorkerSettings:
-    """What a worker needs; sent once to each.
+    """Hold what a worker needs; sent once to each.
 
     Args:
         sink ([`Sink`]): Where results go.
@@ -43,7 +43,7 @@ class WorkerSettings:
 
 @dataclass
 class PartReport:
-    """What a worker says about a part.
+    """Hold what a worker reports about a part.
 
     Args:
         id (`str`): Of the part.

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class Method(StrEnum):
-    """How a threshold is chosen."""
+    """Method by which a threshold is chosen."""
 
     conformal = "conformal"
     quantile = "quantile"

@@ -12,7 +12,7 @@ from .options import RuntimeOption, check_model
 
 
 class Target(StrEnum):
-    """What to export to."""
+    """Format of an export."""
 
     onnx = "onnx"
     openvino = "openvino"

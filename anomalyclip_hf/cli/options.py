@@ -39,7 +39,7 @@ class BackendName(StrEnum):
 
 
 class ImageScore(StrEnum):
-    """What the score of an image is."""
+    """Formula for the score of an image."""
 
     paper = "paper"
     fusion = "fusion"

@@ -50,11 +50,11 @@ class AnomalyScorer:
 
     Args:
         model ([`AnomalyCLIPModel`], `str` or `os.PathLike`, *optional*):
-            Model, or folder or Hub id of one; defaults to the demonstration model, with a warning.
+            Model, folder or Hub id of one, or an exported folder; by default the demonstration model, with a warning.
         processor ([`AnomalyCLIPProcessor`], *optional*):
             Defaults to the one stored beside the model; for a model in memory, to the one that fits its configuration.
-        backend (`str` or [`Backend`], *optional*): `"torch"`, the default; `"compile"`, which compiles the model
-            first; or an object like [`Backend`].
+        backend (`str` or [`Backend`], *optional*): `"torch"` (the default) or `"compile"`; for an exported model
+            `"onnxruntime"` or `"openvino"`; or an object like [`Backend`].
         device (`str` or `torch.device`, *optional*): Defaults to the first accelerator, or the CPU; a model in memory
             stays where it is.
         dtype (`str` or `torch.dtype`, *optional*): Precision to compute in; defaults to that of the weights.

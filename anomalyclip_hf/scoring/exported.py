@@ -76,7 +76,7 @@ class ExportedModel:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What is stored inside the model file: every setting as text, numbers and lists as JSON."""
+        """Return what is stored inside the model file: every setting as text, numbers and lists as JSON."""
         settings = asdict(self)
         del settings["files"]  # a file cannot say how long it is
         if self.calibration is not None:  # for programs that read the file alone

@@ -34,7 +34,7 @@ class Item:
 
     @property
     def is_finished(self) -> bool:
-        """Whether all views were scored, or there are none."""
+        """Return whether all views were scored, or there are none."""
         return bool(self.error or self.found) or (self.merger is not None and self.merger.is_complete)
 
     def add(self, number: int, score: float, anomaly_map: np.ndarray) -> None:

@@ -38,14 +38,14 @@ logger = logging.getLogger(__name__)
 
 
 class Scale(NamedTuple):
-    """What is compared at once: one layer, with patches averaged over one size of neighbourhood."""
+    """Name what is compared at once: one layer, with patches averaged over one size of neighbourhood."""
 
     layer: int  # place among the layers
     side: int  # of the neighbourhood, in patches
 
 
 class Axes(NamedTuple):
-    """How features of a scale are projected, and their mean distance between two random patches."""
+    """Hold the projection of the features of a scale, and the mean distance between two random patches."""
 
     mean: np.ndarray
     directions: np.ndarray
@@ -257,7 +257,7 @@ class MutualBackend:
 
     @property
     def is_full(self) -> bool:
-        """Whether as many images were collected as asked for, and more than one."""
+        """Return whether as many images were collected as asked for, and more than one."""
         collected = self.comparison
         return collected is not None and len(collected) >= self.most and len(set(collected.owners)) > 1
 

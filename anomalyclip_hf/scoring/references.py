@@ -121,7 +121,7 @@ class ReferenceMemory:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What results say about the references, ready for JSON."""
+        """Return what results say about the references, ready for JSON."""
         names = ("layers", "radius", "coreset", "tile")
         return {
             "images": len(self),

@@ -140,7 +140,7 @@ class TileMerger:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all views were added."""
+        """Return whether all views were added."""
         return len(self.scores) == len(self.views)
 
     def add(self, number: int, score: float, anomaly_map: np.ndarray) -> None:

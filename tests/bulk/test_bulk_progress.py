@@ -37,6 +37,7 @@ def test_reports_add_up(tmp_path):
 def test_a_metrics_file_that_cannot_be_written_stops_nothing(tmp_path):
     (tmp_path / "file").touch()
     Progress(RunStatus("night", images=1), Folder(str(tmp_path / "file"))).publish(is_last=True)
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
 def test_the_status_is_read_from_the_output(score, pictures, tmp_path):
