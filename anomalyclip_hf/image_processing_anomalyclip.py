@@ -225,11 +225,12 @@ def is_array(value: Any) -> bool:
 
 
 def to_array(value: Any) -> np.ndarray:
-    """Return an array or tensor, whatever its device and whether it has gradients, as an array."""
+    """Return a tensor of any dtype and device, an array, a PIL image or nested lists as an array."""
     if not _is_tensor(value):
         return np.asarray(value)
     value = value.detach().cpu()
-    return (value.float() if value.is_floating_point() else value).numpy()
+    is_half = value.is_floating_point() and value.element_size() < 4  # NumPy has no bfloat16
+    return (value.float() if is_half else value).numpy()
 
 
 def _is_tensor(value: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from .inputs import to_numpy
+from ..image_processing_anomalyclip import to_array
 from .on_device import TensorCounts, is_on_gpu, ordered_tensor_keys
 
 
@@ -108,7 +108,7 @@ class PixelCounts:
                 f"the mask has shape {np.shape(mask)}, its map {tuple(values.shape)}; resize one to the other."
             )
 
-        anomalous = np.empty((0, 0), dtype=bool) if mask is None else to_numpy(mask) > 0
+        anomalous = np.empty((0, 0), dtype=bool) if mask is None else to_array(mask) > 0
         places = np.flatnonzero(anomalous)
         keys_there = (self._count_on_gpu if on_gpu else self._count)(values, places)
         self.maps += 1

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..image_processing_anomalyclip import to_array
 from .on_device import is_on_gpu
 
 
@@ -57,19 +58,10 @@ def read_batch(image_scores: Any, labels: Any, anomaly_maps: Any, masks: Any, ca
     return examples
 
 
-def to_numpy(value: Any) -> np.ndarray:
-    """Convert a tensor of any dtype and device, a PIL image, an array or nested lists to an array."""
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-        if value.is_floating_point() and value.element_size() < 4:
-            value = value.float()  # NumPy has no bfloat16
-    return np.asarray(value)
-
-
 def _numbers(name: str, values: Any) -> np.ndarray:
     """Convert one number per image to a float64 array."""
     try:
-        numbers = [float(value) for value in values] if isinstance(values, (list, tuple)) else to_numpy(values)
+        numbers = [float(value) for value in values] if isinstance(values, (list, tuple)) else to_array(values)
         array = np.asarray(numbers, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} is {type(values).__name__}; expected one number per image: {error}.") from error
@@ -86,7 +78,7 @@ def _length(name: str, column: Any) -> int:
 
 def _images(column: Any, keep_on_gpu: bool = False) -> Any:
     """Return maps or masks that can be indexed; a tensor is copied from its device once, if at all."""
-    return to_numpy(column) if hasattr(column, "detach") and not (keep_on_gpu and is_on_gpu(column)) else column
+    return to_array(column) if hasattr(column, "detach") and not (keep_on_gpu and is_on_gpu(column)) else column
 
 
 def _read_map(value: Any, where: str) -> Any:
@@ -96,7 +88,7 @@ def _read_map(value: Any, where: str) -> Any:
         anomaly_map = value.detach().float()
     else:
         with np.errstate(over="ignore"):  # values too large for float32 become infinite and are refused below
-            anomaly_map = np.ascontiguousarray(to_numpy(value), dtype=np.float32)
+            anomaly_map = np.ascontiguousarray(to_array(value), dtype=np.float32)
     if anomaly_map.ndim != 2 or 0 in anomaly_map.shape:
         raise ValueError(f"the anomaly map of {where} has shape {tuple(anomaly_map.shape)}; expected (height, width).")
     if not (np.isfinite(float(anomaly_map.min())) and np.isfinite(float(anomaly_map.max()))):
@@ -107,7 +99,7 @@ def _read_map(value: Any, where: str) -> Any:
 def _read_mask(value: Any, shape: tuple[int, ...], label: bool, where: str) -> np.ndarray | None:
     if value is None:
         return None
-    mask = to_numpy(value)
+    mask = to_array(value)
     if mask.shape != shape:
         raise ValueError(f"the mask of {where} has shape {mask.shape}, its map {shape}; resize one to the other.")
     if mask.dtype.kind == "f" and np.isnan(mask).any():

@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..image_processing_anomalyclip import to_array
 from ..io.fingerprints import fingerprint
 from ..postprocessing_anomalyclip import resize_map
 from .backends import Backend, Outputs
 from .evidence import ReferenceEvidence, add_evidence, image_distances
-from .neighbours import like, normalise, principal_axes, to_float32, to_numpy
+from .neighbours import like, normalise, principal_axes, to_float32
 from .opening import Detector
 from .tiling import Tiling
 
@@ -88,14 +89,14 @@ class ComparisonSet:
             embed (array of shape `(projection_dim,)`): Image embedding, L2-normalised.
         """
         self._example = features[0][:1]
-        stacked = np.stack([to_numpy(normalise(layer)) for layer in features]).astype(np.float16)
+        stacked = np.stack([to_array(normalise(layer)) for layer in features]).astype(np.float16)
         self._file.write(stacked.tobytes())
         self._shape = stacked.shape
         self.owners.append(owner)
         same = self.copies.setdefault(digest, set())
         same.add(owner)
         self._own.append(same)
-        self.embeds.append(to_numpy(embed).astype(np.float32))
+        self.embeds.append(to_array(embed).astype(np.float32))
 
     def finish(self) -> None:
         """Prepare the comparison, and compare the images of the set with each other."""
@@ -207,7 +208,7 @@ class ComparisonSet:
             if penalty is not None:
                 closeness = closeness + penalty[start : start + rows, None]
             best = closeness.max(-1) if isinstance(closeness, np.ndarray) else closeness.amax(-1)
-            found.append(to_numpy((block**2).sum(-1)[:, None] / 2 - best))
+            found.append(to_array((block**2).sum(-1)[:, None] / 2 - best))
         return np.minimum.reduceat(np.maximum(np.concatenate(found), 0), self.starts, axis=1)
 
     def _too_far(self, scale: Scale, step: int) -> np.ndarray:
@@ -319,7 +320,7 @@ class MutualBackend:
             distances = comparison.distances([_on_host(by_layer[layer][place]) for layer in self.layers], own)
             if distances is None:
                 distances = np.full(math.prod(comparison.grid), comparison.evidence.neutral, np.float32)
-            embed = to_numpy(outputs.image_embeds[place])
+            embed = to_array(outputs.image_embeds[place])
             scores.append(comparison.average_score(float(image_distances(distances[None])[0]), embed, own))
             grids.append(distances.reshape(comparison.grid))
         found = comparison.evidence, np.array(scores), np.stack(grids)

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from ..image_processing_anomalyclip import to_array
+
 
 SEARCH_WIDTH = 128  # principal components that the search compares; the distance itself uses all of the width
 BLOCK = 1 << 24  # similarities that are held at once, 64 MiB
@@ -51,12 +53,12 @@ class PatchIndex:
     @property
     def features(self) -> np.ndarray:
         """All features: (num_views, num_patches, width)."""
-        return to_numpy(self._arrays[0]).reshape(self.shape)
+        return to_array(self._arrays[0]).reshape(self.shape)
 
     @property
     def projected(self) -> np.ndarray:
         """The principal components: (num_views * num_patches, components)."""
-        return to_numpy(self._arrays[3])
+        return to_array(self._arrays[3])
 
     def distances(
         self,
@@ -156,15 +158,10 @@ def select_spread(features: np.ndarray, count: int) -> np.ndarray:
 def like(array: Array, other: Array) -> Array:
     """Return an array as the kind of another, on its device."""
     if isinstance(other, np.ndarray):
-        return to_numpy(array)
+        return to_array(array)
     import torch
 
     return (torch.from_numpy(array) if isinstance(array, np.ndarray) else array).to(other.device)
-
-
-def to_numpy(array: Array) -> np.ndarray:
-    """Return an array as one of NumPy."""
-    return array if isinstance(array, np.ndarray) else array.cpu().numpy()
 
 
 def to_float32(array: Array) -> Array:
@@ -180,4 +177,4 @@ def _concatenate(arrays: list[Array]) -> Array:
     return torch.cat(arrays)
 
 
-__all__ = ["PatchIndex", "like", "normalise", "principal_axes", "select_spread", "to_float32", "to_numpy"]
+__all__ = ["PatchIndex", "like", "normalise", "principal_axes", "select_spread", "to_float32"]
