@@ -87,6 +87,11 @@ def test_nothing_above_imports_from_below():
                 assert not module or module.split(".")[0] in above, f"{path}: {module}"
 
 
+def test_contributing_lists_all_files_and_folders_in_the_order_of_imports():
+    table = re.findall(r"^\| `(\w+)(?:\.py|/)` \|", (PACKAGE.parent / "CONTRIBUTING.md").read_text(), re.M)
+    assert table == [*CLOSED_SET, *(name for name in OPEN_SET if name != "version")]
+
+
 def test_budgets():
     for path in PACKAGE.rglob("*.py"):
         lines = len(path.read_text().splitlines())
@@ -116,6 +121,14 @@ def test_everything_public_is_in_the_reference():
     shown = set(re.findall(r"^::: anomalyclip_hf\.(\w+)$", "\n".join(page.read_text() for page in pages), re.M))
     missing = set(anomalyclip_hf.__all__) - shown - {"__version__"}
     assert not missing, f"add `::: anomalyclip_hf.NAME` to a page of docs/reference for {sorted(missing)}"
+
+
+def test_the_overview_of_the_reference_lists_the_names_of_each_page():
+    folder = PACKAGE.parent / "docs" / "reference"
+    rows = re.findall(r"^\| \[.*\]\((\w+\.md)\) \| (.*) \|$", (folder / "README.md").read_text(), re.M)
+    listed = {page: re.findall(r"`(\w+)`", names) for page, names in rows}
+    pages = [page for page in sorted(folder.glob("*.md")) if page.name != "README.md"]
+    assert listed == {page.name: re.findall(r"^::: \S*?(\w+)$", page.read_text(), re.M) for page in pages}
 
 
 def test_everything_public_is_there():
