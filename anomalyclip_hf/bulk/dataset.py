@@ -127,6 +127,7 @@ def score_dataset(
         ValueError: If a setting is out of range, the folder holds this run with other settings, a folder cannot be a
             partition, or the plan does not fit the cluster.
         ImportError: If Ray is asked for and not installed.
+        BlockingIOError: If another process works on this run.
         OSError: If results cannot be written; what is written stays, and the same call goes on.
 
     Example:
@@ -157,10 +158,11 @@ def score_dataset(
         here = {} if engine is None else {"device": "cpu"}  # with Ray, the devices are for the workers
         scorer = AnomalyScorer(**{**scorer_settings, **here})
         own = _Run(Sink(output, run, kinds), output / RUNS / run, scorer, scorer_settings)
-        plan = own.plan(Listing(inputs, image_column), part_size, by_folder, retry_errors)
-        progress = Progress(plan.status(run), own.folder, on_status)
-        own.score(plan, engine, progress)
-    removed = 0 if progress.status.left else plan.tidy(own.sink, own.folder)
+        with own.folder.lock():
+            plan = own.plan(Listing(inputs, image_column), part_size, by_folder, retry_errors)
+            progress = Progress(plan.status(run), own.folder, on_status)
+            own.score(plan, engine, progress)
+            removed = 0 if progress.status.left else plan.tidy(own.sink, own.folder)
     scored = progress.status.done - progress.before - progress.reused
     return BulkResult(progress.status, scored, progress.reused, progress.before, plan.duplicates, removed)
 

@@ -6,6 +6,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from ..io.atomic import DISK_ERRORS, atomic_write
+from ..io.locks import lock_folder
 
 
 # Stores in which an object appears only when all of it has arrived; elsewhere files are written aside and renamed.
@@ -96,6 +98,15 @@ class Folder:
 
     def __str__(self) -> str:
         return self.url
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep other runs out while a block runs, where the folder is on a disk; see [`lock_folder`].
+
+        Raises:
+            BlockingIOError: If another run writes to the folder.
+        """
+        system, base = self._store
+        return lock_folder(base) if isinstance(system, LocalFileSystem) else nullcontext()
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file, whole or not at all.

@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ..io.locks import lock_folder
+from ..io.processes import is_distributed, process_state
 from ..scoring.inputs import describe_other_files, find_images
 from ..scoring.outputs import COLUMNS, OVERLAY_SIDE, TABLE_NAME, ResultFolder
 from .messages import print_error
@@ -118,17 +120,15 @@ def predict(
         _report(failed, [*describe_other_files(images)], output_dir, as_json=False)
         raise typer.Exit(2)
     kinds = [] if outputs == "none" else [kind.strip() for kind in outputs.split(",")]
-    results = ResultFolder(output_dir, kinds, overlay_format.value, overlay_size, scale.value)
-    scorer = load_scorer(
-        model, device, dtype, threshold=threshold, pixel_threshold=pixel_threshold, batch_size=batch_size,
-        num_workers=num_workers, resolution=resolution.value, backend=backend and backend.value,
-        value_range=parse_value_range(value_range, window), tile=tile, overlap=overlap, image_score=image_score,
-        references=references, mutual=mutual, mutual_references=mutual_references, mutual_radius=mutual_radius,
-    )  # fmt: skip
-
-    from ..io.processes import is_distributed, process_state
-
-    rows, notes = _score(scorer, found, results, on_error, overwrite)
+    with lock_folder(output_dir):
+        results = ResultFolder(output_dir, kinds, overlay_format.value, overlay_size, scale.value)
+        scorer = load_scorer(
+            model, device, dtype, threshold=threshold, pixel_threshold=pixel_threshold, batch_size=batch_size,
+            num_workers=num_workers, resolution=resolution.value, backend=backend and backend.value,
+            value_range=parse_value_range(value_range, window), tile=tile, overlap=overlap, image_score=image_score,
+            references=references, mutual=mutual, mutual_references=mutual_references, mutual_radius=mutual_radius,
+        )  # fmt: skip
+        rows, notes = _score(scorer, found, results, on_error, overwrite)
     notes = [*describe_other_files(images), *notes]
     if not is_distributed() or process_state().is_main_process:
         _report([*failed, *rows], notes, output_dir, as_json)

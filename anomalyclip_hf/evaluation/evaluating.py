@@ -5,6 +5,7 @@ import copy
 import json
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from datasets import Dataset, Features, Value
 
 from ..data.samples import SampleReader
 from ..io.atomic import atomic_write
+from ..io.locks import lock_folder
 from ..io.processes import is_distributed, process_state
 from ..io.versions import package_versions
 from ..metrics.category import METRICS
@@ -117,7 +119,7 @@ def evaluate_model(
     Raises:
         ValueError: If an argument is out of range, labels are missing, `output_dir` holds progress of another
             evaluation, the model returns NaN, no image can be read, or one cannot and `on_error` is `"raise"`.
-        OSError: If there is no such model, or the results cannot be written.
+        OSError: If there is no such model, the results cannot be written, or another run writes to `output_dir`.
 
     Example:
     ```python
@@ -140,17 +142,17 @@ def evaluate_model(
     scorer = _make_scorer(model, device, dtype, batch_size, num_workers, resolution, references)
     counting = Counting(scorer, reader, any(name.startswith("pixel") for name in names), aupro_limit, on_error)
     folder = None if output_dir is None else Path(output_dir)
-    counted = counting.run(folder, restart, show_progress)
-
     settings = {"resolution": resolution, "mask_rule": reader.mask_rule, "aupro_limit": aupro_limit}
     kept = ("dtype", "backend", "tile", "overlap", "image_score", "calibration", "references", "mutual_references")
     settings |= {name: scorer.settings[name] for name in kept} | {"metrics": names}
     description = {"model": scorer.name, "dataset": _describe(dataset, dataset_name), "settings": settings}
-    curves = counted.metric.curves()
-    summary = _summarise(counted, description, recalls or RECALLS)
-    result = EvaluationResult(summary["metrics"], counted.rows, summary)
-    if folder is not None and process_state().is_main_process:
-        _write(folder, result, curves, scorer, reader)
+    with nullcontext() if folder is None else lock_folder(folder):
+        counted = counting.run(folder, restart, show_progress)
+        curves = counted.metric.curves()
+        summary = _summarise(counted, description, recalls or RECALLS)
+        result = EvaluationResult(summary["metrics"], counted.rows, summary)
+        if folder is not None and process_state().is_main_process:
+            _write(folder, result, curves, scorer, reader)
     return result
 
 

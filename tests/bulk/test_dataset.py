@@ -19,6 +19,7 @@ from anomalyclip_hf.bulk import dataset
 from anomalyclip_hf.bulk import sink as sink_module
 from anomalyclip_hf.bulk.progress import read_status
 from anomalyclip_hf.bulk.scoring import PartScorer
+from anomalyclip_hf.io.locks import lock_folder
 
 
 pytest_plugins = ["bulk.runs"]
@@ -210,6 +211,14 @@ def test_other_settings_need_another_run(score, pictures, tmp_path):
     rows = pq.read_table(tmp_path / "out" / "scores").to_pylist()
     assert sorted({row["run"] for row in rows}) == ["default", "strict"]
     assert len(rows) == 80
+
+
+def test_a_second_process_on_the_same_run_is_refused(score, pictures, tmp_path):
+    score(pictures / "line0")
+    with lock_folder(tmp_path / "out" / "_runs" / "default"):
+        with pytest.raises(BlockingIOError, match="default"):
+            score(pictures / "line0")
+        assert score(pictures / "line1", run="other").scored > 0
 
 
 def test_a_run_that_has_scored_nothing_gives_way(score, pictures, tmp_path):

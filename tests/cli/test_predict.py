@@ -18,6 +18,7 @@ from PIL import Image
 
 from anomalyclip_hf.cli import app, main
 from anomalyclip_hf.image_processing_anomalyclip import load_image
+from anomalyclip_hf.io.locks import lock_folder
 from anomalyclip_hf.scoring.inputs import find_images
 
 
@@ -477,6 +478,17 @@ def test_a_terminated_run_keeps_what_was_done(model_folder, tmp_path):
     assert 3 <= len(scored) < 300
     assert {f"{stem}_map.npz" for stem in scored} <= written(tmp_path)
     assert not [name for name in written(tmp_path) if name.startswith(".")]
+
+
+def test_a_second_run_at_the_same_time_is_refused(run, tmp_path):
+    write_images(tmp_path / "in", ["a.png"])
+    with lock_folder(tmp_path / "out"):
+        code, out, err = run(tmp_path / "in")
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1
+    assert str(tmp_path / "out") in err
+    assert written(tmp_path) == set()
+    assert run(tmp_path / "in")[0] == 0
 
 
 def test_a_stopped_run_leaves_the_earlier_rows_of_the_rest(run, tmp_path):

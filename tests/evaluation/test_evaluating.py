@@ -13,6 +13,7 @@ from anomalyclip_hf import AnomalyScorer, evaluate_model, load_anomaly_dataset
 from anomalyclip_hf.data.samples import SampleReader
 from anomalyclip_hf.evaluation import counting, evaluating
 from anomalyclip_hf.image_processing_anomalyclip import masks_to_tensor
+from anomalyclip_hf.io.locks import lock_folder
 
 
 def scores_of(result) -> list[float]:
@@ -234,3 +235,9 @@ def test_no_image_can_be_read(tmp_path, evaluate, parts_folder):
         path.write_bytes(b"")
     with pytest.raises(ValueError, match=r"none of the 16 images .*bolt/test/good/000\.png"):
         evaluate()
+
+
+def test_a_second_run_at_the_same_time_is_refused(evaluate, tmp_path):
+    with lock_folder(tmp_path / "out"), pytest.raises(BlockingIOError, match="out"):
+        evaluate(output_dir=tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
