@@ -103,15 +103,21 @@ def _draw_coco(marks: list[dict[str, Any]], size: tuple[int, int], file: Path) -
         segmentation = mark.get("segmentation")
         if not segmentation:
             return None
-        if isinstance(segmentation, dict):
-            mask.paste(1, mask=Image.fromarray(_decode_runs(segmentation, file)))
-        else:
-            for polygon in segmentation:
-                ImageDraw.Draw(mask).polygon([float(value) for value in polygon], fill=1)
+        try:
+            if isinstance(segmentation, dict):
+                bitmap = Image.fromarray(_decode_runs(segmentation))
+                if bitmap.size != size:
+                    raise ValueError(f"its bitmap has {bitmap.size} pixels, the image {size}")
+                mask.paste(1, mask=bitmap)
+            else:
+                for polygon in segmentation:
+                    ImageDraw.Draw(mask).polygon([float(value) for value in polygon], fill=1)
+        except ValueError as error:
+            raise ValueError(f"{file}: annotation {mark.get('id')} cannot be drawn ({error}).") from error
     return _as_png(mask)
 
 
-def _decode_runs(segmentation: dict[str, Any], file: Path) -> "np.ndarray":
+def _decode_runs(segmentation: dict[str, Any]) -> "np.ndarray":
     """Decode run lengths, which go down the columns."""
     import numpy as np
 
@@ -122,7 +128,7 @@ def _decode_runs(segmentation: dict[str, Any], file: Path) -> "np.ndarray":
     try:
         from pycocotools import mask
     except ImportError as error:
-        raise ValueError(f"{file} has compressed bitmaps; `pip install anomalyclip-hf[coco]`.") from error
+        raise ValueError("compressed bitmaps need `pip install anomalyclip-hf[coco]`") from error
     return mask.decode({"size": [height, width], "counts": counts.encode()}).astype(bool)
 
 

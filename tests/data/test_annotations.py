@@ -76,6 +76,20 @@ def test_coco_boxes_and_categories_that_mean_normal(shop):
     assert masks_of(load_anomaly_dataset("coco", shop))["images/a.png"][0] == 0
 
 
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        [[20.0, 10.0, 40.0]],  # half a corner
+        {"size": list(SIZE), "counts": [5, 5]},  # does not fill the image
+        {"size": [10, 10], "counts": [50, 50]},  # of another size than the image
+    ],
+)
+def test_coco_segmentations_that_cannot_be_drawn_name_file_and_annotation(shop, segmentation):
+    write_coco(shop, segmentation)
+    with pytest.raises(ValueError, match=r"instances_test\.json: annotation 1 cannot be drawn"):
+        load_anomaly_dataset("coco", shop)
+
+
 def bitmap(mask):
     buffer = io.BytesIO()
     Image.fromarray(mask).save(buffer, "PNG")
