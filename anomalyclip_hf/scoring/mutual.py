@@ -21,7 +21,7 @@ from ..io.fingerprints import fingerprint
 from ..postprocessing_anomalyclip import resize_map
 from .backends import Backend, Outputs
 from .evidence import ReferenceEvidence, add_evidence, image_distances
-from .neighbours import like, normalise, principal_axes, to_float32
+from .neighbours import grid_of, like, normalise, principal_axes, to_float32, typical_distance
 from .opening import Detector
 from .tiling import Tiling
 
@@ -31,7 +31,6 @@ NEAREST_SHARE = 0.3  # of the other images, at least one
 WINDOWS = (1, 2, 3)  # images, the scored one included, over which scores are averaged
 COMPONENTS = 64  # principal components of the features that are compared
 VIEWS_FOR_AXES = 16  # views from which they are computed
-RANDOM_PAIRS = 4096  # pairs of patches, whose mean distance is the unit
 BATCH_NOTE = "The images were compared with each other, so their scores depend on the batch."
 BLOCK = 1 << 24  # similarities that are held at once, 64 MiB
 
@@ -70,6 +69,7 @@ class ComparisonSet:
         self.copies: dict[bytes, set[int]] = {}  # images with the same pixels
         self._own: list[set[int]] = []  # for each view, its image and the copies
         self.embeds: Any = []
+        self.evidence: ReferenceEvidence | None = None  # of the finished set
         self._file = tempfile.TemporaryFile()  # noqa: SIM115
         self._shape: tuple[int, ...] = ()
         self._example: Any = None  # of the kind of the features, and on their device
@@ -110,10 +110,8 @@ class ComparisonSet:
             views = np.unique(np.linspace(0, len(self) - 1, min(len(self), VIEWS_FOR_AXES)).astype(int))
             sample = np.stack([self._average(features[view, scale.layer], scale.side) for view in views])
             sample = sample.reshape(-1, sample.shape[-1])
-            pairs = np.random.default_rng(0).integers(0, len(sample), (2, RANDOM_PAIRS))
-            typical = float((1 - (sample[pairs[0]] * sample[pairs[1]]).sum(1)).mean())
             mean, directions = principal_axes(sample)
-            self._axes[scale] = Axes(mean, directions[:, -COMPONENTS:], max(typical, 1e-6))
+            self._axes[scale] = Axes(mean, directions[:, -COMPONENTS:], typical_distance(sample))
             patches = np.stack([self._project(view[scale.layer], scale, least=2) for view in features])
             self._references[scale] = patches, (patches**2).sum(-1) / 2
         del features
@@ -274,7 +272,7 @@ class MutualBackend:
         """
         outputs = self.base.run(pixel_values, self.layers)
         if self.comparison is None:
-            self.comparison = ComparisonSet(_grid(self.input_size, outputs.patch_features[0].shape[1]), self.radius)
+            self.comparison = ComparisonSet(grid_of(self.input_size, outputs.patch_features[0].shape[1]), self.radius)
         for place, owner in enumerate(owners):
             features = [_on_host(layer[place]) for layer in outputs.patch_features]
             self.comparison.add(owner, _digest(pixel_values[place]), features, outputs.image_embeds[place])
@@ -353,23 +351,16 @@ def open_mutual(
     if detector.model is not None:
         count = detector.model.config.vision_config.num_hidden_layers
         return MutualBackend(base, sorted({max(1, round(2 * count / 3)), count}), most, radius)
-    layers = list(getattr(getattr(detector.backend, "exported", None), "feature_layers", ()))
-    if not layers:
+    if not detector.exported_layers:
         raise ValueError(
             f"{detector.name} was exported without patch features, which are compared; export it again with "
             "feature_layers."
         )
-    return MutualBackend(base, layers, most, radius)
+    return MutualBackend(base, detector.exported_layers, most, radius)
 
 
 def _digest(pixels: np.ndarray) -> bytes:
     return hashlib.blake2b(pixels.tobytes(), digest_size=16).digest()
-
-
-def _grid(input_size: tuple[int, int], patches: int) -> tuple[int, int]:
-    """Return rows and columns of the patches, which are square."""
-    rows = round(math.sqrt(patches * input_size[0] / input_size[1]))
-    return rows, patches // rows
 
 
 def _on_host(array: Any) -> Any:

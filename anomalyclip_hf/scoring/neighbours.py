@@ -11,6 +11,7 @@ from ..image_processing_anomalyclip import to_array
 SEARCH_WIDTH = 128  # principal components that the search compares; the distance itself uses all of the width
 BLOCK = 1 << 24  # similarities that are held at once, 64 MiB
 SAMPLE = 1 << 14  # patches from which the principal components are computed
+RANDOM_PAIRS = 4096  # of patches, from which their mean distance is computed
 
 Array = Any  # np.ndarray or torch.Tensor: what is used here has the same name in both
 
@@ -131,6 +132,20 @@ def principal_axes(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.ascontiguousarray(axes[:, -SEARCH_WIDTH:].astype(np.float32))
 
 
+def typical_distance(features: np.ndarray) -> float:
+    """Return the mean cosine distance of two L2-normalised features picked at random."""
+    flat = features.reshape(-1, features.shape[-1])
+    first, second = np.random.default_rng(0).integers(0, len(flat), (2, RANDOM_PAIRS))
+    cosines = (flat[first].astype(np.float32) * flat[second]).sum(1)
+    return max(float((1 - cosines).mean()), 1e-6)
+
+
+def grid_of(input_size: tuple[int, int], patches: int) -> tuple[int, int]:
+    """Return the rows and columns of an image's square patches, from the size of the image and their number."""
+    patch = round((input_size[0] * input_size[1] / patches) ** 0.5)
+    return input_size[0] // patch, input_size[1] // patch
+
+
 def select_spread(features: np.ndarray, count: int) -> np.ndarray:
     """Choose features that lie far apart: each is the one farthest from those chosen before.
 
@@ -177,4 +192,7 @@ def _concatenate(arrays: list[Array]) -> Array:
     return torch.cat(arrays)
 
 
-__all__ = ["PatchIndex", "like", "normalise", "principal_axes", "select_spread", "to_float32"]
+__all__ = [
+    *("PatchIndex", "grid_of", "like", "normalise", "principal_axes", "select_spread", "to_float32"),
+    "typical_distance",
+]

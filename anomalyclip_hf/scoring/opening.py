@@ -45,6 +45,11 @@ class Detector:
     model: "AnomalyCLIPModel | None" = None
     processor: "AnomalyCLIPProcessor | None" = None
 
+    @property
+    def exported_layers(self) -> list[int]:
+        """Vision layers whose patch features an export gives; a model of PyTorch gives those of all layers."""
+        return list(getattr(getattr(self.backend, "exported", None), "feature_layers", ()))
+
 
 def open_detector(
     model: "AnomalyCLIPModel | str | os.PathLike | None" = None,

@@ -19,8 +19,6 @@ from .opening import Detector
 from .tiling import Tiling
 
 
-RANDOM_PAIRS = 4096  # from which the mean distance of two patches is computed
-
 logger = logging.getLogger(__name__)
 
 
@@ -99,13 +97,12 @@ def default_layers(detector: Detector) -> list[int]:
     """Return the middle layer, or those that an export gives."""
     if detector.model is not None:
         return [max(1, detector.model.config.vision_config.num_hidden_layers // 2)]
-    layers = list(getattr(getattr(detector.backend, "exported", None), "feature_layers", ()))
-    if not layers:
+    if not detector.exported_layers:
         raise ValueError(
             "this export gives no patch features, which references need; export the model with --feature-layer N, "
             "where N is half the number of vision layers (12 of 24)."
         )
-    return layers
+    return detector.exported_layers
 
 
 def image_digest(image: Image.Image) -> str:
@@ -162,26 +159,4 @@ def _cost(found: tuple[str, str, list[np.ndarray], str | None]) -> int:
     return max(1, sum(pixels.size for pixels in found[2]))
 
 
-def typical_distance(features: np.ndarray) -> float:
-    """Return the mean distance of two patches picked at random."""
-    flat = features.reshape(-1, features.shape[-1])
-    first, second = np.random.default_rng(0).integers(0, len(flat), (2, RANDOM_PAIRS))
-    cosines = (flat[first].astype(np.float32) * flat[second]).sum(1)
-    return max(float((1 - cosines).mean()), 1e-6)
-
-
-def grid_of(input_size: tuple[int, int], patches: int) -> list[int]:
-    """Return rows and columns of so many square patches."""
-    patch = round((input_size[0] * input_size[1] / patches) ** 0.5)
-    return [input_size[0] // patch, input_size[1] // patch]
-
-
-__all__ = [
-    "ReferenceFeatures",
-    "check_arguments",
-    "default_layers",
-    "grid_of",
-    "image_digest",
-    "read_features",
-    "typical_distance",
-]
+__all__ = ["ReferenceFeatures", "check_arguments", "default_layers", "image_digest", "read_features"]

@@ -21,16 +21,14 @@ from ..io.atomic import atomic_write
 from ..io.fingerprints import fingerprint
 from .backends import Backend
 from .evidence import ReferenceEvidence, add_evidence, image_distances
-from .neighbours import PatchIndex, normalise, select_spread
+from .neighbours import PatchIndex, grid_of, normalise, select_spread, typical_distance
 from .opening import Detector, open_detector
 from .reference_images import (
     ReferenceFeatures,
     check_arguments,
     default_layers,
-    grid_of,
     image_digest,
     read_features,
-    typical_distance,
 )
 from .tiling import Tiling
 
@@ -181,10 +179,16 @@ class ReferenceMemory:
         reader = SampleReader(images, value_range=value_range or detector.settings.get("value_range"))
         found, backend = read_features(reader, detector, layers, tiling, batch_size), detector.backend
         settings = ReferenceSettings(
-            backend.fingerprint, list(backend.input_size), grid_of(backend.input_size, found.layers[0].shape[1]),
-            layers, found.digests, [typical_distance(layer) for layer in found.layers], radius=radius, tile=tile,
+            fingerprint=backend.fingerprint,
+            input_size=list(backend.input_size),
+            grid=list(grid_of(backend.input_size, found.layers[0].shape[1])),
+            layers=layers,
+            digests=found.digests,
+            typical=[typical_distance(layer) for layer in found.layers],
+            radius=radius,
+            tile=tile,
             overlap=overlap,
-        )  # fmt: skip
+        )
         memory = cls(found.layers, settings)
         memory._hold_out(found)
         return memory._thin_out(found.layers, coreset)

@@ -190,5 +190,8 @@ def test_what_cannot_be_compared_is_refused(model_folder, plates):
     with pytest.raises(ValueError, match="^mutual_radius is 3 and tile is 64"):
         AnomalyScorer(model_folder, mutual=True, mutual_radius=3, tile=64)
     scorer = AnomalyScorer(model_folder)
-    with pytest.raises(ValueError, match="nothing to compare with"):
-        MutualBackend(scorer.backend, [4]).run(np.zeros((1, 3, 40, 40), np.float32))
+    backend, pixels = MutualBackend(scorer.backend, [4]), np.zeros((1, 3, 40, 40), np.float32)
+    for _ in range(2):  # before anything is collected, and before the set is finished
+        with pytest.raises(ValueError, match="nothing to compare with"):
+            backend.run(pixels)
+        backend.collect(pixels, [0])
