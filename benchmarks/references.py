@@ -18,8 +18,7 @@ import torch
 from forward import SIZE, TOWERS
 
 from anomalyclip_hf import AnomalyCLIPConfig, AnomalyCLIPModel, ReferenceMemory
-from anomalyclip_hf.scoring.neighbours import normalise
-from anomalyclip_hf.scoring.neighbours import typical_distance
+from anomalyclip_hf.scoring.neighbours import normalise, typical_distance
 from anomalyclip_hf.scoring.reference_images import ReferenceFeatures
 from anomalyclip_hf.scoring.references import ReferenceSettings
 
