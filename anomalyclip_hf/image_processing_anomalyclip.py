@@ -363,23 +363,13 @@ def _decode(content: bytes, name: str, max_pixels: int) -> Image.Image | Raster:
     if image.format == "TIFF" and not _is_plain_tiff(image):
         return _decode_tiff(content, name, max_pixels, image)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if image.format == "PNG" and ";16" in str(image.tile[0][3]):
-                return _decode_deep_png(content, image)
-            if (header := PNM_HEADER.match(content)) and int(header[4]) > 255:
-                return _decode_deep_pnm(content, header)
-            upright = _turn_upright(image)
+        if image.format == "PNG" and ";16" in str(image.tile[0][3]):
+            return _decode_deep_png(content, image)
+        if (header := PNM_HEADER.match(content)) and int(header[4]) > 255:
+            return _decode_deep_pnm(content, header)
     except Exception as error:
         raise _damaged(name, error) from error
-    if upright.format == "BMP" and upright.mode == "RGBA" and upright.getchannel("A").getbbox() is None:
-        upright = upright.convert("RGB")  # the fourth byte is only padding
-    upright.info["lossy"] = upright.info.get("compression") == "jpeg" or _is_lossy(upright.format, content)
-    return upright
-
-
-def _is_lossy(image_format: str | None, content: bytes = b"") -> bool:
-    return image_format in ("JPEG", "MPO") or (image_format == "WEBP" and b"VP8L" not in content[:4096])
+    return _read_opened(image, name, content)
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:
@@ -584,18 +574,24 @@ def _decode_heif(content: bytes, name: str, max_pixels: int) -> Image.Image:
 # ------------------------------------------------------------------------------------------------ pixels
 
 
-def _read_opened(image: Image.Image, name: str) -> Image.Image | Raster:
-    """Read an image that the caller has opened with Pillow."""
+def _read_opened(image: Image.Image, name: str, content: bytes = b"") -> Image.Image | Raster:
+    """Read an image that is open in Pillow, and note in `info` whether it was compressed with loss."""
     tags: Any = getattr(image, "tag_v2", {})
     is_deep = image.mode in ("I", "F") or image.mode.startswith("I;16")
     if tags and not _is_plain_tiff(image, max_bits=16) and not (is_deep and tags.get(PHOTOMETRIC) == 1):
         raise ValueError(f"{name} is a TIFF that Pillow misreads; pass its path or its bytes.")
     try:
-        upright = _turn_upright(image)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            upright = _turn_upright(image)
     except Exception as error:  # damaged files make Pillow raise almost anything
         raise _damaged(name, error) from error
     if not is_deep:
-        upright.info["lossy"] = _is_lossy(upright.format)
+        if upright.format == "BMP" and upright.mode == "RGBA" and upright.getchannel("A").getbbox() is None:
+            upright = upright.convert("RGB")  # the fourth byte is only padding
+        is_lossy_webp = image.format == "WEBP" and b"VP8L" not in content[:4096]
+        is_jpeg = image.format in ("JPEG", "MPO") or image.info.get("compression") == "jpeg"
+        upright.info["lossy"] = is_jpeg or is_lossy_webp
         return upright
     values, limits = np.asarray(upright), None
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):

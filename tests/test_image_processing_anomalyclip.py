@@ -473,6 +473,11 @@ def test_lossy_masks_are_marked_above_half(tmp_path, ending, options):
     assert not load_mask(saved(Image.fromarray(BOX * np.uint8(60)), tmp_path / f"dark.{ending}", **options)).any()
 
 
+def test_a_lossy_mask_is_the_same_from_its_path_and_opened_with_pillow(tmp_path):
+    path = saved(Image.fromarray(BOX).convert("L"), tmp_path / "mask.tiff", compression="jpeg", quality=20)
+    np.testing.assert_array_equal(load_mask(Image.open(path), "classes"), load_mask(path, "classes"))
+
+
 def test_grey_masks_and_class_numbers(tmp_path):
     soft = np.where(BOX, 255, 0).astype(np.uint8)
     soft[9] = 90
