@@ -2,6 +2,7 @@
 """Write a model card from a checkpoint's folder and the results of evaluations."""
 
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ TRAINING_FILE = "training.json"
 THRESHOLDS = ("threshold", "review_threshold", "pixel_threshold")
 TEMPLATE = Path(__file__).with_name("model_card.md")
 
+logger = logging.getLogger(__name__)
+
 
 def write_model_card(
     folder: str | os.PathLike,
@@ -43,7 +46,8 @@ def write_model_card(
     Args:
         folder (`str` or `os.PathLike`): Folder of a checkpoint, whole or prompts only.
         repo_id (`str`, *optional*): Hub id of the model; defaults to the folder's name.
-        results (`Sequence[str or os.PathLike]`, *optional*): Files `results.json` of `anomalyclip evaluate`.
+        results (`Sequence[str or os.PathLike]`, *optional*): Files `results.json` of `anomalyclip evaluate`. A warning
+            names those of another model.
         license (`str`, *optional*): License of the weights as the Hub writes it, such as `"mit"`. If unset, the card
             says that none is stated.
         datasets (`Sequence[str]`, *optional*): Hub ids of the training datasets.
@@ -55,7 +59,7 @@ def write_model_card(
 
     Raises:
         FileExistsError: If there is a card and `overwrite` is `False`.
-        OSError: If the folder has no `config.json`, or a file of results does not exist.
+        OSError: If there is no such folder or no `config.json` in it, or a file of results does not exist.
         ValueError: If a file of results or settings has an unexpected content.
 
     Example:
@@ -69,12 +73,14 @@ def write_model_card(
     ```
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not a folder; expected one written by save_pretrained.")
     if (folder / CARD_NAME).exists() and not overwrite:
         raise FileExistsError(f"{folder / CARD_NAME} exists already; pass --overwrite to replace it.")
     name = (repo_id or folder.resolve().name).rsplit("/", 1)[-1]
     config = AnomalyCLIPConfig.from_pretrained(folder)
     processor = AnomalyCLIPProcessor.from_pretrained(folder)
-    evaluations = [_read_json(Path(path), ("metrics", "dataset", "settings")) for path in results]
+    evaluations = [_read_results(Path(path), folder, repo_id) for path in results]
     training = _read_json(folder / TRAINING_FILE, ()) if (folder / TRAINING_FILE).exists() else {}
     base_model = config.base_model_name_or_path
     data = ModelCardData(
@@ -116,6 +122,15 @@ def _describe(
         "training_text": _training_text(config, training),
         "training_rows": [(_cell(label), _cell(value)) for label, value in training.get("settings", {}).items()],
     }
+
+
+def _read_results(path: Path, folder: Path, repo_id: str | None) -> dict[str, Any]:
+    """Read a file of results; a warning names the model that it is of, where that is another one."""
+    evaluation = _read_json(path, ("metrics", "dataset", "settings"))
+    model = evaluation.get("model", repo_id or str(folder))
+    if model != repo_id and Path(model).resolve() != folder.resolve():
+        logger.warning("%s holds results of %s; check that this is the model in %s.", path, model, folder)
+    return evaluation
 
 
 def _read_json(path: Path, expected: Sequence[str]) -> dict[str, Any]:

@@ -124,6 +124,17 @@ def test_files_that_are_no_results(model_folder, tmp_path, content):
     assert not (model_folder / "README.md").exists()
 
 
+@pytest.mark.parametrize(
+    ("evaluated", "is_named"),
+    [("{folder}", False), ("{folder}/", False), ("me/bolts", False), ("me/nuts", True), ("demonstration model", True)],
+)
+def test_results_of_another_model_are_named(model_folder, results, caplog, evaluated, is_named):
+    name = evaluated.format(folder=model_folder)
+    results.write_text(json.dumps(json.loads(results.read_text()) | {"model": name}))
+    write_model_card(model_folder, repo_id="me/bolts", results=[results])
+    assert (f"results of {name}" in caplog.text) == is_named
+
+
 def test_an_existing_card_is_replaced_only_where_allowed(model_folder):
     write_model_card(model_folder, license="mit")
     with pytest.raises(FileExistsError, match=r"README\.md"):
@@ -135,6 +146,8 @@ def test_an_existing_card_is_replaced_only_where_allowed(model_folder):
 def test_no_checkpoint(tmp_path):
     with pytest.raises(OSError, match=r"config\.json"):
         write_model_card(tmp_path)
+    with pytest.raises(FileNotFoundError, match="nope"):
+        write_model_card("nope")
 
 
 def test_the_card_says_what_the_calibration_means(model_folder):
