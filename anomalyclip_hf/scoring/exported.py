@@ -13,7 +13,7 @@ from typing import Any
 
 from ..image_processing_anomalyclip import check_value_range
 from ..io.atomic import atomic_write
-from ..postprocessing_anomalyclip import IMAGE_SCORES, check_thresholds
+from ..postprocessing_anomalyclip import IMAGE_SCORES, check_calibration, check_thresholds
 
 
 DESCRIPTION_NAME = "anomalyclip.json"
@@ -112,7 +112,7 @@ def read_exported(folder: str | os.PathLike) -> ExportedModel:
         raise ValueError(f"{path} has {path.stat().st_size:,} bytes; expected the description of an exported model.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON ({error}); export the model again.") from error
     version = content.get("format_version") if isinstance(content, dict) else None
     if version != FORMAT_VERSION:
@@ -136,6 +136,9 @@ def _check_settings(path: Path, exported: ExportedModel) -> None:
     pixels = pixels if isinstance(pixels, dict) else {}
     outputs = exported.outputs if isinstance(exported.outputs, list) else []
     checks = {
+        "precision": (isinstance(exported.precision, str), "its name"),
+        "fingerprint": (isinstance(exported.fingerprint, str), "a digest"),
+        "dynamic_batch": (isinstance(exported.dynamic_batch, bool), "true or false"),
         "image_size": (_are(exported.image_size, 2, int, above=0), "height and width"),
         "grid": (_are(exported.grid, 2, int, above=0), "rows and columns"),
         "smoothing_sigma": (_are([exported.smoothing_sigma], 1) and exported.smoothing_sigma >= 0, "0 or more"),
@@ -165,6 +168,8 @@ def _check_settings(path: Path, exported: ExportedModel) -> None:
     try:
         check_thresholds(exported.threshold, exported.pixel_threshold, exported.map_maximum)
         check_value_range(pixels["value_range"])
+        if exported.calibration is not None:
+            check_calibration(exported.calibration)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -180,10 +185,11 @@ def _are(values: Any, count: int | None, kind: Any = (int, float), above: float 
 
 def _check_files(path: Path, exported: ExportedModel) -> None:
     """Check that the files are there and whole."""
-    main = MODEL_FILES.get(exported.format)
-    if main is None or not isinstance(exported.files, dict) or main not in exported.files:
+    main = MODEL_FILES.get(exported.format) if isinstance(exported.format, str) else None
+    sizes = exported.files if isinstance(exported.files, dict) else {}
+    if main not in sizes or not all(isinstance(size, int) for size in sizes.values()):
         raise ValueError(f"{path}: format is {exported.format!r} with files {exported.files!r:.200}; export again.")
-    for name, size in exported.files.items():
+    for name, size in sizes.items():
         file = path.parent / name
         if not name or file.name != name:
             raise ValueError(f"{path} names the file {name!r}; expected names of files beside it.")

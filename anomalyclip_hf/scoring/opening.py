@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..assets import DEFAULT_MODEL
-from ..postprocessing_anomalyclip import check_calibration
 from .backends import Backend
 from .exported import is_exported, read_exported
 from .preprocessing import Preprocessing
@@ -93,8 +92,6 @@ def _open_exported(folder: Any, backend: Any, device: Any, dtype: Any) -> Detect
         backend = runtime(folder, exported)
     settings = {name: getattr(exported, name) for name in ("threshold", "pixel_threshold", "map_maximum")}
     settings |= {name: getattr(exported, name) for name in ("smoothing_sigma", "image_score", "calibration")}
-    if exported.calibration is not None:
-        check_calibration(exported.calibration)
     preprocessing = dict(exported.preprocessing)
     settings["value_range"] = preprocessing.pop("value_range")
     preprocessing = {name: tuple(value) if isinstance(value, list) else value for name, value in preprocessing.items()}

@@ -5,11 +5,12 @@ import json
 
 import pytest
 
+from anomalyclip_hf import calibrate
 from anomalyclip_hf.scoring.exported import ExportedModel, is_exported, read_exported
 
 
 PREPROCESSING = {"size": [40, 48], "mean": [0.5] * 3, "std": [0.2] * 3, "resample": 3, "value_range": None}
-CALIBRATION = {"threshold": 0.75, "method": "f1"}
+CALIBRATION = calibrate([0.5, 0.75], method="quantile", alpha=0.5).to_dict()
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def test_reads_what_was_written(folder):
     exported = read_exported(folder)
     assert (exported.image_size, exported.pixel_threshold, exported.calibration) == ([40, 48], 0.25, CALIBRATION)
     assert json.loads(exported.metadata["calibration"]) == CALIBRATION
-    assert exported.metadata["threshold"] == "0.75"
+    assert float(exported.metadata["threshold"]) == CALIBRATION["threshold"]
     assert exported.metadata["precision"] == "int8"
     assert "files" not in exported.metadata
 
@@ -52,6 +53,14 @@ def test_a_model_folder_is_no_export(model_folder):
         ({"grid": "5x6"}, "grid"),
         ({"files": {"../model.onnx": 10, "model.onnx": 10}}, r"\.\./model"),
         ({"files": {}}, "files"),
+        ({"files": {"model.onnx": "10"}}, "files"),
+        ({"format": ["onnx"]}, "format is"),
+        ({"precision": 8}, "precision is 8"),
+        ({"fingerprint": None}, "fingerprint is None"),
+        ({"dynamic_batch": "yes"}, "dynamic_batch is 'yes'"),
+        ({"calibration": []}, "calibration"),
+        ({"calibration": {"threshold": 0.5}}, "calibration has no valid categories"),
+        ({"calibration": CALIBRATION | {"threshold": "x"}}, "threshold is 'x'"),
         ({"threshold": "x"}, "threshold is 'x'"),
         ({"threshold": 7}, "threshold is 7"),
         ({"threshold": None}, "threshold is None"),
@@ -81,7 +90,7 @@ def test_a_later_version_may_have_further_settings(folder):
     assert read_exported(folder).precision == "int8"
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"format_version": 1}', " " * 1_000_001])
+@pytest.mark.parametrize("content", ["{", "[" * 100_000, "[]", '{"format_version": 1}', " " * 1_000_001])
 def test_a_damaged_description_is_named(folder, content):
     (folder / "anomalyclip.json").write_text(content)
     with pytest.raises(ValueError, match=r"anomalyclip\.json"):
