@@ -1,13 +1,20 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """`anomalyclip demo`: serve the demo on this machine."""
 
-import sys
 from typing import Annotated
 
 import typer
 
 from .messages import quiet_transformers
-from .options import ModelOption, ReferencesOption, ValueRangeOption, WindowOption, check_model, parse_value_range
+from .options import (
+    ModelOption,
+    ReferencesOption,
+    TileOption,
+    ValueRangeOption,
+    WindowOption,
+    check_model,
+    parse_value_range,
+)
 
 
 def demo(
@@ -16,6 +23,7 @@ def demo(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to serve on.")] = 7860,
     share: Annotated[bool, typer.Option("--share", help="Also serve it at a public address of Gradio.")] = False,
     references: ReferencesOption = None,
+    tile: TileOption = None,
     value_range: ValueRangeOption = None,
     window: WindowOption = None,
 ) -> None:
@@ -23,13 +31,10 @@ def demo(
 
     Press Ctrl+C to stop. Needs Gradio: `pip install anomalyclip-hf[demo]`.
     """
-    from ..pipeline_anomaly_detection import DEMONSTRATION_NOTE
     from ..serving.demo import build_demo
 
     check_model(model)
     quiet_transformers()
-    if not model:
-        print(DEMONSTRATION_NOTE, file=sys.stderr)
     chosen_range = parse_value_range(value_range, window)
-    demo_page = build_demo(model or None, value_range=chosen_range, references=references)
+    demo_page = build_demo(model or None, value_range=chosen_range, references=references, tile=tile)
     demo_page.launch(server_name=host, server_port=port, share=share)

@@ -12,7 +12,12 @@ if TYPE_CHECKING:
 
 
 def build_demo(
-    model: str | None = None, *, value_range: Any = None, references: Any = None, examples: str | Path = EXAMPLE_IMAGES
+    model: str | None = None,
+    *,
+    value_range: Any = None,
+    references: Any = None,
+    tile: int | None = None,
+    examples: str | Path = EXAMPLE_IMAGES,
 ) -> "gradio.Blocks":
     """Build the demo's page; call its `launch()` to serve it.
 
@@ -24,6 +29,7 @@ def build_demo(
             Values of black and white in images with more than 8 bits; overrides the processor's.
         references ([`ReferenceMemory`], `str` or `os.PathLike`, *optional*): Normal images to compare with; see
             [`AnomalyScorer`].
+        tile (`int`, *optional*): Score tiles of so many pixels too, for small defects in large images.
         examples (`str` or `Path`, *optional*): Folder of the PNG images to offer; defaults to the package's samples.
 
     Returns:
@@ -49,4 +55,4 @@ def build_demo(
         if error.name != "gradio":
             raise
         raise ImportError("the demo needs Gradio; install it with `pip install anomalyclip-hf[demo]`.") from error
-    return DemoPage(model, value_range=value_range, references=references, examples=Path(examples))
+    return DemoPage(model, value_range=value_range, references=references, tile=tile, examples=Path(examples))

@@ -33,9 +33,9 @@ class DemoPage(gr.Blocks):
 
     is_template = True
 
-    def __init__(self, model: str | None, *, value_range: Any, references: Any = None, examples: Path):
+    def __init__(self, model: str | None, *, examples: Path, **settings: Any):
         super().__init__(title="AnomalyCLIP", analytics_enabled=False, delete_cache=(KEEP_SECONDS // 2, KEEP_SECONDS))
-        self.detector = DemoModel(model, value_range, references)
+        self.detector = DemoModel(model, **settings)
         with self:
             gr.Markdown(
                 "# Zero-shot anomaly detection\nUpload an image of anything. The model scores how likely it is that "

@@ -59,15 +59,18 @@ class DemoModel:
         value_range (`tuple[float, float]` or `"auto"`, *optional*):
             Values of black and white in images with more than 8 bits; overrides the processor's.
         references ([`ReferenceMemory`], `str` or `os.PathLike`, *optional*): Normal images to compare with.
+        tile (`int`, *optional*): Score tiles of so many pixels too, for small defects in large images.
 
     Raises:
         OSError: If there is no such model.
         ValueError: If it cannot be read.
     """
 
-    def __init__(self, model: str | None = None, value_range: Any = None, references: Any = None):
+    def __init__(
+        self, model: str | None = None, value_range: Any = None, references: Any = None, tile: int | None = None
+    ):
         self.scorer = AnomalyScorer(
-            model, batch_size=1, resolution="model", value_range=value_range, references=references
+            model, batch_size=1, resolution="model", value_range=value_range, references=references, tile=tile
         )
 
     @property

@@ -35,12 +35,13 @@ def test_serves_the_page_on_the_given_port_and_to_this_machine_only(run, model_f
         page.close()
 
     monkeypatch.setattr(gr.Blocks, "block_thread", look_instead_of_waiting)
-    code, error = run("--model", model_folder, "--port", port)
+    code, error = run("--model", model_folder, "--port", port, "--tile", 64)
     assert code == 0, error
     ((page, config),) = pages
     assert (page.server_name, page.share_url) == ("127.0.0.1", None)
     names = [part["props"].get("elem_id") for part in config["components"]]
     assert "pixel-threshold" in names
+    assert page.detector.scorer.tiling.tile == 64
     assert "model-note" not in names  # it is not the demonstration model
 
 
@@ -51,11 +52,12 @@ def test_mistakes_end_in_one_line_and_code_2(run, tmp_path):
     assert code == 2
     *notes, line = [line for line in error.splitlines() if line.startswith("anomalyclip:")]
     assert str(port) in line
-    assert all("demonstration model" in note for note in notes)
-    code, error = run("--model", tmp_path / "nowhere")
-    assert code == 2
-    assert "nowhere" in error
-    assert len(error.strip().splitlines()) == 1
+    assert len(notes) == 1
+    assert "demonstration model" in notes[0]
+    for words, named in ((("--model", tmp_path / "nowhere"), "nowhere"), (("--tile", 3), "tile is 3")):
+        code, error = run(*words)
+        assert code == 2
+        assert named in error.splitlines()[-1]
 
 
 def test_help_imports_neither_gradio_nor_torch():

@@ -107,6 +107,19 @@ def test_a_value_range_is_used(model_folder, tmp_path):
     assert ranged.score == pytest.approx(plain.score, abs=1e-4)
 
 
+def test_tiles_are_those_of_predict(model_folder, photo, tmp_path):
+    photo.resize((160, 100)).save(tmp_path / "large.png")
+    detector = DemoModel(str(model_folder), tile=64)
+    scored = detector.score(tmp_path / "large.png", 10**6)
+    (expected,) = AnomalyScorer(model_folder, tile=64).score([str(tmp_path / "large.png")])
+    assert scored.score == pytest.approx(expected.score, abs=1e-5)
+    assert (
+        scored.anomaly_map.shape != DemoModel(str(model_folder)).score(tmp_path / "large.png", 10**6).anomaly_map.shape
+    )
+    np.testing.assert_allclose(scored.full_map(), expected.anomaly_map, atol=0.02)
+    assert detector.draw(scored, 0.5, 0.5, 0.7)[1].size == (160, 100)
+
+
 def test_a_calibrated_model_gives_its_decision(model_folder, image):
     scorer = AnomalyScorer(model_folder)
     found = calibrate_model(scorer, [str(image)] * 25)
