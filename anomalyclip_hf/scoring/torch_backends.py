@@ -69,7 +69,7 @@ class CompiledBackend(TorchBackend):
     """Run the model through `torch.compile`, in one shape: smaller batches are padded.
 
     The first batch waits for the compiler, which takes up to some minutes and pays for thousands of images. Where the
-    compiler does not work, a warning says so and the model runs as it is.
+    compiler does not work, the model runs as it is. The log tells of both.
 
     Args:
         model ([`AnomalyCLIPModel`]): On its device, in its precision; put into evaluation mode.
@@ -82,11 +82,16 @@ class CompiledBackend(TorchBackend):
     def __init__(self, model: AnomalyCLIPModel, smoothing_sigma: float, batch_size: int):
         super().__init__(model, smoothing_sigma)
         self.batch_size = batch_size
-        self.compiled: Callable | None = torch.compile(self._forward, fullgraph=True, dynamic=False)
+
+    @cached_property
+    def compiled(self) -> Callable | None:
+        """The compiled forward pass; `None` where the compiler does not work."""
+        logger.warning("compiling the model, which takes up to some minutes; later batches are faster.")
+        return torch.compile(self._forward, fullgraph=True, dynamic=False)
 
     def _compute(self, pixel_values: Tensor, feature_layers: Sequence[int]) -> tuple[Any, ...]:
         count = pixel_values.shape[0]
-        if self.compiled is None or count > self.batch_size:
+        if count > self.batch_size or self.compiled is None:
             return super()._compute(pixel_values, feature_layers)
         padding = pixel_values.new_zeros(self.batch_size - count, *pixel_values.shape[1:])
         try:
