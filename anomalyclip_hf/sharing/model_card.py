@@ -73,10 +73,7 @@ def write_model_card(
     ```
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is not a folder; expected one written by save_pretrained.")
-    if (folder / CARD_NAME).exists() and not overwrite:
-        raise FileExistsError(f"{folder / CARD_NAME} exists already; pass --overwrite to replace it.")
+    _check_folder(folder, overwrite)
     name = (repo_id or folder.resolve().name).rsplit("/", 1)[-1]
     config = AnomalyCLIPConfig.from_pretrained(folder)
     processor = AnomalyCLIPProcessor.from_pretrained(folder)
@@ -122,6 +119,13 @@ def _describe(
         "training_text": _training_text(config, training),
         "training_rows": [(_cell(label), _cell(value)) for label, value in training.get("settings", {}).items()],
     }
+
+
+def _check_folder(folder: Path, overwrite: bool) -> None:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not a folder; expected one written by save_pretrained.")
+    if (folder / CARD_NAME).exists() and not overwrite:
+        raise FileExistsError(f"{folder / CARD_NAME} exists already; pass --overwrite to replace it.")
 
 
 def _read_results(path: Path, folder: Path, repo_id: str | None) -> dict[str, Any]:
