@@ -22,14 +22,13 @@ from anomalyclip_hf import (
     AnomalyDetectionPipeline,
     AnomalyScorer,
     evaluate_model,
-    export_onnx,
-    export_openvino,
     load_anomaly_dataset,
 )
 from anomalyclip_hf.cli import main
 from anomalyclip_hf.image_processing_anomalyclip import load_mask
 
 
+pytest_plugins = ["export.exports"]
 IMAGE_TOLERANCE, MAP_TOLERANCE, HALF_PRECISION = 1e-5, 1e-5, 1e-3
 
 
@@ -136,10 +135,9 @@ def test_evaluate(model_folder, by_hand, dataset):
     check_metrics(result.metrics, by_hand)
 
 
-@pytest.mark.parametrize("export", [export_onnx, export_openvino])
-def test_exported_graphs(model_folder, by_hand, dataset, tmp_path, export):
-    folder, processor = tmp_path / "exported", AnomalyCLIPProcessor.from_pretrained(model_folder)
-    export(AnomalyCLIPModel.from_pretrained(model_folder), folder, processor=processor)
+@pytest.mark.parametrize("kind", ["onnxruntime", "openvino"])
+def test_exported_graphs(exports, by_hand, dataset, kind):
+    folder = exports(kind)
     results = list(AnomalyScorer(folder, resolution="model", batch_size=3).score(by_hand["paths"]))
     np.testing.assert_allclose([result.score for result in results], by_hand["scores"], atol=IMAGE_TOLERANCE)
     check_maps([result.anomaly_map for result in results], by_hand, 1e-4)

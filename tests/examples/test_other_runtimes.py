@@ -18,13 +18,12 @@ from anomalyclip_hf import (
     AnomalyDetectionPipeline,
     AnomalyScorer,
     calibrate_model,
-    export_onnx,
-    export_openvino,
     store_calibration,
 )
 from conftest import tiny_model
 
 
+pytest_plugins = ["export.exports"]
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MINIMAL = EXAMPLES / "onnx_minimal.py"
 CPP = EXAMPLES / "cpp"
@@ -36,15 +35,13 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def processor(model):
-    return AnomalyCLIPProcessor.from_config(model.config, smoothing_sigma=1.0, threshold=0.45)
+def exported(exports) -> Path:
+    return exports("onnxruntime")
 
 
 @pytest.fixture(scope="module")
-def exported(model, processor, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("export") / "exported"
-    export_onnx(model, folder, processor=processor)
-    return folder
+def processor(exported) -> AnomalyCLIPProcessor:
+    return AnomalyCLIPProcessor.from_pretrained(exported)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +128,7 @@ def program(tmp_path_factory) -> Path:
 
 
 def test_the_cpp_example_gives_the_scores_and_maps_of_the_pipeline(
-    program, exported, model, processor, pictures, expected, maps, tmp_path
+    program, exports, exported, processor, pictures, expected, maps, tmp_path
 ):
     lines = []
     for path in pictures:
@@ -139,9 +136,7 @@ def test_the_cpp_example_gives_the_scores_and_maps_of_the_pipeline(
         assert done.returncode == 0, done.stderr
         lines.append(done.stdout.strip())
     assert_scores_are("\n".join(lines), expected, pictures)
-    openvino = tmp_path / "openvino"
-    export_openvino(model, openvino, processor=processor)
-    done = run([program, openvino / "openvino_model.xml", pictures[0]])
+    done = run([program, exports("openvino") / "openvino_model.xml", pictures[0]])
     assert done.returncode == 0, done.stderr
     assert_scores_are(done.stdout, expected[:1], pictures[:1])
     found = [np.asarray(Image.open(tmp_path / f"{path.stem}.pgm")) for path in pictures]

@@ -1,6 +1,7 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 import json
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -9,6 +10,9 @@ from PIL import Image
 from anomalyclip_hf import AnomalyCLIPModel, AnomalyCLIPProcessor, AnomalyScorer, calibrate_model, store_calibration
 from anomalyclip_hf.export.folders import describe_model
 from anomalyclip_hf.export.onnx import export_onnx
+
+
+pytest_plugins = ["export.exports"]
 
 
 @pytest.fixture
@@ -57,9 +61,9 @@ def test_a_calibration_does_not_go_along_into_another_precision(calibrated, capl
     assert "precision" in caplog.text
 
 
-@pytest.mark.parametrize(("precision", "is_shared"), [("float32", True), ("int8", False)])
-def test_a_calibration_in_float32_holds_for_all_runtimes(model, normal, tmp_path, caplog, precision, is_shared):
-    export_onnx(model, tmp_path / "out", precision=precision)
+@pytest.mark.parametrize(("kind", "is_shared"), [("onnxruntime", True), ("onnxruntime int8", False)])
+def test_a_calibration_in_float32_holds_for_all_runtimes(exports, normal, tmp_path, caplog, kind, is_shared):
+    shutil.copytree(exports(kind), tmp_path / "out")
     store_calibration(calibrate_model(AnomalyScorer(tmp_path / "out"), normal), tmp_path / "out")
     assert AnomalyScorer(tmp_path / "out").calibration is not None
     caplog.clear()

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anomalyclip_hf import AnomalyCLIPProcessor, AnomalyScorer, export_onnx
+from anomalyclip_hf import AnomalyCLIPProcessor, AnomalyScorer
 from conftest import tiny_model
 
 
+pytest_plugins = ["export.exports"]
 MEANS = ("tile", "references", "mutual")
 COMBINATIONS = [*itertools.combinations(MEANS, 2), MEANS]
 
@@ -26,15 +27,13 @@ def photos() -> list[Image.Image]:
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory, photos) -> dict[str, str]:
+def models(tmp_path_factory, exports) -> dict[str, str]:
     """Folder of one model in PyTorch, and of its export in 8 bits."""
     folder, model = tmp_path_factory.mktemp("models"), tiny_model()
     processor = AnomalyCLIPProcessor.from_config(model.config, smoothing_sigma=1.0)
     model.save_pretrained(folder / "torch")
     processor.save_pretrained(folder / "torch")
-    options = {"precision": "int8", "calibration_images": photos, "feature_layers": [2, 3, 4]}
-    export_onnx(model, folder / "int8", processor=processor, **options)
-    return {name: str(folder / name) for name in ("torch", "int8")}
+    return {"torch": str(folder / "torch"), "int8": str(exports("onnxruntime int8"))}
 
 
 @pytest.fixture(scope="module")

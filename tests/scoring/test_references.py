@@ -13,7 +13,6 @@ from anomalyclip_hf import (
     AnomalyDetectionPipeline,
     AnomalyScorer,
     ReferenceMemory,
-    export_onnx,
 )
 from anomalyclip_hf.scoring.backends import Outputs
 from anomalyclip_hf.scoring.evidence import ReferenceEvidence
@@ -22,6 +21,9 @@ from anomalyclip_hf.scoring.reference_backend import ReferenceBackend
 from anomalyclip_hf.scoring.reference_images import image_digest
 from anomalyclip_hf.scoring.references import FILE_NAME, METADATA_KEY
 from conftest import tiny_model
+
+
+pytest_plugins = ["export.exports"]
 
 
 def part(seed: int, is_damaged: bool = False) -> Image.Image:
@@ -144,18 +146,15 @@ def test_exported_runtimes_without_torch_features_work_too(model, memory, good):
     assert isinstance(expected, Outputs)
 
 
-@pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_exported_models_in_each_precision_take_the_same_memory(model, good, tmp_path, precision):
-    pytest.importorskip("onnxruntime")
+@pytest.mark.parametrize(("kind", "tolerance"), [("onnxruntime", 1e-4), ("onnxruntime int8", 0.1)])
+def test_exported_models_in_each_precision_take_the_same_memory(model, good, exports, kind, tolerance):
     memory = ReferenceMemory.from_images(model, None, good, layers=[2])
-    images = {"calibration_images": good} if precision == "int8" else {}
-    export_onnx(model, tmp_path / "export", precision=precision, feature_layers=[2], **images)
     expected = list(AnomalyScorer(model, references=memory).score(good))
-    found = list(AnomalyScorer(tmp_path / "export", references=memory).score(good))
+    found = list(AnomalyScorer(exports(kind), references=memory).score(good))
     for result, other in zip(found, expected, strict=True):
-        assert result.score == pytest.approx(other.score, abs=1e-4 if precision == "float32" else 0.1)
-    own = AnomalyScorer(tmp_path / "export", references=good, tile=40)  # references, tiles and a runtime together
-    assert own.references.settings.layers == [2]
+        assert result.score == pytest.approx(other.score, abs=tolerance)
+    own = AnomalyScorer(exports(kind), references=good, tile=40)  # references, tiles and a runtime together
+    assert own.references.settings.layers == [2, 3, 4]
     assert next(own.score([part(30, is_damaged=True)])).error is None
 
 

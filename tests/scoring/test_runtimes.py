@@ -10,21 +10,19 @@ import sys
 import numpy as np
 import pytest
 
-from anomalyclip_hf import AnomalyScorer, export_onnx, export_openvino
+from anomalyclip_hf import AnomalyScorer
 from anomalyclip_hf.scoring.runtimes import OnnxRuntimeBackend, OpenVinoBackend
 from conftest import tiny_model
 
 
+pytest_plugins = ["export.exports"]
 BACKENDS = {"onnxruntime": OnnxRuntimeBackend, "openvino": OpenVinoBackend}
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
+def folders(exports):
     """Exports by the name of their runtime."""
-    path, model = tmp_path_factory.mktemp("exports"), tiny_model()
-    export_onnx(model, path / "onnxruntime", feature_layers=[2, 3])
-    export_openvino(model, path / "openvino", feature_layers=[2, 3])
-    return {name: path / name for name in BACKENDS}
+    return {name: exports(name) for name in BACKENDS}
 
 
 @pytest.fixture(params=BACKENDS)
