@@ -65,7 +65,7 @@ def test_scores_and_maps_are_those_of_the_model_at_any_batch_size(exported, runt
     folder, model, processor = exported
     backend = runtime(folder)
     assert backend.fingerprint == TorchBackend(model).fingerprint
-    check_backend(backend, model, processor, range(1, 6))
+    check_backend(backend, model, processor, [1, 2, 5])
 
 
 def test_everything_needed_to_run_it_is_in_the_file_and_beside(exported):
