@@ -23,7 +23,8 @@ from .sink import Sink
 from .stores import PATIENCE, Folder
 
 
-PART_SIZE = 500
+PART_SIZE_GPU = 500
+PART_SIZE_CPU = 50  # some minutes of work for a large model
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ def score_dataset(
     gpus_per_worker: float | None = None,
     cpus_per_worker: float | None = None,
     wait: float = 0.0,
-    part_size: int = PART_SIZE,
+    part_size: int | None = None,
     maps: bool = False,
     overlays: bool = False,
     by_folder: bool = False,
@@ -108,7 +109,8 @@ def score_dataset(
         gpus_per_worker (`float`, *optional*): GPUs of a worker, as 1 or 0.5; by default 1 where there are GPUs.
         cpus_per_worker (`float`, *optional*): Processors of a worker: one for the model and the others for reading.
         wait (`float`, *optional*, defaults to 0): Seconds to wait until the cluster has room for the workers.
-        part_size (`int`, *optional*, defaults to 500): Mean number of images of a part: what a crash can cost.
+        part_size (`int`, *optional*): Mean number of images of a part: what a crash can cost; by default 500 on GPUs
+            and 50 on CPUs.
         maps (`bool`, *optional*, defaults to `False`): Also write anomaly maps (float16, at the model's size).
         overlays (`bool`, *optional*, defaults to `False`): Also write overlays (JPEG).
         by_folder (`bool`, *optional*, defaults to `False`): Partition the output by folder, too.
@@ -147,7 +149,7 @@ def score_dataset(
 
     ```
     """
-    if part_size < 1:
+    if part_size is not None and part_size < 1:
         raise ValueError(f"part_size is {part_size}; expected 1 or more.")
     if scorer_settings.get("mutual"):
         raise ValueError("mutual=True compares all images with each other; score in parts with references= instead.")
@@ -159,12 +161,19 @@ def score_dataset(
         scorer = AnomalyScorer(**{**scorer_settings, **here})
         own = _Run(Sink(output, run, kinds), output / RUNS / run, scorer, scorer_settings)
         with own.folder.lock():
-            plan = own.plan(Listing(inputs, image_column), part_size, by_folder, retry_errors)
+            size = part_size or _default_part_size(scorer, engine)
+            plan = own.plan(Listing(inputs, image_column), size, by_folder, retry_errors)
             progress = Progress(plan.status(run), own.folder, on_status)
             own.score(plan, engine, progress)
             removed = 0 if progress.status.left else plan.tidy(own.sink, own.folder)
     scored = progress.status.done - progress.before - progress.reused
     return BulkResult(progress.status, scored, progress.reused, progress.before, plan.duplicates, removed)
+
+
+def _default_part_size(scorer: AnomalyScorer, engine: RayEngine | None) -> int:
+    if engine is not None:
+        return PART_SIZE_GPU if engine.gpus else PART_SIZE_CPU
+    return PART_SIZE_CPU if scorer.model is None or scorer.model.device.type == "cpu" else PART_SIZE_GPU
 
 
 @dataclass

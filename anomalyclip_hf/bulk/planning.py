@@ -116,7 +116,6 @@ def make_plan(
     Raises:
         ValueError: If a folder cannot be a partition.
     """
-    folder.delete(METRICS_NAME)
     manifest = folder / "manifest"
     parts = write_manifest(manifest, "".join(marks.values()), listing, part_size, by_folder)
     paths = {sink.path(part): part for part in parts}
@@ -128,6 +127,8 @@ def make_plan(
     owners = {(name, state): path for path in [*stale, *again] for name, state in sink.states(path).items()}
     if owners:
         pending = [_with_reuse(part, manifest, owners) for part in pending]
+    if pending:
+        folder.delete(METRICS_NAME)
     kept = [count for path, count in counts.items() if path not in again]
     done, errors = sum(images for images, _ in kept), sum(errors for _, errors in kept)
     return Plan(parts, pending, done, errors, stale, listing.duplicates)

@@ -83,6 +83,7 @@ class Progress:
         self.folder = Folder(folder.url, patience=0)  # a missed update is no reason to wait
         self.start = time.monotonic()
         self.before = status.done
+        self._is_idle = not status.left
         self.reused = 0
         self.failures: list[str] = []
         self._workers: set[str] = set()
@@ -120,6 +121,8 @@ class Progress:
         status.workers, status.updated = len(self._workers), time.time()
         if self.on_status is not None:
             self.on_status(status)
+        if self._is_idle:
+            return  # the file tells of the run that has scored
         if is_last or now - self._written > SECONDS_BETWEEN_WRITES:
             self._written = now
             try:

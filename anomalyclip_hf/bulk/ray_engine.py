@@ -3,6 +3,7 @@
 
 import json
 import logging
+import os
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -79,7 +80,7 @@ class RayEngine:
 
         context = data.DataContext.get_current()
         context.enable_progress_bars = False
-        logging.getLogger("ray.data").setLevel(logging.WARNING)
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         shared = self._ray.put(settings)  # the reference stays here, since an actor that starts again needs it
         rows = [{"part": json.dumps(asdict(part))} for part in parts]
         done = data.from_items(rows, override_num_blocks=len(rows)).map_batches(
@@ -95,9 +96,11 @@ class RayEngine:
 
     def _connect(self, address: str) -> None:
         own = {"include_dashboard": False} if address == "local" else {}
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # a restart that is provided for is an error to Ray
+        logging.getLogger("ray").setLevel(logging.ERROR)
         try:
             _knock(address)
-            self._ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, **own)
+            self._ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
         except ConnectionError as error:
             raise ConnectionError(f"no Ray cluster answers at {address}; start one, or use --ray local.") from error
         except RuntimeError as error:

@@ -61,7 +61,10 @@ CpusOption = Annotated[
     float | None, typer.Option(min=0, help="Processors of each: one for the model, others to read.")
 ]
 WaitOption = Annotated[float, typer.Option(min=0, help="Seconds to wait until the workers fit the cluster.")]
-PartSizeOption = Annotated[int, typer.Option(min=1, help="Images written together: what a crash can cost.")]
+PartSizeOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Images written together: what a crash can cost; default: 500 on GPUs, 50 on CPUs."),
+]
 MapsOption = Annotated[bool, typer.Option("--maps", help="Also write anomaly maps, at the model's size.")]
 OverlaysOption = Annotated[bool, typer.Option("--overlays", help="Also write overlays, as JPEG.")]
 ByFolderOption = Annotated[bool, typer.Option("--by-folder", help="Partition the output by folder, too.")]
@@ -90,7 +93,7 @@ def score(
     gpus_per_worker: GpusOption = None,
     cpus_per_worker: CpusOption = None,
     wait: WaitOption = 0,
-    part_size: PartSizeOption = 500,
+    part_size: PartSizeOption = None,
     maps: MapsOption = False,
     overlays: OverlaysOption = False,
     by_folder: ByFolderOption = False,

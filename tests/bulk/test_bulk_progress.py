@@ -56,6 +56,14 @@ def test_the_status_is_read_from_the_output(score, pictures, tmp_path):
         read_status(str(tmp_path / "out"), "third")
 
 
+def test_a_run_without_work_keeps_the_status_of_the_last(score, pictures, tmp_path):
+    score(pictures / "line0")
+    (before,) = read_status(str(tmp_path / "out"))
+    assert before.rate > 0
+    score(pictures / "line0")
+    assert read_status(str(tmp_path / "out")) == [before]
+
+
 def test_a_folder_without_a_run_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=str(tmp_path)):
         read_status(str(tmp_path))

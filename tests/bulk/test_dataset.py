@@ -111,6 +111,11 @@ def test_another_part_size_scores_nothing_again(score, pictures, expected, tmp_p
     assert_scores(tmp_path / "out", expected)
 
 
+def test_parts_are_small_where_a_cpu_scores(score, tmp_path):
+    write_images(tmp_path / "in", 300, side=8)
+    assert 3 <= score(tmp_path / "in", part_size=None).status.parts <= 12
+
+
 def test_corrupt_images_are_rows_with_an_error(score, own_pictures, own_expected, tmp_path):
     corrupt = sorted(own_pictures.rglob("*.png"))[7]
     content = corrupt.read_bytes()

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -74,9 +75,25 @@ score_dataset({str(pictures)!r}, {str(tmp_path / "out")!r}, model={bulk_model!r}
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert b"WARNING" not in done.stderr
+    assert b" E " not in done.stderr
     assert len(read_rows(tmp_path / "out")) >= 2
     result = score(pictures, ray=cluster.address, part_size=2, **CLUSTER)
     assert result.status.left == 0
+    assert_scores(tmp_path / "out", expected)
+
+
+def test_a_signal_stops_after_the_parts_in_progress(score, cluster, pictures, expected, tmp_path):
+    def stop(status):
+        if status.parts_done == 1 and not (tmp_path / "out" / "_runs" / "default" / "stop").exists():
+            os.kill(os.getpid(), signal.SIGTERM)
+            while not (tmp_path / "out" / "_runs" / "default" / "stop").exists():
+                time.sleep(0.01)
+
+    result = score(pictures, ray=cluster.address, on_status=stop, part_size=2, **CLUSTER)
+    assert result.is_stopped
+    assert 0 < result.scored < 40
+    assert score(pictures, ray=cluster.address, part_size=2, **CLUSTER).scored == result.status.left
     assert_scores(tmp_path / "out", expected)
 
 
