@@ -30,7 +30,7 @@ DOWNLOAD_TIMEOUT = 60.0  # seconds, for the whole file
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # other formats of Pillow start programs
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg", ".gif")
 MASK_RULES = ("auto", "classes", "nonzero")
-MAX_OVERSHOOT = 1.5  # resampling leaves values a little above 1, so up to here floats are taken as [0, 1]
+MAX_OVERSHOOT = 1.5  # floats up to here are taken to be in [0, 1], since resampling leaves values a little above 1
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1")
@@ -43,21 +43,21 @@ ALPHA = (1, 2)  # kinds of extra samples in a TIFF: premultiplied and plain alph
 COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}  # samples of each photometric interpretation of a TIFF
 
 FEW_VALUES = (
-    "an image with more than 8 bits uses less than an eighth of its range, so it looks flat or black. Say which values"
-    " are black and white, as 0 and 4095 for 12 bits: value_range=(0, 4095), on the command line --value-range 0 4095."
+    "an image with more than 8 bits uses less than an eighth of its range, so it looks flat or black. Give the values"
+    " of black and white, as for 12 bits: value_range=(0, 4095), on the command line --value-range 0 4095."
 )
 
 ImageSource = Any  # a path, URL, bytes, dict of a datasets column, PIL image, array or tensor
 
 
 class Raster(NamedTuple):
-    """Pixels that have not been reduced to 8 bits.
+    """Hold pixels that have not been reduced to 8 bits.
 
     Args:
         values (`numpy.ndarray`): `(height, width)` or `(height, width, 3)`, of any number type.
         alpha (`numpy.ndarray`, *optional*): `(height, width)` uint8.
         limits (`tuple[float, float]`, *optional*): Lowest and highest value that the source declares.
-        is_inverted (`bool`): Whether white is low instead.
+        is_inverted (`bool`): Whether low values are white.
     """
 
     values: np.ndarray
@@ -74,28 +74,29 @@ def load_image(
 ) -> Image.Image:
     """Load an image as upright 8-bit RGB.
 
-    The first frame or full page is read, EXIF rotation is applied, and transparent pixels are laid over white (unless
-    all are transparent). More than 8 bits are scaled by what the file declares. Of more than three bands the first
-    three are red, green and blue.
+    The first frame or full page is read, EXIF rotation is applied, and transparent pixels are laid over white, unless
+    all are transparent. More than 8 bits are scaled by the range that the file declares. Of more than three bands, the
+    first three are taken as red, green and blue.
 
     Args:
         source: A path, `http(s)://` URL, file object, the bytes of a file, a PIL image, an array or tensor
             (`(height, width)`, or with 1, 3 or 4 channels first or last), or a dict with `bytes` or `path` as
             `datasets` stores images.
-        name (`str`, *optional*): What errors call it; defaults to the path.
+        name (`str`, *optional*): Name of the image in errors; defaults to the path.
         max_pixels (`int`, *optional*, defaults to 178,956,970): Width times height above which an image is refused.
         value_range (`tuple[float, float]` or `"auto"`, *optional*):
-            Lowest and highest value in images with more than 8 bits, black and white, instead of what the file
-            declares; `"auto"` for each image's own. Images with 8 bits are not changed. Without it, undeclared
-            uint16 are scaled from [0, 65535], floats from [0, 1] or [0, 255], and other integers must be in [0, 255].
+            Values of black and white in images with more than 8 bits, in place of what the file declares; `"auto"`
+            takes the lowest and highest value of each image. Images with 8 bits are not changed. Without it,
+            undeclared uint16 are scaled from [0, 65535], floats from [0, 1] or [0, 255], and other integers must be in
+            [0, 255].
 
     Returns:
         `PIL.Image.Image`: in mode RGB.
 
     Raises:
         FileNotFoundError: If the path does not exist.
-        ValueError: If it is not an image, damaged or too large, its range of values is unknown, or a package that its
-            format needs is not installed; names the image.
+        ValueError: If it is not an image, is damaged or too large, has an unknown range of values, or needs a package
+            that is not installed. The message names the image.
 
     Example:
     ```python
@@ -115,7 +116,7 @@ def load_image(
 
 
 def check_value_range(value_range: Any) -> tuple[float, float] | str | None:
-    """Return a range as two numbers; `"auto"` and `None` stay what they are.
+    """Check a range, and return it as two numbers, or `"auto"` or `None` unchanged.
 
     Raises:
         ValueError: If they are not finite, or the first is not below the second.
@@ -132,23 +133,24 @@ def check_value_range(value_range: Any) -> tuple[float, float] | str | None:
 
 
 def load_mask(source: Any, mask_rule: str = "auto", name: str | None = None) -> np.ndarray:
-    """Load ground truth, by colour and not by palette index; transparent pixels are unmarked.
+    """Load a ground-truth mask by its colours, not by palette indices; transparent pixels are normal.
 
     Args:
         source: As for [`load_image`], or a folder with several masks of one image. Arrays and tensors are anomalous
             where not 0.
         mask_rule (`str`, *optional*, defaults to `"auto"`):
-            `"auto"`: lossy masks, such as JPEG, and grey masks that reach above half of their range are anomalous
-            above half of it; in all others any pixel that is not black is anomalous. `"classes"`: lossless masks hold
-            class numbers, so any pixel that is not black is anomalous. `"nonzero"`: so it is in all masks.
-        name (`str`, *optional*): What errors call it; defaults to the path.
+            Which pixels are anomalous. `"auto"`: pixels above half of the range in lossy masks, such as JPEG, and in
+            grey masks that have such pixels; all pixels that are not black in other masks. `"classes"`: pixels above
+            half of the range in lossy masks; all that are not black in lossless ones, which hold class numbers.
+            `"nonzero"`: all pixels that are not black.
+        name (`str`, *optional*): Name of the mask in errors; defaults to the path.
 
     Returns:
         `numpy.ndarray` of shape `(height, width)`: bool, True where anomalous.
 
     Raises:
         FileNotFoundError: If the path does not exist.
-        ValueError: If it is not an image, damaged, too large or holds NaN; names the mask.
+        ValueError: If it is not an image, is damaged or too large, or holds NaN. The message names the mask.
     """
     if mask_rule not in MASK_RULES:
         raise ValueError(f"mask_rule is {mask_rule!r}; expected one of {', '.join(MASK_RULES)}.")
@@ -176,7 +178,7 @@ def load_mask(source: Any, mask_rule: str = "auto", name: str | None = None) -> 
     if raster.alpha is None or raster.alpha.min() == 255:
         return marked
     opaque = _mark(Raster(raster.alpha), is_lossy, mask_rule)
-    # Strokes of black ink on a transparent sheet have no colour to go by.
+    # Black strokes on a transparent background are marked by their opacity alone.
     return marked & opaque if (marked & opaque).any() else opaque
 
 
@@ -234,7 +236,7 @@ def to_array(value: Any) -> np.ndarray:
 
 
 def _is_tensor(value: Any) -> bool:
-    torch = sys.modules.get("torch")  # without it, nobody has a tensor
+    torch = sys.modules.get("torch")  # a tensor exists only where torch is imported
     return torch is not None and isinstance(value, torch.Tensor)
 
 
@@ -373,7 +375,7 @@ def _decode(content: bytes, name: str, max_pixels: int) -> Image.Image | Raster:
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:
-    """Load what was opened lazily and apply EXIF rotation, without a copy of what is upright already."""
+    """Load an image that was opened lazily, and apply EXIF rotation; an upright image is not copied."""
     image.load()
     if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
         return image
@@ -406,7 +408,7 @@ def _decode_deep_png(content: bytes, image: Any) -> Raster:
 
 
 def _decode_twice(content: bytes, page: int, high: str, low: str) -> np.ndarray:
-    """Read colours of 16 bits, of which Pillow gives one byte at a time."""
+    """Read colours of 16 bits in two passes, since Pillow returns only one byte of each sample."""
     return _decode_as(content, page, high).astype(np.uint16) << 8 | _decode_as(content, page, low)
 
 
@@ -430,7 +432,7 @@ def _decode_deep_pnm(content: bytes, header: re.Match) -> Raster:
 
 
 def _is_plain_tiff(image: Any, max_bits: int = 8) -> bool:
-    """Return whether Pillow reads a TIFF right; it misreads planes of 16 bits and bands that are not alpha."""
+    """Return whether Pillow reads a TIFF correctly; it misreads planes of 16 bits and bands that are not alpha."""
     tags = image.tag_v2
     bits, samples = tags.get(BITS, (1,)), tags.get(SAMPLES, 1)
     photometric, extra = tags.get(PHOTOMETRIC, 0), tags.get(EXTRA_SAMPLES, ())
@@ -472,7 +474,7 @@ def _decode_tiff(content: bytes, name: str, max_pixels: int, image: Any = None) 
 
 
 def _decode_deep_tiff(content: bytes, image: Any, name: str) -> Image.Image | Raster:
-    """Read 16 bits a sample through Pillow, whose libtiff knows more compressions than tifffile by itself."""
+    """Read 16 bits a sample with Pillow, whose libtiff supports more compressions than tifffile alone."""
     orders = ("B", "L") if sys.byteorder == "big" else ("L", "B")
     if image.mode not in ("RGB", "RGBA"):
         return _read_opened(image, name)
@@ -485,7 +487,7 @@ def _decode_deep_tiff(content: bytes, image: Any, name: str) -> Image.Image | Ra
 
 
 def _unpack(page: Any, content: bytes) -> np.ndarray:
-    """Unpack 9 to 15 bits a sample, for which tifffile needs imagecodecs."""
+    """Read 9 to 15 bits a sample, which tifffile alone cannot unpack."""
     if page.compression not in (1, 8) or page.is_tiled or page.fillorder != 1:
         return page.asarray()
     bits, shape = page.bitspersample, page.shape
@@ -529,7 +531,7 @@ def _interpret(values: np.ndarray, page: Any, name: str) -> Image.Image | Raster
 
 
 def _decode_dicom(content: bytes, name: str, max_pixels: int) -> Image.Image | Raster:
-    """Read the first frame of a DICOM file: rescaled, in its first window."""
+    """Read the first frame of a DICOM file, rescaled; its first window gives the limits."""
     try:
         from pydicom import dcmread
         from pydicom.pixels import pixel_array
@@ -621,7 +623,7 @@ def _split_alpha(values: np.ndarray, limits: tuple[float, float] | None) -> Rast
 
 
 def _declared_top(values: np.ndarray, declared: float, fallback: float) -> float:
-    """Return the highest value that a file declares, unless its own pixels contradict that."""
+    """Return the highest value that a file declares, or the fallback if a pixel is higher."""
     return float(declared if declared > 0 and values.max() <= declared else fallback)
 
 
@@ -684,7 +686,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if not image.has_transparency_data:
         return image.convert("RGB")
     image = image.convert("RGBA")
-    if image.getchannel("A").getbbox() is None:  # transparent everywhere, so nobody means it
+    if image.getchannel("A").getbbox() is None:  # an alpha of 0 everywhere is a mistake of the writer
         return image.convert("RGB")
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
@@ -694,7 +696,7 @@ def _to_raster(image: Image.Image) -> Raster:
     if image.mode == "LAB":
         image = _to_rgb(image)
     if image.mode == "P" and not any(image.getpalette() or ()):
-        return Raster(np.asarray(image))  # class numbers that were given no colours
+        return Raster(np.asarray(image))  # class numbers without colours
     if image.has_transparency_data:
         return _split_alpha(np.asarray(image.convert("RGBA")), (0, 255))
     return Raster(np.asarray(image if image.mode in ("1", "L") else image.convert("RGB")))

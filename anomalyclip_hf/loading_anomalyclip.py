@@ -1,13 +1,14 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Load, save and share AnomalyCLIP: as a whole model, or as prompts that refer to the CLIP under them.
+"""Load, save and share AnomalyCLIP: as a whole model, or as prompts with a reference to their CLIP.
 
-Loading checks that names and shapes of tensors fit the configuration, that all weights are finite, and that files
-named in a repository lie inside it. Weights are read from safetensors. Only the weights of a plain CLIP may also be a
+Loading checks that names and shapes of tensors fit the configuration, that all weights are finite, and that the shards
+that an index names lie beside it. Weights are read from safetensors. Only the weights of a plain CLIP may also be a
 pickle, which transformers reads with `weights_only=True`.
 """
 
 import copy
 import hashlib
+import inspect
 import json
 import os
 import pickle
@@ -54,7 +55,7 @@ WHOLE_FILES = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, "model-?????-of-?????
 WEIGHT_FILES = (PROMPTS_FILE, *WHOLE_FILES)
 CLIP_PREFIX = "clip."
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
-# What the CLIP under the prompts must share with the one that they were trained on, per tower.
+# Settings of each tower in which the CLIP of prompts must equal the one that they were trained on.
 TOWER_SETTINGS = (
     *("hidden_size", "num_hidden_layers", "num_attention_heads", "hidden_act", "vocab_size"),
     *("patch_size", "image_size"),
@@ -81,10 +82,6 @@ MODEL_MAP = {
 CUSTOM_PIPELINES = {
     TASK: {"impl": "pipeline_anomaly_detection.AnomalyDetectionPipeline", "pt": ["AutoModel"], "type": "image"}
 }
-PUSH_ARGUMENTS = (
-    *("repo_id", "commit_message", "commit_description", "private", "token", "revision", "create_pr"),
-    *("subfolder", "tags"),
-)
 
 
 # ------------------------------------------------------------------------------------------------------------ sharing
@@ -107,7 +104,7 @@ class HubSharing:
         tags: Sequence[str] = (),
         **save_arguments: Any,
     ) -> CommitInfo:
-        """Save, and upload what was saved in one commit.
+        """Save to a temporary folder, and upload it in one commit.
 
         The same commit deletes weights in another form (whole, shards, prompts only), so that only the new ones can
         be loaded. A repository without a model card gets a short one.
@@ -128,8 +125,8 @@ class HubSharing:
             [`~huggingface_hub.CommitInfo`]: with the address of the commit or pull request.
 
         Raises:
-            ValueError: If prompts would refer to a CLIP on this machine, or `subfolder` leads out of the repository.
-            HfHubHTTPError: If the Hub refuses; no file has changed there then.
+            ValueError: If the prompts refer to a CLIP on this machine, or `subfolder` leads out of the repository.
+            HfHubHTTPError: If the Hub refuses the push; no file changes there.
         """
         if subfolder and not is_inside(subfolder):
             raise ValueError(f"subfolder is {subfolder!r}; expected a folder inside the repository.")
@@ -163,12 +160,13 @@ def take_push_arguments(kwargs: dict[str, Any], save_directory: str | os.PathLik
     """Take the arguments of [`HubSharing.push_to_hub`] out of those of `save_pretrained`; `None` without a push."""
     if not kwargs.pop("push_to_hub", False):
         return None
-    given = {name: kwargs.pop(name) for name in PUSH_ARGUMENTS if name in kwargs}
+    names = kwargs.keys() & inspect.signature(HubSharing.push_to_hub).parameters.keys()
+    given = {name: kwargs.pop(name) for name in names}
     return {"repo_id": Path(save_directory).name, **given}
 
 
 def add_code(folder: str | os.PathLike) -> None:
-    """Put the model's code into a folder with settings, for `trust_remote_code=True` without this package."""
+    """Copy the model's code into a folder, and name it in the settings there, for use without this package."""
     for name in CODE_FILES:
         shutil.copyfile(Path(__file__).with_name(name), Path(folder) / name)
     _update_json(
@@ -178,7 +176,7 @@ def add_code(folder: str | os.PathLike) -> None:
 
 
 def is_on_this_machine(name: str | None) -> bool:
-    """Return whether a model's name is a path, which nobody else can load."""
+    """Return whether a model's name is a path on this machine, which nobody else can load."""
     return name is not None and (os.path.isabs(name) or os.path.isdir(name))
 
 
@@ -213,7 +211,7 @@ def _update_json(path: Path, entries: dict[str, Any]) -> None:
 def _write_card(
     path: Path, api: HfApi, repo_id: str, revision: str | None, tags: list[str], base_model: str | None
 ) -> None:
-    """Write the card that was saved, or is on the Hub, or a short one; `pipeline(model=repo_id)` reads its task."""
+    """Write the model card: the saved one, else the one on the Hub, else a short one, always with task and tags."""
     try:
         card = ModelCard.load(path if path.exists() else api.hf_hub_download(repo_id, CARD_NAME, revision=revision))
     except EntryNotFoundError:
@@ -271,9 +269,9 @@ class AnomalyCLIPPreTrainedModel(HubSharing, PreTrainedModel):
 
         Raises:
             OSError: If a file is missing, cut short or unreadable; the message names it.
-            ValueError: If tensors are missing, left over, not finite, or of another shape than the configuration says.
+            ValueError: If tensors are missing, unexpected, not finite, or of a shape that does not fit the settings.
         """
-        names_base_model = "base_model_name_or_path" in kwargs
+        is_base_model_given = "base_model_name_or_path" in kwargs
         overrides = {name: kwargs.pop(name) for name in set(kwargs) & own_settings()}
         wants_info = kwargs.pop("output_loading_info", False)
         source, kwargs = pretrained_model_name_or_path, _pin_commit(pretrained_model_name_or_path, kwargs)
@@ -286,7 +284,7 @@ class AnomalyCLIPPreTrainedModel(HubSharing, PreTrainedModel):
             config = AnomalyCLIPConfig.from_pretrained(config or source, **overrides, **place)
         prompts_file = find_file(source, PROMPTS_FILE, kwargs)
         if prompts_file is not None:
-            if not names_base_model:
+            if not is_base_model_given:
                 _check_base_reference(config, source, kwargs)
             model, info = cls._from_prompts_file(prompts_file, config, kwargs)
         else:
@@ -307,7 +305,7 @@ class AnomalyCLIPPreTrainedModel(HubSharing, PreTrainedModel):
                 f"{prompts_file} holds only prompts and its config.json names no base_model_name_or_path; pass "
                 "base_model_name_or_path=<Hub id or folder of their CLIP> to from_pretrained."
             )
-        elsewhere = ("subfolder", "code_revision", "variant", "use_safetensors")  # say where the prompts are
+        elsewhere = ("subfolder", "code_revision", "variant", "use_safetensors")  # these are about the prompts
         kwargs = {name: value for name, value in kwargs.items() if name not in elsewhere}
         kwargs["revision"] = config.base_model_revision or "main"
         kwargs["subfolder"] = config.base_model_subfolder or ""
@@ -327,14 +325,14 @@ class AnomalyCLIPPreTrainedModel(HubSharing, PreTrainedModel):
     def from_clip_pretrained(
         cls, clip_name_or_path: str, *, prompts: str = "learned", tokenizer: Any = None, **kwargs: Any
     ) -> Self:
-        """Put fresh prompts on a CLIP.
+        """Add new prompts to a CLIP.
 
         Args:
             clip_name_or_path (`str`): Hub id or folder that [`~transformers.CLIPModel`] loads.
             prompts (`str`, *optional*, defaults to `"learned"`):
-                `"learned"`: random prompts, to be trained. `"ensemble"`: hand-written sentences, ready to use.
+                `"learned"`: random prompts to train. `"ensemble"`: hand-written sentences, ready to use.
             tokenizer ([`~transformers.CLIPTokenizer`], *optional*):
-                Defaults to the one that comes with the CLIP; read only where the token ids are not known already.
+                Defaults to the one beside the CLIP, which is loaded only if the token ids are not known.
             **kwargs: Arguments of [`AnomalyCLIPConfig`] override its defaults; the rest (`revision`, `token`, `dtype`,
                 `cache_dir`, `local_files_only`, `attn_implementation`, …) goes to `CLIPModel.from_pretrained`. Prompts
                 stay in float32 whatever the `dtype` of the CLIP.
@@ -374,11 +372,11 @@ class AnomalyCLIPPreTrainedModel(HubSharing, PreTrainedModel):
     def from_clip(
         cls, clip: CLIPModel, load_tokenizer: Callable[[], Any], *, prompts: str = "learned", **overrides: Any
     ) -> Self:
-        """Put fresh prompts on a CLIP that is in memory already.
+        """Add new prompts to a CLIP in memory.
 
         Args:
             clip ([`~transformers.CLIPModel`]): The CLIP; it is wrapped and frozen, not copied.
-            load_tokenizer (`Callable`): Gives the CLIP's tokenizer; called only where token ids are not known already.
+            load_tokenizer (`Callable`): Returns the CLIP's tokenizer; called only if the token ids are not known.
             prompts (`str`, *optional*, defaults to `"learned"`): `"learned"` or `"ensemble"`.
             **overrides: Arguments of [`AnomalyCLIPConfig`]; prompts go no deeper than the text tower by default.
 
@@ -389,7 +387,7 @@ class AnomalyCLIPPreTrainedModel(HubSharing, PreTrainedModel):
             ValueError: If the settings contradict each other or the CLIP.
         """
         overrides.setdefault("deep_prompt_depth", min(PAPER_PROMPT_DEPTH, clip.config.text_config.num_hidden_layers))
-        # The words are tokenised by a configuration that needs no token ids.
+        # A configuration without token ids, which the ensemble does not need, knows the words to tokenise.
         draft = AnomalyCLIPConfig.from_clip_config(clip.config, **{**overrides, "prompts": "ensemble"})
         for name, words in zip(TOKEN_IDS, draft.prompt_words, strict=True):
             if prompts == "learned" and getattr(draft, name) is None:
@@ -412,20 +410,20 @@ class AnomalyCLIPPreTrainedModel(HubSharing, PreTrainedModel):
         include_code: bool = False,
         **kwargs: Any,
     ) -> None:
-        """Save the model whole, or only its prompts with a reference to the CLIP under them.
+        """Save the whole model, or only its prompts with a reference to their CLIP.
 
         Args:
             save_directory (`str` or `os.PathLike`): Folder; created if missing.
             *args: Passed on.
             prompts_only (`bool`, *optional*, defaults to `False`):
-                Write `prompts.safetensors` (about 170 KB for ViT-L/14) instead of all weights. The CLIP must be as it
-                was loaded: changes to it are not saved.
+                Write `prompts.safetensors` (about 170 KB for ViT-L/14) instead of all weights. Changes to the CLIP are
+                not saved.
             include_code (`bool`, *optional*, defaults to `False`):
                 Put the model's code beside it, for `trust_remote_code=True` where this package is not installed.
-            **kwargs: `base_model_name_or_path`, with `base_model_revision` and `base_model_subfolder`: the CLIP that
-                prompts refer to, by default the one that the model was made from; what
-                [`~transformers.PreTrainedModel.save_pretrained`] takes, for a whole model only; and, with
-                `push_to_hub=True`, `repo_id` and what [`push_to_hub`] takes.
+            **kwargs: `base_model_name_or_path`, `base_model_revision` and `base_model_subfolder` name the CLIP of the
+                prompts; by default it is the one that the model was made from. A whole model also takes the arguments
+                of [`~transformers.PreTrainedModel.save_pretrained`]. With `push_to_hub=True`, `repo_id` and the
+                arguments of [`push_to_hub`].
 
         Raises:
             OSError: If the weights cannot be written.
@@ -436,7 +434,7 @@ class AnomalyCLIPPreTrainedModel(HubSharing, PreTrainedModel):
         folder = Path(save_directory)
         if prompts_only and self.config.base_model_name_or_path is None:
             raise ValueError(
-                "prompts_only=True needs to know the CLIP under the prompts, and this model does not say; pass "
+                "prompts_only=True needs the name of the CLIP, which this model does not know; pass "
                 "base_model_name_or_path=<Hub id or folder of the CLIP> (--base-model), or save the whole model."
             )
         if prompts_only and (args or kwargs):
@@ -477,8 +475,8 @@ def load_prompts_file(model: nn.Module, path: str | os.PathLike) -> None:
         path (`str` or `os.PathLike`): The file.
 
     Raises:
-        OSError: If the file is cut short or no safetensors file.
-        ValueError: If a tensor is missing, left over, of another shape, or not finite.
+        OSError: If the file is damaged or cut short.
+        ValueError: If a tensor is missing, unexpected, of another shape, or not finite.
     """
     expected = prompt_state_dict(model)
     try:
@@ -495,11 +493,11 @@ def load_prompts_file(model: nn.Module, path: str | os.PathLike) -> None:
 
 
 def save_prompts_file(model: PreTrainedModel, folder: str | os.PathLike) -> None:
-    """Write `config.json` and `prompts.safetensors`, each whole or not at all.
+    """Write `config.json` and `prompts.safetensors`, each completely or not at all.
 
     Args:
-        model ([`AnomalyCLIPModel`]): Whose prompts are written, in float32.
-        folder (`str` or `os.PathLike`): Exists.
+        model ([`AnomalyCLIPModel`]): The model; its prompts are written in float32.
+        folder (`str` or `os.PathLike`): An existing folder.
     """
     tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in prompt_state_dict(model).items()}
     model.config.architectures = [type(model).__name__]
@@ -515,14 +513,14 @@ def save_prompts_file(model: PreTrainedModel, folder: str | os.PathLike) -> None
 
 
 def load_tokenizer(source: str | os.PathLike, **kwargs: Any) -> Any:
-    """Load the tokenizer of a CLIP; code that comes with it does not run unless `trust_remote_code=True`.
+    """Load the tokenizer of a CLIP; code beside it runs only with `trust_remote_code=True`.
 
     Args:
         source (`str` or `os.PathLike`): Hub id or folder.
-        **kwargs: Those of `from_pretrained`.
+        **kwargs: Arguments of `from_pretrained`.
 
     Raises:
-        OSError: If there is none.
+        OSError: If there is no tokenizer.
     """
     trust_remote_code = bool(kwargs.get("trust_remote_code", False))  # None would ask at the terminal
     tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code, **hub_arguments(kwargs))
@@ -541,7 +539,7 @@ def _load_clip(source: str, kwargs: Mapping[str, Any]) -> tuple[CLIPModel, dict[
 
 
 def _load_checked(load: Callable[..., Any], source: Any, *args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-    """Load a model, and refuse weights that do not fill it exactly, or are not finite."""
+    """Load a model, and check that its weights are complete and finite."""
     kwargs |= {"output_loading_info": True, "weights_only": True, "ignore_mismatched_sizes": True}  # refused below
     try:
         model, info = load(source, *args, **kwargs)
@@ -579,7 +577,7 @@ def _check_finite(tensors: Mapping[str, Tensor], source: str | os.PathLike) -> N
 
 @contextmanager
 def broken_connections(doing: str) -> Iterator[None]:
-    """Raise errors of the HTTP client or a full disk as an `OSError` that says what was being done."""
+    """Raise errors of the HTTP client and of the disk as an `OSError` that says what was being done."""
     try:
         yield
     except Exception as error:
@@ -603,13 +601,13 @@ def _pin_commit(source: str | os.PathLike, kwargs: Mapping[str, Any]) -> dict[st
 
 
 def find_file(source: str | os.PathLike, name: str, kwargs: Mapping[str, Any]) -> str | None:
-    """Return the path of a file of a checkpoint, fetched where it is on the Hub, or `None` where there is none."""
+    """Return the path of a file of a checkpoint, downloaded if it is on the Hub; `None` if there is no such file."""
     with broken_connections(f"fetching {name} of {source}"):
         return cached_file(source, name, _raise_exceptions_for_missing_entries=False, **hub_arguments(kwargs))
 
 
 def _check_weight_files(source: str | os.PathLike, names: Sequence[str], kwargs: Mapping[str, Any]) -> None:
-    """Check that weights exist, and that all shards in an index lie beside it."""
+    """Check that weights exist, and that all shards of an index lie in its folder."""
     if variant := kwargs.get("variant"):
         names = [re.sub(r"\.(\w+)$", rf".{variant}.\1", name) for name in names]
     for name in names:
@@ -637,7 +635,7 @@ def _check_base_model(config: AnomalyCLIPConfig, clip_config: CLIPConfig) -> Non
 
 
 def _check_base_reference(config: AnomalyCLIPConfig, source: str | os.PathLike, kwargs: Mapping[str, Any]) -> None:
-    """Refuse prompts from the Hub whose stored configuration names a path on this machine as their CLIP."""
+    """Refuse prompts from the Hub whose stored configuration names a path as their CLIP."""
     base_model = config.base_model_name_or_path
     if base_model is None or os.path.isdir(source):
         return
@@ -651,13 +649,13 @@ def _check_base_reference(config: AnomalyCLIPConfig, source: str | os.PathLike, 
 
 
 def model_fingerprint(model: Any) -> str:
-    """Compute a digest of all that scores depend on in a model: its weights and the settings of its forward pass.
+    """Compute a digest of everything in a model that scores depend on: weights and settings of the forward pass.
 
     Args:
         model ([`AnomalyCLIPModel`]): The model.
 
     Returns:
-        `str`: 64 hexadecimal digits, which do not depend on the version of transformers.
+        `str`: 64 hexadecimal digits, the same for every version of transformers.
     """
     config = model.config
     settings = (config.temperature, config.input_size, list(config.feature_layers), config.dpam_layers)

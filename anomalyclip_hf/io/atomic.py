@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Write files and folders that appear whole or not at all."""
+"""Write files and folders that appear complete or not at all."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 PARTIAL = f".partial-{socket.gethostname()}-"  # followed by the process id, to recognise leftovers of killed processes
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # may come without the name of the file
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # these may lack the name of the file
 
 
 @contextmanager

@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Digests that tell whether a stored result still belongs to the same weights, settings and files."""
+"""Compute digests, by which a stored result is matched with its weights, settings and files."""
 
 import hashlib
 import os
@@ -46,7 +46,7 @@ def file_state(path: str | os.PathLike) -> tuple[int, int] | None:
 
 
 def _update(digest: Any, value: Any) -> None:
-    torch = sys.modules.get("torch")  # without it, nobody has a tensor
+    torch = sys.modules.get("torch")  # a tensor exists only where torch is imported
     if torch is not None and isinstance(value, torch.nn.Module):
         value = value.state_dict()
     if isinstance(value, Mapping):
@@ -59,5 +59,5 @@ def _update(digest: Any, value: Any) -> None:
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     else:
         content = value if isinstance(value, bytes) else repr(value).encode()
-        digest.update(f"{len(content)}:".encode())  # so that no two values run into each other
+        digest.update(f"{len(content)}:".encode())  # ("a", "bc") and ("ab", "c") must differ
         digest.update(content)

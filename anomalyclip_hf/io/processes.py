@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Processes that share one piece of work."""
+"""Find out which of several processes this is, and whether there is an accelerator."""
 
 import os
 from typing import TYPE_CHECKING

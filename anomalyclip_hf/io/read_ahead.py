@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Read in threads while something else computes: Pillow and NumPy release the interpreter's lock."""
+"""Read images in threads while the model computes: Pillow and NumPy release the interpreter's lock."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TypeVar
 
 
-PIXELS_IN_FLIGHT = 50_000_000  # read and not yet taken
+PIXELS_IN_FLIGHT = 50_000_000  # of images that were read ahead
 
 Result = TypeVar("Result")
 
@@ -22,18 +22,18 @@ def read_ahead(
 ) -> Iterator[Result]:
     """Run tasks in threads, a bounded number ahead of the caller, and yield their results in order.
 
-    The number starts at 1 and then follows from the most expensive of the last `most` results, so that memory stays
-    bounded whatever the size of the images. When the caller stops early, tasks that have not begun never do.
+    The number starts at 1. From then on it is the budget divided by the most expensive of the last `most` results, so
+    that memory stays bounded for images of any size. If the caller stops early, waiting tasks are cancelled.
 
     Args:
-        tasks (`Iterable[Callable]`): Functions without arguments; taken as they are needed.
+        tasks (`Iterable[Callable]`): Functions without arguments; the iterable is read as needed.
         workers (`int`): Number of threads.
-        most (`int`): Most tasks ahead of the caller, 1 or more.
-        cost (`Callable`): Returns what a result costs, such as its pixels; 1 or more.
+        most (`int`): Largest number of tasks ahead of the caller, 1 or more.
+        cost (`Callable`): Returns the cost of a result, such as its number of pixels; 1 or more.
         budget (`int`, *optional*, defaults to 50 million): Total cost of the results that wait.
 
     Yields:
-        The result of each task. An exception of a task is raised in its place.
+        The result of each task. If a task raises an exception, it is raised when its result is due.
 
     Example:
     ```python
