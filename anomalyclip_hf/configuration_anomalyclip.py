@@ -24,8 +24,8 @@ PAPER_IMAGE_SIZE = 518
 PAPER_PROMPT_DEPTH = 9
 MAX_IMAGE_SIDE = 4096  # pixels
 
-# What is never taken from a stored configuration: the attention may name code on the Hub. References to code are kept
-# only where this file is itself the code of a model repository.
+# Settings that are never read from a stored configuration: the attention may name code on the Hub. References to code
+# are kept only if this file was itself loaded from a model repository.
 IS_REMOTE_CODE = __name__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}.")
 IGNORED_SETTINGS = {"attn_implementation", "experts_implementation"}
 IGNORED_SETTINGS |= set() if IS_REMOTE_CODE else {"auto_map", "custom_pipelines"}
@@ -37,7 +37,7 @@ TOKEN_IDS = ("normal_token_ids", "abnormal_token_ids")
 
 @strict
 class AnomalyCLIPConfig(CLIPConfig):
-    """Store the settings of an [`AnomalyCLIPModel`]; values left at `None` are resolved from the CLIP.
+    """Store the settings of an [`AnomalyCLIPModel`]; values of `None` are resolved from the CLIP.
 
     Defaults follow the paper (arXiv 2310.18961, section 4 and appendix) for ViT-L/14@336.
 
@@ -50,12 +50,12 @@ class AnomalyCLIPConfig(CLIPConfig):
             Size of the joint embedding space.
         prompts (`str`, *optional*, defaults to `"learned"`):
             `"learned"`: two learnable, object-agnostic prompts. `"ensemble"`: the mean embeddings of hand-written
-            sentences, nothing to train.
+            sentences, without training.
         num_prompt_tokens (`int`, *optional*, defaults to 12):
             Learnable vectors in front of the words of each prompt, at least 1.
         deep_prompt_depth (`int`, *optional*, defaults to 9):
-            Text layers with learnable prompts, counting the input: depth 9 means 8 layers where hidden states are
-            overwritten. From 1 (input only) to the number of text layers.
+            Text layers with learnable prompts, including the input: depth 9 means 8 layers in which hidden states
+            are overwritten. From 1 (input only) to the number of text layers.
         num_deep_prompt_tokens (`int`, *optional*, defaults to 4):
             Learnable vectors per deep layer, at most `num_prompt_tokens`.
         object_name (`str`, *optional*, defaults to `"object"`):
@@ -63,8 +63,8 @@ class AnomalyCLIPConfig(CLIPConfig):
         normal_template (`str`, *optional*, defaults to `"{}"`), abnormal_template (`str`, defaults to `"damaged {}"`):
             The words around it; `{}` stands for the object's name.
         normal_token_ids (`list[int]`, *optional*), abnormal_token_ids (`list[int]`, *optional*):
-            Token ids of these words with start and end of text, so that loading needs no tokenizer. Known for the
-            default words in CLIP's own vocabulary; [`AnomalyCLIPModel.from_clip_pretrained`] fills in others.
+            Token ids of these words with start and end of text, so that loading needs no tokenizer. They are known for
+            the default words in CLIP's own vocabulary; [`AnomalyCLIPModel.from_clip_pretrained`] computes others.
         dpam_attention (`str`, *optional*, defaults to `"vv"`):
             Operands of the softmax in the local path: `"vv"` (the method), `"qq"` or `"kk"` (ablations).
         dpam_layers (`int`, *optional*):
@@ -82,7 +82,7 @@ class AnomalyCLIPConfig(CLIPConfig):
         image_loss_weight (`float`, *optional*, defaults to 1.0):
             Weight of the image loss; 0 leaves it out.
         base_model_name_or_path (`str`, *optional*):
-            The CLIP under the prompts, a Hub id or folder; a checkpoint that holds only prompts loads it.
+            Hub id or folder of the CLIP; loading a prompts-only checkpoint loads it too.
         base_model_revision (`str`, *optional*), base_model_subfolder (`str`, *optional*):
             Its commit, and the folder in its repository.
 
@@ -136,7 +136,7 @@ class AnomalyCLIPConfig(CLIPConfig):
         self.check()
 
     def _resolve(self) -> None:
-        """Give what is left at `None` the value that fits the CLIP."""
+        """Replace `None` by the value that fits the CLIP."""
         layers, patch = self.vision_config.num_hidden_layers, self.vision_config.patch_size
         if self.dpam_layers is None:
             self.dpam_layers = math.ceil(19 * layers / 24)
@@ -155,7 +155,7 @@ class AnomalyCLIPConfig(CLIPConfig):
         """Check that the settings fit each other and the CLIP.
 
         Raises:
-            ValueError: naming the setting, its value and what is allowed.
+            ValueError: If they do not. The message names the setting, its value and what is allowed.
         """
         self._check_layers()
         self._check_image_size()
@@ -170,7 +170,7 @@ class AnomalyCLIPConfig(CLIPConfig):
             _require(0 <= weight < math.inf, name, weight, "a number of at least 0")
         for name in ("base_model_revision", "base_model_subfolder"):
             path = getattr(self, name)
-            _require(path is None or is_inside(path), name, path, "a name without a way out of its repository")
+            _require(path is None or is_inside(path), name, path, "a name inside the repository")
 
     def _check_layers(self) -> None:
         layers = self.vision_config.num_hidden_layers
@@ -215,7 +215,7 @@ class AnomalyCLIPConfig(CLIPConfig):
 
     @classmethod
     def from_clip_config(cls, clip_config: CLIPConfig, **overrides: Any) -> "AnomalyCLIPConfig":
-        """Build the configuration of AnomalyCLIP on top of a CLIP.
+        """Build the configuration of AnomalyCLIP from that of a CLIP.
 
         Args:
             clip_config ([`~transformers.CLIPConfig`]): The CLIP's own configuration.
@@ -250,7 +250,7 @@ class AnomalyCLIPConfig(CLIPConfig):
     def get_config_dict(
         cls, pretrained_model_name_or_path: Any, **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Read a stored configuration; refuse a missing one, or another model's, instead of using defaults.
+        """Read a stored configuration; a missing one, or that of another model, is an error.
 
         Raises:
             OSError: If there is no `config.json`, or it cannot be fetched or read.
@@ -293,7 +293,7 @@ class AnomalyCLIPConfig(CLIPConfig):
         base_model_revision: str | None = None,
         base_model_subfolder: str | None = None,
     ) -> None:
-        """Name the CLIP under the prompts; what is `None` stays, but for the revision and folder of another CLIP.
+        """Set the CLIP of the prompts. `None` changes nothing, but another CLIP resets revision and subfolder.
 
         Args:
             base_model_name_or_path (`str`, *optional*): Hub id, or folder, which becomes an absolute path.
@@ -302,7 +302,7 @@ class AnomalyCLIPConfig(CLIPConfig):
         """
         name = base_model_name_or_path
         if name is not None and not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) and os.path.isdir(name):
-            name = os.path.abspath(name)  # prompts saved elsewhere must find it again
+            name = os.path.abspath(name)  # so that prompts saved elsewhere find it
         if name not in (None, self.base_model_name_or_path):
             self.base_model_name_or_path = name
             self.base_model_revision = self.base_model_subfolder = None
@@ -319,7 +319,7 @@ class AnomalyCLIPConfig(CLIPConfig):
     @property
     def dual_path(self) -> dict[str, Any]:
         """The settings of [`encode_image`]: `dpam_layers`, `feature_layers` and `dpam_attention`."""
-        self._check_layers()  # one may have been assigned since
+        self._check_layers()  # an attribute may have been assigned since
         return {name: getattr(self, name) for name in ("dpam_layers", "feature_layers", "dpam_attention")}
 
     @property
@@ -356,7 +356,7 @@ def _without(settings: dict[str, Any], names: set[str]) -> dict[str, Any]:
 
 
 def _check_words(stored: dict[str, Any], overrides: dict[str, Any]) -> None:
-    """Refuse other words for prompts whose token ids, or embeddings, are stored."""
+    """Refuse new words if the token ids or embeddings of the prompts are stored."""
     has_token_ids = stored.get("prompts", "learned") == "learned" and overrides.keys() >= set(TOKEN_IDS)
     for name in ("object_name", "normal_template", "abnormal_template"):
         default = getattr(AnomalyCLIPConfig, name)
@@ -369,8 +369,8 @@ def _check_words(stored: dict[str, Any], overrides: dict[str, Any]) -> None:
 
 # ----------------------------------------------------------------------------------------- the ensemble's sentences
 
-# The idea of combining state words with photo templates is that of WinCLIP (Jeong et al., CVPR 2023) and of the
-# CLIP-AC baseline of the AnomalyCLIP paper; the words here are this package's own.
+# State words are combined with photo templates as in WinCLIP (Jeong et al., CVPR 2023) and in the CLIP-AC baseline of
+# the AnomalyCLIP paper. The words are our own.
 NORMAL_STATES = (
     *("{}", "intact {}", "flawless {}", "clean {}", "undamaged {}", "{} in good condition", "{} without any defect"),
 )
@@ -387,7 +387,7 @@ PHOTO_TEMPLATES = (
 
 
 def ensemble_sentences(object_name: str = "object") -> tuple[list[str], list[str]]:
-    """Combine every state with every photo template.
+    """Return sentences that combine every state with every photo template.
 
     Args:
         object_name (`str`, *optional*, defaults to `"object"`): What the images show.

@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""`pipeline("anomaly-detection")`: score images, with a heat map and, given a threshold, a mask and its regions."""
+"""Define `pipeline("anomaly-detection")`: scores, heat maps and, with a pixel threshold, masks and regions."""
 
 import base64
 import io
@@ -33,10 +33,11 @@ logger = logging.get_logger(__name__)
 
 
 class AnomalyDetectionPipeline(HubSharing, Pipeline):
-    """Detect anomalies in images of things that the model was not trained on.
+    """Detect anomalies in images of objects that the model was not trained on.
 
     Create it with `pipeline("anomaly-detection", model=..., device=..., dtype=..., batch_size=...)`. Without a model,
-    the small demonstration model in the package is used, with a warning. Pass a model in memory to this class itself.
+    the small demonstration model in the package is used, with a warning. Pass a model in memory to this class
+    directly.
 
     Args:
         model ([`AnomalyCLIPModel`]): Model that computes the scores.
@@ -87,9 +88,9 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
                   selected layers; by default there is no mask;
                 - output (`str`, defaults to `"pil"`): `"pil"`, the map as PIL image of mode F and the mask of mode L;
                   `"json"`, both as base64 PNG;
-                - on_error (`str`, defaults to `"raise"`): what to do about an image that cannot be read: `"raise"`, or
-                  `"skip"`, which gives that image a result of `error` alone;
-                - references ([`ReferenceMemory`]): normal images to compare with, a memory and not a folder;
+                - on_error (`str`, defaults to `"raise"`): what to do if an image cannot be read: `"raise"`, or
+                  `"skip"`, where the result of that image has only the entry `error`;
+                - references ([`ReferenceMemory`]): memory of normal images to compare with;
                 - max_pixels (`int`): width times height above which an image is refused before it is decoded;
                 - batch_size (`int`, defaults to 1): images per forward pass.
 
@@ -102,7 +103,7 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
 
         Raises:
             FileNotFoundError: If a path does not exist.
-            ValueError: If an image cannot be read, an argument is out of range or `references` is no memory.
+            ValueError: If an image cannot be read, an argument is out of range, or `references` is not a memory.
         """
         if hasattr(images, "read"):
             images = images.read()  # a file object is one image, though it can be iterated over
@@ -114,7 +115,7 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
         return [] if isinstance(images, list) and not images else super().__call__(images, **kwargs)
 
     def _valid_calibration(self, references: Any = None) -> dict[str, Any] | None:
-        """Return the processor's calibration if it belongs to this model, its settings and references; else warn."""
+        """Return the processor's calibration if it fits model, settings and references; otherwise warn."""
         calibration = self.processor.calibration
         if calibration is None:
             return None
@@ -154,7 +155,7 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
         return _without_none(reading), _without_none({"references": references}), _without_none(writing)
 
     def preprocess(self, image: Any, on_error: str = "raise", max_pixels: int = MAX_PIXELS) -> dict[str, Any]:
-        """Read and resize one image; its original size and a reading error are kept beside the pixels."""
+        """Read and resize one image; return its pixels, original size and reading error."""
         error, height, width = "", 1, 1
         try:
             picture = load_image(_image_of(image), max_pixels=max_pixels, value_range=self.processor.value_range)
@@ -207,8 +208,8 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
             save_directory (`str` or `os.PathLike`): Folder; created if missing.
             include_code (`bool`, *optional*, defaults to `False`):
                 Put the code beside it, for `trust_remote_code=True` where this package is not installed.
-            **kwargs: As for [`AnomalyCLIPModel.save_pretrained`], `prompts_only=True` for instance; with
-                `push_to_hub=True`, `repo_id` and what [`push_to_hub`] takes.
+            **kwargs: As for [`AnomalyCLIPModel.save_pretrained`], such as `prompts_only=True`; with
+                `push_to_hub=True`, `repo_id` and the arguments of [`push_to_hub`].
         """
         push_arguments = take_push_arguments(kwargs, save_directory)
         # The base class would write the absolute path of the default model into config.json.
@@ -219,7 +220,7 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
 
 
 def _rows(images: Any) -> Any:
-    """Leave the images of a dataset undecoded, so that one that cannot be read costs only itself."""
+    """Leave the images of a dataset undecoded, so that an unreadable image does not stop the others."""
     columns = getattr(images, "column_names", None)
     if columns is None:
         return images

@@ -1,7 +1,7 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""From an anomaly map to what a user looks at: the smoothed and resized map, its regions and the overlay.
+"""Turn anomaly maps into results: smoothed and resized maps, regions, decisions and overlays.
 
-All of it works on NumPy arrays, whatever the runtime that computed the map.
+Everything here works on NumPy arrays, for every runtime.
 """
 
 import functools
@@ -29,7 +29,7 @@ MIN_LEGEND_WIDTH = 160  # pixels; on narrower images a legend cannot be read
 
 @functools.lru_cache(maxsize=8)
 def smoothing_matrix(length: int, sigma: float) -> np.ndarray:
-    """Write the Gaussian smoothing of one axis, border included, as a matrix.
+    """Return the matrix that smooths one axis with a Gaussian, border included.
 
     The Gaussian is truncated at four standard deviations, and the border is mirrored, edge pixel included, as in
     `scipy.ndimage.gaussian_filter` with its default border (`reflect`; numpy calls it `symmetric`). Two products with
@@ -65,7 +65,7 @@ def resize_map(anomaly_map: Any, size: tuple[int, int]) -> np.ndarray:
     """
     values = to_array(anomaly_map).astype(np.float32, copy=False)
     for axis, length in enumerate(size):
-        if length < values.shape[axis]:  # there Pillow would average over more than two neighbours
+        if length < values.shape[axis]:  # where Pillow would average over more than two neighbours
             values = _shrink(values, axis, length)
     return np.array(Image.fromarray(values).resize(size[::-1], Image.Resampling.BILINEAR))
 
@@ -101,7 +101,7 @@ def finish_map(
 
 
 def check_thresholds(threshold: Any = None, pixel_threshold: Any = None, map_maximum: float = 1.0) -> None:
-    """Refuse thresholds that no score or map value can be compared with.
+    """Check that thresholds are in the range of scores and map values.
 
     Args:
         threshold (`float`, *optional*): Score in [0, 1].
@@ -109,7 +109,7 @@ def check_thresholds(threshold: Any = None, pixel_threshold: Any = None, map_max
         map_maximum (`float`, *optional*, defaults to 1.0): Largest value that a map can have.
 
     Raises:
-        ValueError: If a threshold is out of range; names it, its value and the range.
+        ValueError: If a threshold is out of range. The message names it, its value and the range.
     """
     for name, value, maximum in (
         ("threshold", threshold, 1.0),
@@ -120,18 +120,18 @@ def check_thresholds(threshold: Any = None, pixel_threshold: Any = None, map_max
 
 
 def is_real(value: Any) -> bool:
-    """Return whether a value is one real number, of Python, NumPy or PyTorch."""
+    """Return whether a value is a single real number, of Python, NumPy or PyTorch."""
     return isinstance(value, Real) or (is_array(value) and value.ndim == 0)
 
 
 def combine_scores(
     image_scores: np.ndarray, anomaly_maps: np.ndarray, map_maximum: float = 1.0, kind: str = "paper"
 ) -> np.ndarray:
-    """Compute the score of each image from the score of the whole image and its anomaly map.
+    """Compute the score of each image from its whole-image score and its anomaly map.
 
-    `"paper"` is the probability of abnormal for the whole image, as the paper defines it. A small defect changes it
-    little. `"fusion"` is the mean of that and the map's maximum; `"top1%"` is the mean of the highest 1 % of the map.
-    Map values are divided by `map_maximum`.
+    `"paper"` is the probability of abnormal for the whole image, as in the paper. A small defect changes it little.
+    `"fusion"` is the mean of that and the map's maximum; `"top1%"` is the mean of the highest 1 % of the map. Map
+    values are divided by `map_maximum`.
 
     Args:
         image_scores (`np.ndarray` of shape `(batch_size,)`): Scores of the whole images, in [0, 1].
@@ -171,16 +171,16 @@ def combine_scores(
 
 
 def judge(score: float, calibration: Mapping[str, Any], category: str | None = None) -> tuple[float, str]:
-    """Return p-value and decision of an image by a stored calibration.
+    """Return the p-value and decision of an image, from a stored calibration.
 
     Args:
         score (`float`): Score of the image.
         calibration (`Mapping`): `processor.calibration`.
-        category (`str`, *optional*): Category of the image; one without thresholds of its own has those of all images.
+        category (`str`, *optional*): Category of the image; one without its own thresholds gets those of all images.
 
     Returns:
-        `tuple[float, str]`: the share of normal images, this one counted, that score as high or higher, in (0, 1]; and
-        `"reject"` from the threshold on, `"look"` from the review threshold on, else `"accept"`.
+        `tuple[float, str]`: the share of normal images, this one included, that score as high or higher, in (0, 1];
+        and `"reject"` from the threshold on, `"look"` from the review threshold on, else `"accept"`.
     """
     part = thresholds_for(calibration, category)
     counts, review = np.array(part["normal_counts"]), part["review_threshold"]
@@ -197,7 +197,9 @@ def thresholds_for(calibration: Mapping[str, Any], category: str | None = None) 
 
 
 def precision_settings(precision: str, runtime: str) -> dict[str, str]:
-    """Return the settings for the precision of scores; in float32 they are the same in all runtimes, else in none.
+    """Return the settings of a calibration for a precision; below float32 they include the runtime.
+
+    In float32 all runtimes give the same scores.
 
     Args:
         precision (`str`): `"float32"`, `"bfloat16"`, `"int8"`, ...
@@ -207,15 +209,15 @@ def precision_settings(precision: str, runtime: str) -> dict[str, str]:
 
 
 def describe_stale(calibration: Mapping[str, Any], fingerprint: str, settings: Mapping[str, Any]) -> str | None:
-    """Say why a stored calibration does not belong to the scores of a model, in one line.
+    """Describe in one line why a stored calibration does not fit the scores of a model.
 
     Args:
         calibration (`Mapping`): `processor.calibration`.
         fingerprint (`str`): Digest of the model.
-        settings (`Mapping`): All that scores depend on beside the model.
+        settings (`Mapping`): Everything that scores depend on beside the model.
 
     Returns:
-        `str` or `None`: which of them changed; `None` for a calibration that is still valid.
+        `str` or `None`: what has changed; `None` for a calibration that is still valid.
     """
     stored, current = (json.loads(json.dumps(dict(values))) for values in (calibration["settings"], settings))
     changed = [name for name in {**current, **stored} if stored.get(name) != current.get(name)]
@@ -230,13 +232,13 @@ def describe_stale(calibration: Mapping[str, Any], fingerprint: str, settings: M
 
 
 def check_calibration(calibration: Any) -> None:
-    """Refuse a stored calibration that cannot be used.
+    """Check that a stored calibration is complete and valid.
 
     Args:
         calibration (`Mapping`): From `processor_config.json`.
 
     Raises:
-        ValueError: If a value is missing or has another type; names it.
+        ValueError: If a value is missing or has another type. The message names it.
     """
     expected = {"categories": Mapping, "settings": Mapping, "fingerprint": str | None, "date": str}
     for name, kind in expected.items():
@@ -256,7 +258,7 @@ def check_calibration(calibration: Any) -> None:
             and all(map(_is_number, scores))
             and all(type(count) is int and count >= 0 for count in counts)
         ):
-            raise ValueError(f"calibration, {category}: normal_scores or normal_counts are not numbers, one a score.")
+            raise ValueError(f"calibration, {category}: normal_scores or normal_counts are not lists of numbers.")
 
 
 def _is_number(value: Any) -> bool:
@@ -264,7 +266,7 @@ def _is_number(value: Any) -> bool:
 
 
 def find_regions(anomaly_map: Any, mask: Any) -> list[dict[str, Any]]:
-    """Find the 8-connected regions of a mask, the highest peak first.
+    """Return the 8-connected regions of a mask, the highest peak first.
 
     Args:
         anomaly_map (`np.ndarray` or `torch.Tensor` of shape `(height, width)`): Map in which peaks are read.
@@ -296,7 +298,7 @@ def find_regions(anomaly_map: Any, mask: Any) -> list[dict[str, Any]]:
     values = to_array(anomaly_map)
     labelled, _ = ndimage.label(to_array(mask), structure=np.ones((3, 3)))
     regions = []
-    # Each region is looked up in its own box: a pass over the whole map per statistic takes seconds on large images.
+    # Statistics are computed in the box of each region: on the whole map they would take seconds for large images.
     for number, (rows, columns) in enumerate(ndimage.find_objects(labelled), start=1):
         inside = labelled[rows, columns] == number
         box = {"xmin": columns.start, "ymin": rows.start, "xmax": columns.stop, "ymax": rows.stop}
@@ -378,8 +380,8 @@ def add_legend(overlay: Image.Image, text: str, maximum: float = 1.0, middle: fl
         middle (`float`, *optional*): Map value in yellow; defaults to half of `maximum`.
 
     Returns:
-        `PIL.Image.Image`: in mode RGB, of the same width and higher; images too narrow for text are returned as they
-        are.
+        `PIL.Image.Image`: in mode RGB, of the same width and higher. Images too narrow for text are returned
+        unchanged.
     """
     if overlay.width < MIN_LEGEND_WIDTH:
         return overlay
@@ -405,7 +407,7 @@ def add_legend(overlay: Image.Image, text: str, maximum: float = 1.0, middle: fl
 def _colour_level(values: np.ndarray, maximum: float, middle: float | None) -> np.ndarray:
     """Map values to 0 (transparent), 128 (middle) and 255 (maximum), uint8."""
     middle = maximum / 2 if middle is None else middle
-    if not 0 < middle < maximum:  # a threshold at the end of the scale leaves nothing above or below it
+    if not 0 < middle < maximum:  # a threshold at the end of the scale
         middle = maximum / 2
     return np.interp(values, [0, middle, maximum], [0, 127.5, 255]).round().astype(np.uint8)
 
@@ -417,7 +419,7 @@ def _colour_table() -> np.ndarray:
 
 
 def _draw_outline(overlay: Image.Image, mask: Image.Image) -> None:
-    """Draw the edge of a mask just inside it: white with a black seam, which shows on any background."""
+    """Draw a white and black line along the inner edge of a mask, which shows on any background."""
     width = max(1, round(max(mask.size) / OUTLINE_PARTS))
     for colour in ("white", "black"):
         inner = _erode(mask, width)
@@ -426,7 +428,7 @@ def _draw_outline(overlay: Image.Image, mask: Image.Image) -> None:
 
 
 def _erode(mask: Image.Image, width: int) -> Image.Image:
-    """Remove `width` pixels from all edges of a mask of 0 and 255; the image's own border is no edge."""
+    """Remove `width` pixels from all edges of a mask of 0 and 255, except at the border of the image."""
     only_full = [0] * 255 + [255]
     for radius in ((width, 0), (0, width)):  # a mean of 255 means that all pixels around are set
         mask = mask.filter(ImageFilter.BoxBlur(radius)).point(only_full)

@@ -49,15 +49,15 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
         value_range (`tuple[float, float]` or `"auto"`, *optional*):
             Values of black and white in images with more than 8 bits, such as `(0, 4095)` for a 12-bit camera whose
             files do not say so; see `load_image`.
-        image_score (`str`, *optional*, defaults to `"paper"`): What the score of an image is: `"paper"`, the
+        image_score (`str`, *optional*, defaults to `"paper"`): How an image is scored: `"paper"`, the
             probability of abnormal for the whole image; `"fusion"`, the mean of that and the map's maximum; `"top1%"`,
             the mean of the highest 1 % of the map. See `combine_scores`.
-        calibration (`dict`, *optional*): Thresholds from known images, as [`Calibration.to_dict`] returns them.
-            Pipeline and engine use them in place of `threshold` and `pixel_threshold`, as long as model and settings
-            are those of the calibration.
+        calibration (`dict`, *optional*): Thresholds from labelled images, as [`Calibration.to_dict`] returns them.
+            Pipeline and engine use them in place of `threshold` and `pixel_threshold`, if model and settings are those
+            of the calibration.
 
     Raises:
-        ValueError: If a number is out of range, or the image processor crops or resizes to no height and width.
+        ValueError: If a number is out of range, or the image processor crops or has no height and width.
 
     Example:
     ```python
@@ -97,7 +97,7 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
             raise ValueError(f"size is {size}; expected a height and a width of 1 to {MAX_IMAGE_SIDE} pixels.")
         if image_processor.do_center_crop and dict(image_processor.crop_size) != dict(image_processor.size):
             raise ValueError(
-                "the image processor cuts out the middle, while a map shows the whole image; expected one with "
+                "the image processor crops the middle, while a map shows the whole image; expected one with "
                 "do_center_crop=False."
             )
         super().__init__(image_processor, **kwargs)
@@ -134,20 +134,19 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Self:
-        """Load a processor; a model that was saved without one gets the one that fits its configuration.
+        """Load a processor; if a model was saved without one, return the one that fits its configuration.
 
         Args:
             pretrained_model_name_or_path (`str`): Hub id or folder.
             **kwargs: As for [`~transformers.ProcessorMixin.from_pretrained`]; `smoothing_sigma`, `threshold`,
-                `pixel_threshold`, `value_range` and `image_size` (int or `(height, width)`) take the place of what is
-                stored.
+                `pixel_threshold`, `value_range` and `image_size` (int or `(height, width)`) override stored values.
 
         Returns:
             [`AnomalyCLIPProcessor`]
 
         Raises:
-            OSError: If there is neither a processor nor the configuration of a model, or it is no JSON.
-            ValueError: If a setting has a value that makes no sense; the message names it.
+            OSError: If there is neither a processor nor the configuration of a model, or it is not JSON.
+            ValueError: If a setting has an invalid value; the message names it.
         """
         kwargs.setdefault("trust_remote_code", False)  # None would ask at the terminal
         if (image_size := kwargs.pop("image_size", None)) is not None:
@@ -175,10 +174,10 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
             include_code (`bool`, *optional*, defaults to `False`):
                 Put its code beside it, for `trust_remote_code=True` where this package is not installed.
             **kwargs: As for [`~transformers.ProcessorMixin.save_pretrained`]; with `push_to_hub=True`, `repo_id` and
-                what [`push_to_hub`] takes.
+                the arguments of [`push_to_hub`].
 
         Returns:
-            `list[str]`: paths of the files with settings.
+            `list[str]`: paths of the settings files.
         """
         push_arguments = take_push_arguments(kwargs, save_directory)
         paths = super().save_pretrained(save_directory, **kwargs)
@@ -189,11 +188,11 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
         return paths
 
     def check_thresholds(self, threshold: float | None = None, pixel_threshold: float | None = None) -> None:
-        """Refuse thresholds that no score or map value can be compared with; see [`check_thresholds`]."""
+        """Check that thresholds are in the range of scores and map values; see [`check_thresholds`]."""
         check_thresholds(threshold, pixel_threshold, self.map_maximum)
 
     def check_model(self, config: AnomalyCLIPConfig) -> None:
-        """Refuse a processor that does not fit a model.
+        """Check that the processor fits a model.
 
         Args:
             config ([`AnomalyCLIPConfig`]): Configuration of the model.
@@ -209,7 +208,7 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
 
     @property
     def score_settings(self) -> dict[str, Any]:
-        """All that scores and maps depend on beside the model and its precision."""
+        """Everything that scores and maps depend on beside the model and its precision."""
         images = self.image_processor
         mean, std = (images.image_mean, images.image_std) if images.do_normalize else ([0.0] * 3, [1.0] * 3)
         return {
@@ -258,7 +257,7 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
             raise ValueError("images is empty; expected at least one image.")
         pictures = [load_image(source, value_range=self.value_range) for source in sources]
         if self.image_processor.do_resize and not kwargs.keys() & {"do_resize", "size", "resample"}:
-            # As the image processor does, but without its copies of the large images as arrays.
+            # The image processor gives the same result, but copies the large images to arrays.
             height, width = self.size
             pictures = [picture.resize((width, height), self.image_processor.resample) for picture in pictures]
             kwargs["do_resize"] = False
@@ -290,21 +289,21 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
             threshold (`float`, *optional*): Overrides the processor's.
             pixel_threshold (`float`, *optional*): Overrides the processor's.
             calibration (`dict`, *optional*): Thresholds to use. Pass `processor.calibration` only if it belongs to the
-                model; the pipeline checks that itself.
-            is_smoothed (`bool`, *optional*, defaults to `False`): The maps are smoothed already.
+                model; the pipeline checks this.
+            is_smoothed (`bool`, *optional*, defaults to `False`): Whether the maps are smoothed already.
 
         Returns:
             `list[dict]`: Per image
 
             - `score` (`float`): see `image_score`, in [0, 1];
-            - `label` (`str`): `"anomalous"` from the threshold on, else `"normal"`;
+            - `label` (`str`): `"anomalous"` if the score reaches the threshold, else `"normal"`;
             - `anomaly_map` (`torch.Tensor` of shape `(height, width)`): float32, 0 to the number of selected layers;
             - `mask` (`torch.Tensor` of shape `(height, width)` or `None`): bool, with a pixel threshold;
             - `regions` (`list[dict]` or `None`): with a pixel threshold, see [`find_regions`];
             - `p_value` (`float`) and `decision` (`str`): with a calibration, see [`Calibration`].
 
         Raises:
-            ValueError: If sizes do not match the batch, a threshold makes no sense, or scores are not finite.
+            ValueError: If sizes do not match the batch, a threshold is out of range, or scores are not finite.
         """
         self.check_thresholds(threshold, pixel_threshold)
         for stored in (calibration or {}, vars(self)):
@@ -317,7 +316,7 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
         if target_sizes is not None and len(target_sizes) != len(scores):
             raise ValueError(f"got {len(target_sizes)} target_sizes for {len(scores)} images; expected one per image.")
         if not (torch.isfinite(scores).all() and torch.isfinite(maps).all()):
-            raise ValueError("the model gave NaN or infinite scores; check the pixels and the weights that went in.")
+            raise ValueError("the model returned NaN or infinite scores; check the pixels and the weights.")
         image_scores = combine_scores(scores.numpy(), maps.numpy(), self.map_maximum, self.image_score)
         results = []
         for index, (score, anomaly_map) in enumerate(zip(image_scores.tolist(), maps.numpy(), strict=True)):
@@ -340,7 +339,7 @@ def _as_list(items: Any) -> list[Any]:
 
 
 def _list_masks(masks: Any) -> list[Any]:
-    """A list of masks, one per image; a mask's own channel is no batch."""
+    """Return a list of masks, one per image; an array with a channel axis is one mask."""
     if isinstance(masks, (np.ndarray, Tensor)) and masks.ndim == 3:
         return [masks] if masks.shape[-1] in (1, 3) else list(masks)
     return _as_list(masks)

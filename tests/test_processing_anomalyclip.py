@@ -32,7 +32,7 @@ def test_pixels_are_those_of_clips_own_processor(processor, photo):
 
 
 def test_a_processor_that_crops_is_refused():
-    with pytest.raises(ValueError, match="cuts out the middle.*do_center_crop=False"):
+    with pytest.raises(ValueError, match="crops the middle.*do_center_crop=False"):
         AnomalyCLIPProcessor(CLIPImageProcessorPil(size={"height": 40, "width": 40}))
 
 

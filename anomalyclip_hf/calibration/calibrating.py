@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Thresholds from scores of known images: conformal, quantile or best F1. Pure functions of arrays."""
+"""Choose thresholds from the scores of labelled images: conformal, quantile or best F1. Pure functions of arrays."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from .thresholds import Calibration, Thresholds
 
 METHODS = ("conformal", "quantile", "f1")
 MAX_KEPT = 400  # normal scores that are stored, for p-values
-MAP_ROUNDING = 1e-6  # resizing a map does not raise its maximum by more
+MAP_ROUNDING = 1e-6  # resizing a map raises its maximum by less than this, relatively
 RESAMPLES, LEVEL, SEED = 1000, 0.95, 0  # of the bootstrap
 
 
@@ -33,7 +33,7 @@ def calibrate(
 ) -> Calibration:
     """Choose thresholds from the scores of images whose label is known.
 
-    `"conformal"` takes the ⌈(n + 1)(1 − α)⌉-th smallest of n normal scores; what scores higher is anomalous. If a new
+    `"conformal"` takes the ⌈(n + 1)(1 − α)⌉-th smallest of n normal scores; higher scores are anomalous. If a new
     normal image is exchangeable with the n images (taken of the same things in the same way), it is called anomalous
     with probability at most α, whatever the model and the distribution of its scores (Vovk et al., *Algorithmic
     Learning in a Random World*, 2005, chapter 2). `"quantile"` takes the 1 − α quantile, for any number of images and
@@ -44,14 +44,14 @@ def calibrate(
         method (`str`, *optional*, defaults to `"conformal"`): `"conformal"`, `"quantile"` or `"f1"`.
         alpha (`float`, *optional*, defaults to 0.05): Largest share of normal images to call anomalous, in (0, 1). Not
             used by `"f1"`.
-        review_alpha (`float`, *optional*): Larger share of normal images to look at: an image whose score is between
-            both thresholds is decided as `"look"`.
+        review_alpha (`float`, *optional*): Larger share of normal images to look at. The decision for an image whose
+            score is between both thresholds is `"look"`.
         labels (of shape `(images,)`, *optional*): 0 normal, 1 anomalous; by default all are normal. Anomalous images
-            change thresholds of `"f1"` alone; otherwise they only serve to measure recall and F1.
+            change the thresholds of `"f1"` only; with other methods they serve to measure recall and F1.
         categories (`Sequence[str]` of length `images`, *optional*): Thresholds are also chosen for each category.
-        map_maxima (of shape `(images,)`, *optional*): Largest value of each anomaly map. The pixel threshold is chosen
-            from them in the same way: at most a share of α of the normal images have any pixel from it on.
-        data (`str`, *optional*): What the images are, to be stored.
+        map_maxima (of shape `(images,)`, *optional*): Largest value of each anomaly map, from which the pixel
+            threshold is chosen in the same way: at most a share α of the normal images have any pixel that reaches it.
+        data (`str`, *optional*): Description of the images, which is stored.
 
     Returns:
         [`Calibration`]
@@ -109,7 +109,7 @@ def conformal_rank(images: int, alpha: float) -> int:
         alpha (`float`): In (0, 1).
 
     Returns:
-        `int`: ⌈(images + 1)(1 − alpha)⌉, computed with the decimal that is written; `images + 1` if there are too few.
+        `int`: ⌈(images + 1)(1 − alpha)⌉ in exact decimal arithmetic; `images + 1` if there are too few images.
     """
     return images + 1 - math.floor((images + 1) * Fraction(repr(float(alpha))))
 
@@ -122,12 +122,12 @@ def images_needed(alpha: float) -> int:
 def just_above(value: float, rounding: float = 0.0) -> float:
     """Return the smallest float32 above a value.
 
-    The engine calls a score anomalous if it is equal to the threshold, while the guarantee is about scores above the
-    one that was chosen. Comparing with the next float32 means that, in float32 as in float64.
+    The engine calls a score anomalous if it reaches the threshold, while the guarantee is about scores above the
+    chosen one. The next float32 as threshold gives the same decisions in float32 and in float64.
 
     Args:
         value (`float`): The score that was chosen.
-        rounding (`float`, *optional*, defaults to 0): Relative error that values of the same size may have.
+        rounding (`float`, *optional*, defaults to 0): Relative error of equal values.
     """
     value += rounding * abs(value)
     nearest = np.float32(value)
@@ -135,10 +135,10 @@ def just_above(value: float, rounding: float = 0.0) -> float:
 
 
 def check_arguments(method: str, alpha: float, review_alpha: float | None) -> None:
-    """Refuse arguments of [`calibrate`] that make no sense together.
+    """Check that arguments of [`calibrate`] are in range and fit each other.
 
     Raises:
-        ValueError: Names the argument.
+        ValueError: If they do not. The message names the argument.
     """
     if method not in METHODS:
         raise ValueError(f"method is {method!r}; expected one of {', '.join(METHODS)}.")
@@ -154,17 +154,17 @@ def check_arguments(method: str, alpha: float, review_alpha: float | None) -> No
 
 
 def check_images(method: str, alpha: float, normal: int, anomalous: int, what: str = "") -> None:
-    """Refuse too few images for a method.
+    """Check that there are enough images for a method.
 
     Args:
         method (`str`): See [`calibrate`].
         alpha (`float`): See [`calibrate`].
         normal (`int`): Number of normal images.
         anomalous (`int`): Number of anomalous images.
-        what (`str`, *optional*): Of what they are, such as `" of bolt"`.
+        what (`str`, *optional*): Group of the images in the error, such as `" of bolt"`.
 
     Raises:
-        ValueError: Says how many are needed.
+        ValueError: If there are too few. The message says how many are needed.
     """
     needed = images_needed(alpha) if method == "conformal" else 1
     if normal < needed:
@@ -212,14 +212,14 @@ def _choose(
 
 
 def thin_scores(normal: np.ndarray, ranks: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Keep at most about 400 scores, each with the number of images that it stands for.
+    """Keep at most about 400 scores, each with the number of images that it represents.
 
-    A score that is left out counts as the next higher one that is kept. p-values can only grow by that, and not across
-    a threshold.
+    A score that is left out counts as the next higher one that is kept. This can only raise p-values, and no p-value
+    crosses that of a threshold.
 
     Args:
         normal (`np.ndarray` of shape `(images,)`): Ascending.
-        ranks (`Sequence[int]`): Places of the thresholds, counted from 1, that are kept in any case.
+        ranks (`Sequence[int]`): Ranks of the thresholds, counted from 1, which are always kept.
 
     Returns:
         `tuple[np.ndarray, np.ndarray]`: distinct scores, ascending, and their counts.
@@ -236,7 +236,7 @@ def thin_scores(normal: np.ndarray, ranks: Sequence[int]) -> tuple[np.ndarray, n
 def _measure(scores: np.ndarray, is_anomalous: np.ndarray, threshold: float) -> dict[str, list[float]]:
     """Compute metrics at a threshold with bootstrap intervals.
 
-    Drawing images of a kind again is the same as drawing from a binomial distribution how many are called anomalous.
+    Drawing images of one kind with replacement means that the number called anomalous has a binomial distribution.
     """
     counts = count_decisions(scores, is_anomalous, threshold)
     generator = np.random.default_rng(SEED)
@@ -251,7 +251,7 @@ def _measure(scores: np.ndarray, is_anomalous: np.ndarray, threshold: float) -> 
 
 
 def _rate_interval(images: int, alpha: float) -> list[float]:
-    """Return where the false-alarm rate of a calibration lies: it is Beta(n + 1 − k, k), for continuous scores."""
+    """Return the interval of the false-alarm rate, which has the distribution Beta(n + 1 − k, k)."""
     from scipy.special import betaincinv
 
     rank = conformal_rank(images, alpha)
@@ -273,7 +273,7 @@ def _finite(values: Any, name: str, length: int | None = None) -> np.ndarray:
         expected = "one per image" if length is None else f"{length}, one per score"
         raise ValueError(f"{name} has the shape {array.shape}; expected {expected}.")
     if wrong := np.flatnonzero(~np.isfinite(array)).tolist():
-        raise ValueError(f"{name} holds {array[wrong[0]]} at place {wrong[0]}; expected finite numbers.")
+        raise ValueError(f"{name} holds {array[wrong[0]]} at index {wrong[0]}; expected finite numbers.")
     return array
 
 

@@ -36,8 +36,8 @@ def calibrate_model(
 ) -> Calibration:
     """Score images and choose thresholds for the model, as `anomalyclip calibrate` does.
 
-    The pixel threshold is chosen from maps at the model's size, with tiles at the size of the images. Resizing a map
-    does not raise its maximum, so the statement holds at the other size too.
+    The pixel threshold is chosen from maps at the model's size, or with tiles at the size of the images. Resizing a
+    map does not raise its maximum, so the threshold holds at both sizes.
 
     Args:
         model ([`AnomalyScorer`], [`AnomalyCLIPModel`], `str` or `os.PathLike`): The engine, with the settings with
@@ -75,9 +75,7 @@ def calibrate_model(
     check_arguments(method, alpha, review_alpha)
     scorer = copy.copy(model) if isinstance(model, AnomalyScorer) else AnomalyScorer(model, **settings)
     if scorer.mutual is not None:
-        raise ValueError(
-            "mutual scores depend on the other images of a batch, so no threshold holds for the next one."
-        )
+        raise ValueError("mutual scores depend on the batch, so a threshold of one batch does not hold for the next.")
     scorer.resolution = "model" if scorer.tiling is None else "original"
     scorer.pixel_threshold = scorer.calibration = None
     reader = SampleReader(images)
@@ -107,7 +105,7 @@ def calibrate_model(
 def _score(
     scorer: AnomalyScorer, reader: SampleReader, on_result: Callable[[AnomalyResult], None]
 ) -> Iterator[tuple[int, float, float, bool]]:
-    """Yield place, score, largest map value, and whether it is a reference, of each image that can be read."""
+    """Yield index, score, largest map value and whether it is a reference, for each image that can be read."""
     references = scorer.references
     for result in scorer.score_samples(reader, keep_images=references is not None):
         on_result(result)
@@ -121,7 +119,9 @@ def _score(
 def store_calibration(
     calibration: Calibration, folder: str | os.PathLike, scorer: AnomalyScorer | None = None
 ) -> Path:
-    """Write a calibration into the folder of a model, where nothing else changes; or into a copy of the model.
+    """Write a calibration into the folder of a model, or into a new copy of the model.
+
+    Nothing else in the folder changes.
 
     Args:
         calibration ([`Calibration`]): From [`calibrate_model`].
@@ -129,7 +129,7 @@ def store_calibration(
         scorer ([`AnomalyScorer`], *optional*): The engine of the model, which is copied if the folder is new or empty.
 
     Returns:
-        `Path`: the file that has the calibration: `processor_config.json` or, in an export, `anomalyclip.json`.
+        `Path`: the file with the calibration, `processor_config.json` or, in an export, `anomalyclip.json`.
 
     Raises:
         OSError: If there is no model in the folder, or it cannot be written.
@@ -152,7 +152,7 @@ def store_calibration(
 
 
 def check_folder(folder: str | os.PathLike, scorer: AnomalyScorer | None = None) -> None:
-    """Refuse a folder that [`store_calibration`] cannot write to, before images are scored.
+    """Check that [`store_calibration`] can write to a folder, before images are scored.
 
     Args:
         folder (`str` or `os.PathLike`): Folder of a model, also of an exported one; or a folder to create.
@@ -173,7 +173,7 @@ def check_folder(folder: str | os.PathLike, scorer: AnomalyScorer | None = None)
         return
     expected = f"expected the folder of {scorer.name}, whose calibration it is, or a new folder."
     if is_exported(folder) != (scorer.model is None):
-        kind = "an exported model" if is_exported(folder) else "a model of PyTorch"
+        kind = "an exported model" if is_exported(folder) else "a PyTorch model"
         raise ValueError(f"{folder} holds {kind}; {expected}")
     if _fingerprint(folder, scorer) != scorer.backend.fingerprint:
         raise ValueError(f"{folder} holds a model with other weights or settings; {expected}")
@@ -194,7 +194,7 @@ def _fingerprint(folder: Path, scorer: AnomalyScorer) -> str | None:
 
 
 def _labels(reader: SampleReader) -> list[int]:
-    """Return 0 or 1 for each image; images are normal if none has a label."""
+    """Return 0 or 1 for each image; if no image has a label, all are normal."""
     labels = reader.labels
     unlabelled = labels.count(None)
     if 0 < unlabelled < len(labels):
@@ -208,7 +208,7 @@ def _settings_file(folder: Path) -> Path:
 
 
 def _copy_model(scorer: AnomalyScorer, folder: Path) -> None:
-    """Copy the files of a model on disk; save one that is in memory or from the Hub."""
+    """Copy the files of a model on disk, or save a model that is in memory or from the Hub."""
     source = Path(scorer.name)
     if _settings_file(source).exists():
         shutil.copytree(source, folder, dirs_exist_ok=True)

@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""What a calibration holds: thresholds, what they are based on, and what they mean in sentences."""
+"""Hold a calibration: thresholds, the data behind them, and their meaning in sentences."""
 
 import dataclasses
 import math
@@ -25,13 +25,13 @@ class Thresholds:
         pixel_threshold (`float`, *optional*): Map value from which a pixel belongs to the mask.
         normal (`int`): Number of normal images used.
         anomalous (`int`): Number of anomalous images used.
-        normal_scores (`list[float]`): Distinct scores of the normal images, ascending. Of more than 400 images only
-            some; the others count as the next higher one that is there.
+        normal_scores (`list[float]`): Distinct scores of the normal images, ascending. For more than 400 images only
+            some are kept; the others count as the next higher one.
         normal_counts (`list[int]`): Number of normal images with each of these scores.
         metrics (`dict[str, list[float]]`): `false_alarm_rate` and, with anomalous images, `recall` and `f1`, on the
             images used: the value and both ends of its 95 % bootstrap interval, in [0, 1].
-        rate_interval (`list[float]`, *optional*): Conformal only: range in which the false-alarm rate on new images
-            lies in 95 of 100 calibrations with as many images.
+        rate_interval (`list[float]`, *optional*): Conformal only: range of the false-alarm rate on new images in 95 of
+            100 calibrations with this number of images.
     """
 
     threshold: float
@@ -47,7 +47,7 @@ class Thresholds:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Calibration(Thresholds):
-    """Hold thresholds with what they are based on; [`calibrate`] returns it.
+    """Hold thresholds and the data behind them; [`calibrate`] returns it.
 
     Args:
         method (`str`): `"conformal"`, `"quantile"` or `"f1"`.
@@ -55,13 +55,13 @@ class Calibration(Thresholds):
         review_alpha (`float`, *optional*): Largest share of normal images to look at or to call anomalous.
         categories (`dict[str, Thresholds]`): Thresholds of each category; empty without categories.
         image_score (`str`): Kind of the scores: `"paper"`, `"fusion"` or `"top1%"`.
-        data (`str`, *optional*): What the images are.
+        data (`str`, *optional*): Description of the images.
         date (`str`): Day of the calibration, as `2026-11-27`.
         fingerprint (`str`, *optional*): Digest of the model. With another model, or other settings, the calibration is
-            stale. Without it the calibration belongs to no model, and none uses it.
-        settings (`dict`): All that scores depend on beside the model.
+            stale. Without a digest it belongs to no model, and is not used.
+        settings (`dict`): Everything that scores depend on beside the model.
         versions (`dict`): Versions of packages.
-        notes (`list[str]`): What is wrong with the calibration, one line each.
+        notes (`list[str]`): Problems of the calibration, one line each.
 
     All arguments of [`Thresholds`] are attributes too: `threshold`, `review_threshold`,
     `pixel_threshold`, `normal`, `anomalous`, `metrics` and `rate_interval`.
@@ -80,7 +80,7 @@ class Calibration(Thresholds):
     notes: list[str] = field(default_factory=list)
 
     def p_value(self, score: float, category: str | None = None) -> float:
-        """Return the share of normal images, the new one counted, that score as high as an image or higher.
+        """Return the share of normal images, the new one included, that score as high as an image or higher.
 
         If the image is normal, a p-value of at most α occurs with probability at most α, for any α.
 
@@ -98,7 +98,7 @@ class Calibration(Thresholds):
 
         Args:
             score (`float`): Score of the image.
-            category (`str`, *optional*): Its category; an unknown one has the thresholds of all images.
+            category (`str`, *optional*): Its category; an unknown one gets the thresholds of all images.
         """
         return judge(score, self.to_dict(), category)[1]
 
@@ -111,7 +111,7 @@ class Calibration(Thresholds):
         """Make a calibration from what [`Calibration.to_dict`] returned.
 
         Raises:
-            ValueError: If a value is missing or makes no sense; names it.
+            ValueError: If a value is missing or invalid. The message names it.
         """
         check_calibration(values)
         names = {entry.name for entry in dataclasses.fields(cls)}
@@ -119,7 +119,7 @@ class Calibration(Thresholds):
         return cls(**{name: value for name, value in values.items() if name in names} | {"categories": parts})
 
     def describe(self) -> list[str]:
-        """Say in sentences what the thresholds mean, and how sure that is."""
+        """Describe in sentences what the thresholds mean, and how certain they are."""
         lines = [f"An image is anomalous from a score of {self.threshold:.4g} on."]
         if self.method == "conformal":
             lines += self._describe_guarantee()

@@ -2,8 +2,7 @@
 """Convert published checkpoints: OpenAI's CLIP files and the AnomalyCLIP authors' prompt files.
 
 Pickles are read with `weights_only=True`, so that they cannot run code. OpenAI's own files are TorchScript archives,
-which are programs; they are opened only when their SHA-256 is one that OpenAI publishes, or when the caller trusts the
-file.
+which can run code. They are opened only if OpenAI publishes their SHA-256, or if the caller trusts the file.
 """
 
 import hashlib
@@ -28,14 +27,15 @@ from ..loading_anomalyclip import load_tokenizer
 from ..modeling_anomalyclip import AnomalyCLIPModel
 
 
-# SHA-256 of the vision transformers that OpenAI publishes (a part of each download's URL), and their Hub ids.
+# SHA-256 of the vision transformers that OpenAI publishes (part of each download URL), and their Hub ids.
 OPENAI_CLIP_FILES = {
     "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af": "openai/clip-vit-base-patch32",
     "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f": "openai/clip-vit-base-patch16",
     "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836": "openai/clip-vit-large-patch14",
     "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02": "openai/clip-vit-large-patch14-336",
 }
-# Where OpenAI's names go; `{n}` is the layer. Projections are stored transposed there, and q, k, v in one tensor.
+# OpenAI's names and those of transformers; `{n}` is the layer, `{p}` is weight or bias. OpenAI stores projections
+# transposed, and q, k and v in one tensor.
 OPENAI_TO_CLIP = {
     "visual.class_embedding": "vision_model.embeddings.class_embedding",
     "visual.positional_embedding": "vision_model.embeddings.position_embedding.weight",
@@ -56,9 +56,9 @@ LAYER_PARTS |= {"mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2"}
 TRANSPOSED = ("visual.proj", "text_projection")
 NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")
 HEAD_SIZE = 64  # of every vision transformer that OpenAI published
-MAX_WIDTH = 1024  # of these; wider ones come from OpenCLIP and have other heads
+MAX_WIDTH = 1024  # the largest width of these; wider towers come from OpenCLIP and have other heads
 
-# Of a published prompt file: what is learned, and what carries nothing (most of the file).
+# Names in a published prompt file: the learned deep prompts, and tensors that the method does not use.
 DEEP_PROMPT = re.compile(r"compound_prompts_text\.(\d+)")
 PROMPT_LEFTOVERS = re.compile(
     r"(compound_prompt_projections\..*|token_(prefix|suffix)_(pos|neg)|tokenized_prompts_(pos|neg))"
@@ -78,28 +78,28 @@ def convert_original_checkpoint(
     image_size: int | list[int] | None = None,
     trust_torchscript: bool = False,
 ) -> AnomalyCLIPModel:
-    """Convert published weights; every size (width, layers, patch, prompt lengths, depth) is read off the shapes.
+    """Convert published weights; all sizes (width, layers, patch, prompt lengths, depth) are read from the shapes.
 
     Args:
         clip (`str`, `os.PathLike` or `Mapping`):
             OpenAI's CLIP as `.pt` (TorchScript archive or plain state dict) or `.safetensors`, a state dict with
-            OpenAI's names, or a Hub id or folder that transformers loads. Tensors do not tell the activation and the
-            heads: those of OpenAI's CLIPs are assumed, with a warning where the file is not one of theirs.
+            OpenAI's names, or a Hub id or folder that transformers loads. Tensors do not show the activation and the
+            number of heads: those of OpenAI's CLIPs are assumed, with a warning if the file is not one of them.
         prompts (`str`, `os.PathLike`, `Mapping` or `None`):
-            A published `.pth` of the prompt learner or its content; `None` for fresh prompts.
+            A published `.pth` of the prompt learner or its content; `None` for new prompts.
         feature_layers (`list[int]`, *optional*): Selected vision layers; 24 of 24 for the published checkpoints.
         dpam_layers (`int`, *optional*): Last layers with a local path; 19 of 24 for the published checkpoints.
         image_size (`int` or `list[int]`, *optional*): Input size in pixels; 518 for the published checkpoints.
         trust_torchscript (`bool`, *optional*, defaults to `False`):
-            Open a TorchScript archive whose SHA-256 is not one that OpenAI publishes. It can run code.
+            Open a TorchScript archive whose SHA-256 OpenAI does not publish. It can run code.
 
     Returns:
         [`AnomalyCLIPModel`]: float32, in evaluation mode.
 
     Raises:
         FileNotFoundError: If a file is missing.
-        OSError: If a file is damaged, or holds what only an unsafe unpickler would read.
-        ValueError: If tensors are missing, left over or do not fit; the message names the tensor, its shape and the
+        OSError: If a file is damaged, or contains more than tensors.
+        ValueError: If tensors are missing, unexpected or do not fit. The message names the tensor, its shape and the
             expected one.
 
     Example:
@@ -130,7 +130,7 @@ def convert_original_checkpoint(
 def _load_clip(
     clip: str | os.PathLike | State, name: str, settings: dict[str, Any], trust_torchscript: bool
 ) -> AnomalyCLIPModel:
-    """Put fresh prompts on a CLIP in either layout; `name` is what errors call it."""
+    """Add new prompts to a CLIP in either layout; `name` is its name in errors."""
     if isinstance(clip, Mapping):
         state, base_model = clip, None
     elif Path(clip).is_file():
@@ -167,13 +167,13 @@ def _read_clip_file(path: Path, trust_torchscript: bool) -> tuple[State, str | N
             raise OSError(f"{path} is damaged or cut short ({error}); download it again.") from error
     if not _is_torchscript(path):
         return _load_pickle(path), None
-    content = path.read_bytes()  # once, so that what is opened is what was hashed
+    content = path.read_bytes()  # read once, so that the opened content is the hashed one
     digest = hashlib.sha256(content).hexdigest()
     base_model = OPENAI_CLIP_FILES.get(digest)
     if base_model is None and not trust_torchscript:
         raise OSError(
-            f"{path} is a TorchScript archive, which can run code, and its SHA-256 {digest} is none that OpenAI "
-            "publishes. Download it again, or pass --trust-torchscript (trust_torchscript=True) if you trust it."
+            f"{path} is a TorchScript archive, which can run code, and OpenAI does not publish its SHA-256 {digest}. "
+            "Download it again, or pass --trust-torchscript (trust_torchscript=True) if you trust it."
         )
     try:
         return torch.jit.load(io.BytesIO(content), map_location="cpu").state_dict(), base_model
@@ -192,7 +192,7 @@ def _is_torchscript(path: Path) -> bool:
 
 
 def _load_pickle(path: Path) -> Mapping[str, Any]:
-    """Read a `torch.save` file; nothing but tensors, numbers, strings and containers of them."""
+    """Read a `torch.save` file that contains only tensors, numbers, strings and containers of them."""
     if not path.is_file():
         problem = "is a folder" if path.is_dir() else "does not exist"
         raise FileNotFoundError(f"{path} {problem}; expected a file written by torch.save.")
@@ -231,9 +231,7 @@ def _clip_from_openai(state: State, source: str) -> CLIPModel:
         if names:
             name = min(names)
             shape = tuple(expected[name] if name in expected else converted[name].shape)
-            raise ValueError(
-                f"{source} {problem} {len(names)} tensors, the first is that for {name!r:.200} of shape {shape}."
-            )
+            raise ValueError(f"{source} {problem} {len(names)} tensors, the first is {name!r:.200} of shape {shape}.")
     clip = clip.to_empty(device="cpu")
     clip.load_state_dict(converted, strict=True)
     _restore_position_ids(clip)
@@ -241,7 +239,7 @@ def _clip_from_openai(state: State, source: str) -> CLIPModel:
 
 
 def _check_tensors(state: Mapping[Any, Any], source: str) -> dict[str, Tensor]:
-    """Refuse whatever is not a finite tensor under a name."""
+    """Check that a state dict contains only named, finite tensors."""
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise ValueError(
@@ -253,13 +251,13 @@ def _check_tensors(state: Mapping[Any, Any], source: str) -> dict[str, Tensor]:
 
 
 def _restore_position_ids(clip: CLIPModel) -> None:
-    """`to_empty` leaves the buffers that no checkpoint stores without values."""
+    """Set the position ids, which no checkpoint stores and `to_empty` leaves without values."""
     for embeddings in (clip.text_model.embeddings, clip.vision_model.embeddings):
         embeddings.position_ids = torch.arange(embeddings.position_ids.shape[-1])[None]
 
 
 def _rename(name: str, tensor: Tensor, source: str) -> list[tuple[str, Tensor]]:
-    """Give the transformers name of one OpenAI tensor, or three where q, k and v are stored as one."""
+    """Return the transformers name and the tensor of an OpenAI tensor, or three for q, k and v in one tensor."""
     if name in TRANSPOSED:
         return [(OPENAI_TO_CLIP[name], tensor.T)]
     if name in OPENAI_TO_CLIP:
@@ -281,7 +279,7 @@ def _rename(name: str, tensor: Tensor, source: str) -> list[tuple[str, Tensor]]:
 
 
 def _clip_config(state: State, source: str) -> AnomalyCLIPConfig:
-    """Read the sizes of a CLIP off the shapes of a few tensors."""
+    """Read the sizes of a CLIP from the shapes of a few tensors."""
     vision_width, _, _, patch_size = _shape(state, "visual.conv1.weight", 4, source)
     positions = _shape(state, "visual.positional_embedding", 2, source)[0]
     if positions < 2:
@@ -336,7 +334,7 @@ def _tower_sizes(state: State, prefix: str, width: int, source: str) -> dict[str
 
 
 def _prompt_tensors(prompts: str | os.PathLike | Mapping[str, Any], source: str) -> dict[str, Tensor]:
-    """Keep of a published prompt file what is learned, and refuse what is not known."""
+    """Return the learned tensors of a published prompt file; unknown tensors are an error."""
     content = prompts if isinstance(prompts, Mapping) else _load_pickle(Path(prompts))
     content = content.get("prompt_learner", content)
     if not isinstance(content, Mapping):

@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Labels of annotation tools: COCO JSON and labelme JSON, drawn as masks."""
+"""Read the labels of annotation tools, COCO JSON and labelme JSON, and draw them as masks."""
 
 import base64
 import io
@@ -15,7 +15,7 @@ from .layouts import Row, Words
 from .words import ANOMALOUS, GOOD, NORMAL, label_of
 
 
-# NumPy and Pillow are imported where something is drawn: the commands list the catalogue for their --help.
+# NumPy and Pillow are imported only where masks are drawn, since every --help lists the catalogue.
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
@@ -25,7 +25,7 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Coco:
-    """COCO JSON: an image with annotations is anomalous, one without is normal."""
+    """Read COCO JSON: an image with annotations is anomalous, one without is normal."""
 
     name: str = "COCO JSON"
     expects: str = "a .json file with images and annotations, in the folder or in annotations/"
@@ -62,7 +62,7 @@ class Coco:
 
 @dataclass(frozen=True)
 class Labelme:
-    """Labelme JSON beside each image: an image with shapes is anomalous, one without is normal."""
+    """Read labelme JSON beside images: an image with shapes is anomalous, one without is normal."""
 
     name: str = "labelme JSON"
     expects: str = "images, and beside those with anomalies a .json file of labelme"
@@ -95,7 +95,7 @@ class Labelme:
 
 
 def _draw_coco(marks: list[dict[str, Any]], size: tuple[int, int], file: Path) -> bytes | None:
-    """Draw polygons and bitmaps; `None` where one has only a box, which says too little about pixels."""
+    """Draw polygons and bitmaps; `None` if an annotation has only a box, which is no ground truth for pixels."""
     from PIL import Image, ImageDraw
 
     mask = Image.new("1", size)
@@ -118,7 +118,7 @@ def _draw_coco(marks: list[dict[str, Any]], size: tuple[int, int], file: Path) -
 
 
 def _decode_runs(segmentation: dict[str, Any]) -> "np.ndarray":
-    """Decode run lengths, which go down the columns."""
+    """Decode run lengths, which are in column order."""
     import numpy as np
 
     (height, width), counts = segmentation["size"], segmentation["counts"]
@@ -185,7 +185,7 @@ def _images_below(root: Path) -> dict[str, list[Path]]:
 
 
 def _find(found: dict[str, list[Path]], name: str, root: Path) -> Path:
-    """Find the file that an index names; its folders often are those of another machine."""
+    """Find the file that an index names, often with the folders of another machine."""
     path = PurePosixPath(name.replace("\\", "/"))
     same = [one for one in found.get(path.name, ()) if path.name]
     exact = [one for one in same if one.as_posix().endswith(path.as_posix())]

@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""The datasets that are known by name: one entry each, and an entry is all that a new one needs."""
+"""List the datasets that are known by name; a new dataset needs one entry here."""
 
 from dataclasses import dataclass
 
@@ -20,20 +20,21 @@ from .words import GOOD
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """Facts about a dataset, and the layouts that it comes in, the likeliest first.
+    """Describe a dataset, and the layouts that it comes in, the most specific first.
 
     Args:
         title (`str`): Full name.
         domain (`str`): `"industrial"`, `"medical"` or `"any"`.
-        license (`str`): As its page or those who pass it on state it; "not stated" where nobody does.
-        page (`str`): Address to get it from.
-        readers (`tuple[Reader, ...]`): Its own distribution, then the authors' re-arranged copy.
+        license (`str`): License as stated on its page or by redistributors; "not stated" if there is none.
+        page (`str`): Address to download it from.
+        readers (`tuple[Reader, ...]`): Layouts of its own distribution and of the authors' re-arranged copy.
         categories (`tuple[str, ...]`): Categories of the test split.
         counts (`tuple[int, int]`, *optional*): Normal and anomalous images of the whole test split.
         has_masks (`bool`): Whether anomalous images come with masks.
         mask_rule (`str`): See [`load_mask`].
         folder_hints (`tuple[str, ...]`): Parts of usual names of its folder, in small letters and digits.
-        search_depth (`int`): Levels below the given folder at which the layout may begin, since archives wrap.
+        search_depth (`int`): Levels below the given folder at which the layout may begin, for archives with outer
+        folders.
     """
 
     title: str

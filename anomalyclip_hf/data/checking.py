@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Open every file of a dataset once and report problems, before an evaluation of hours meets them."""
+"""Open every file of a dataset and report problems, before they interrupt a long evaluation."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -18,18 +18,18 @@ from .words import ANOMALOUS
 
 @dataclass
 class CheckReport:
-    """Collect what `check` finds; each list contains paths or one-line messages.
+    """Hold the problems that [`check`] finds; each list contains paths or one-line messages.
 
     Args:
         counts (`Counter`): Images by split, category and label.
         empty_masks (`list[str]`): Masks of anomalous images that mark nothing.
-        full_masks (`list[str]`): Masks that mark every pixel, and categories whose masks mark more than half.
+        full_masks (`list[str]`): Masks that mark every pixel, and categories whose masks mark more than half of all.
         unpaired (`list[str]`): Anomalous images without a mask, where the dataset has masks.
         other_size (`list[str]`): Masks of another size than their image.
         unreadable (`list[str]`): Files that cannot be opened, with the reason.
         unmatched (`list[str]`): Images and masks that belong to no row.
-        unused (`list[str]`): Images in other folders of a published dataset, which belong to no row.
-        has_masks (`bool`): Whether any image has one, or the dataset should.
+        unused (`list[str]`): Images in folders of a published dataset that the package does not use.
+        has_masks (`bool`): Whether any image has a mask, or the dataset should have some.
     """
 
     counts: Counter = field(default_factory=Counter)
@@ -44,7 +44,7 @@ class CheckReport:
 
     @property
     def is_clean(self) -> bool:
-        """Return whether nothing here would affect an evaluation."""
+        """Return whether there is no problem that would affect an evaluation."""
         problems = (self.empty_masks, self.full_masks, self.unpaired, self.other_size, self.unreadable, self.unmatched)
         return not any(problems)
 
@@ -54,7 +54,7 @@ def check(scanned: Scan, rows: Iterable[Row] | None = None, value_range: Any = N
 
     Args:
         scanned ([`Scan`]): From [`scan`].
-        rows (`Iterable[Row]`, *optional*): Its rows, wrapped in a progress bar; defaults to `scanned.rows`.
+        rows (`Iterable[Row]`, *optional*): Its rows, for example in a progress bar; defaults to `scanned.rows`.
         value_range (`tuple[float, float]` or `"auto"`, *optional*): See [`load_image`].
 
     Returns:

@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""How `datasets` decodes the columns image and mask: any file that the package reads, masks as 0 and 255."""
+"""Decode the columns image and mask of a dataset: every format that the package reads, masks as 0 and 255."""
 
 import warnings
 from dataclasses import dataclass, field
@@ -15,15 +15,15 @@ from ..image_processing_anomalyclip import load_image, load_mask
 
 @dataclass
 class AnomalyImage(datasets.Image):
-    """An image by reference that decodes to upright RGB, whatever its format and mode.
+    """Decode an image to upright RGB, whatever its format and mode.
 
-    `dataset.cast_column("image", datasets.Image())` turns it into the feature that everybody's `datasets` knows.
+    `dataset.cast_column("image", datasets.Image())` turns it into the standard feature of `datasets`.
     """
 
     _type: str = field(default="AnomalyImage", init=False, repr=False)
 
     def decode_example(self, value: Any, token_per_repo_id: dict | None = None) -> Image.Image:
-        """Decode `{"bytes", "path"}`; ValueError in one line that names the file when that cannot be done."""
+        """Decode `{"bytes", "path"}`; errors are ValueErrors of one line that name the file."""
         if not isinstance(value, dict) or _is_remote(value):
             return load_image(super().decode_example(value, token_per_repo_id))
         return load_image(value)
@@ -31,13 +31,13 @@ class AnomalyImage(datasets.Image):
 
 @dataclass
 class AnomalyMask(datasets.Image):
-    """A mask by reference that decodes to mode L with 0 where normal and 255 where anomalous.
+    """Decode a mask to mode L, 0 where normal and 255 where anomalous.
 
     Args:
         mask_rule (`str`): `"auto"`, `"classes"` or `"nonzero"`, see [`load_mask`].
     """
 
-    mask_rule: str = field(default="auto", compare=False)  # or datasets with different rules could not be joined
+    mask_rule: str = field(default="auto", compare=False)  # datasets with different rules can be joined
     _type: str = field(default="AnomalyMask", init=False, repr=False)
 
     def decode_example(self, value: Any, token_per_repo_id: dict | None = None) -> Image.Image:
@@ -56,6 +56,6 @@ def _is_remote(value: dict) -> bool:
 
 
 with warnings.catch_warnings():
-    warnings.filterwarnings("ignore", message=".*experimental")  # it has been so for years, and is the only way
+    warnings.filterwarnings("ignore", message=".*experimental")  # there is no other way to add a feature
     register_feature(AnomalyImage, "AnomalyImage")
     register_feature(AnomalyMask, "AnomalyMask")

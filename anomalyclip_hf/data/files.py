@@ -24,7 +24,7 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def list_folders(folder: Path) -> list[Path]:
-    """List the folders directly in a folder, sorted by name, without hidden ones and those that macOS adds."""
+    """List the folders directly in a folder, sorted by name, without hidden ones and `__MACOSX`."""
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:
@@ -35,17 +35,17 @@ def list_folders(folder: Path) -> list[Path]:
 
 
 def is_image_name(name: str) -> bool:
-    """Return whether a file is an image by its ending, and not hidden, as `._000.png` is."""
+    """Return whether a file name has the ending of an image and is not hidden, as `._000.png` is."""
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.startswith(".")
 
 
 def folder_name(folder: Path) -> str:
-    """Return the name of a folder; a link keeps its own name."""
+    """Return the name of a folder; a link has its own name, not that of its target."""
     return Path(os.path.abspath(folder)).name
 
 
 def split_mask_folders(folders: list[Path]) -> tuple[list[Path], list[Path]]:
-    """Separate folders of images from folders of masks, which are called `masks`, or `NG_masks` beside `NG`."""
+    """Separate folders of images from folders of masks, such as `masks`, or `NG_masks` beside `NG`."""
     names = {folder.name.casefold() for folder in folders}
     is_mask = [
         bool(MASK_FOLDER.fullmatch(folder.name)) or (_without_ending(folder.name) or "").casefold() in names
@@ -56,7 +56,7 @@ def split_mask_folders(folders: list[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def list_masks(kind: Path, holders: list[Path]) -> list[Path]:
-    """List what may be masks of a folder of images: in `masks/NG`, `NG_masks` or `NG/masks`.
+    """List the possible masks of a folder of images: those in `masks/NG`, `NG_masks` or `NG/masks`.
 
     Args:
         kind (`Path`): Folder of images.
@@ -76,26 +76,26 @@ def list_masks(kind: Path, holders: list[Path]) -> list[Path]:
 
 
 def split_masks(files: list[Path]) -> tuple[list[Path], list[Path]]:
-    """Separate the images of a folder from the masks beside them: `x_mask.png` is one if there is an `x.*`."""
+    """Separate the images of a folder from the masks beside them: `x_mask.png` is a mask if there is an `x.*`."""
     stems = {file.stem.casefold() for file in files}
     masks = [file for file in files if (stem := _without_ending(file.stem)) and stem.casefold() in stems]
     return ([file for file in files if file not in set(masks)], masks) if masks else (files, [])
 
 
 def pair_masks(images: list[Path], masks: list[Path], ending: str | None = None) -> dict[Path, Path]:
-    """Find the mask of each image by name, never by position: one stray file would shift all that follow.
+    """Find the mask of each image by name. By position, one extra file would shift all masks after it.
 
     Args:
         images (`list[Path]`): Images of one folder.
         masks (`list[Path]`): Files that may be their masks, or folders with several masks of one image.
         ending (`str`, *optional*):
-            What the mask's stem has behind the image's, such as `_mask`. By default nothing or any usual ending.
+            Ending of a mask's stem after that of its image, such as `_mask`. By default none or any usual ending.
 
     Returns:
-        `dict[Path, Path]`: image to mask; images without a mask are not in it.
+        `dict[Path, Path]`: masks by image; images without a mask are left out.
 
     Raises:
-        ValueError: If two files could belong to one, so that nobody can say which does.
+        ValueError: If an image has two masks, or a mask fits two images.
     """
     if not masks:
         return {}
@@ -137,12 +137,12 @@ def _by_stem(files: list[Path]) -> dict[str, Path]:
 
 
 def path_inside(folder: Path, name: str, source: Path, allow_outside: bool = False) -> Path:
-    """Join a path that a file names to its folder, and refuse one that leads out of it.
+    """Join a path that a file names to a folder, and check that it stays in the folder.
 
     Args:
         folder (`Path`): Folder that relative paths start from.
         name (`str`): Path with forward or backward slashes; an absolute one has to be below the folder.
-        source (`Path`): File that names it, for the error.
+        source (`Path`): The file that names the path, for the error.
         allow_outside (`bool`, *optional*, defaults to `False`): Accept any path.
 
     Raises:

@@ -1,7 +1,7 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Layouts of folders: each says whether a folder looks like it, and lists the images.
+"""Recognise layouts of folders, and list their images.
 
-None opens an image, except where only the mask says whether an image is anomalous.
+No image is opened. Masks are opened only in layouts where an empty mask means that an image is normal.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 
 @dataclass(frozen=True)
 class Row:
-    """One image of a dataset.
+    """Hold one image of a dataset.
 
     Args:
         image (`Path`): File of the image.
@@ -28,7 +28,7 @@ class Row:
         defect_type (`str`, *optional*): Such as `scratch`; `good` for normal images.
         split (`str`): `"test"`, `"train"`, …
         mask (`Path` or `bytes`, *optional*): File of the mask, folder with several of them, or a mask in memory.
-        empty_mask (`Path`, *optional*): File that shows that a normal image has no anomaly.
+        empty_mask (`Path`, *optional*): File of the empty mask of a normal image.
     """
 
     image: Path
@@ -41,7 +41,7 @@ class Row:
 
 
 class Reader(Protocol):
-    """A layout: `name` is what people call it, `expects` describes it in an error."""
+    """Read a layout; `name` is its usual name, and `expects` describes it in errors."""
 
     @property
     def name(self) -> str: ...
@@ -53,12 +53,12 @@ class Reader(Protocol):
         """Return whether the folder looks like this layout."""
 
     def rows(self, root: Path, normal_words: Words) -> Iterator[Row]:
-        """List everything in it, in a fixed order."""
+        """List all images in the folder, in a fixed order."""
 
 
 @dataclass(frozen=True)
 class CategoryTree:
-    """`<category>/{train,test}/<type>/x.png` with `<category>/ground_truth/<type>/x_mask.png`, as MVTec AD has it.
+    """Read `<category>/{train,test}/<type>/x.png` with `<category>/ground_truth/<type>/x_mask.png`, as in MVTec AD.
 
     A folder that holds `test` itself is read as one category.
     """
@@ -86,7 +86,7 @@ class CategoryTree:
             yield from _rows_of_type(kind, self.images, holders, _category(folder), split, normal_words)
 
     def empty_folders(self, root: Path) -> list[Path]:
-        """List folders of types without a single image, as a half-unpacked archive leaves them."""
+        """List folders of types without images, as a partly unpacked archive leaves them."""
         splits = [folder / word for folder in self._category_folders(root) for word in self.splits.values()]
         kinds = [kind for split in splits for kind in split_mask_folders(list_folders(split))[0]]
         return [kind for kind in kinds if not list_images(kind / self.images)]
@@ -110,7 +110,7 @@ def _category(folder: Path) -> str:
 
 
 def _check_words(folder: Path, kinds: list[Path], holders: list[Path], normal_words: Words) -> None:
-    """Refuse a test folder in which nothing says what is normal, instead of calling all of it anomalous."""
+    """Refuse a test folder in which no word is known, instead of calling all its images anomalous."""
     if any(label_of(kind.name, normal_words) is not None or list_masks(kind, holders) for kind in kinds):
         return
     if kinds:
@@ -134,7 +134,7 @@ def _rows_of_type(
 
 @dataclass(frozen=True)
 class TypeFolders:
-    """One folder for each type, directly below the root: `good` and others, with masks in `ground_truth/<type>`."""
+    """Read one folder per type directly below the root: `good` and others, with masks in `ground_truth/<type>`."""
 
     name: str = "type folders"
     expects: str = "good/ and one folder for each type of defect"
@@ -152,7 +152,7 @@ class TypeFolders:
 
 @dataclass(frozen=True)
 class ClassFolders:
-    """One folder for each class, named in a list; other folders do not count."""
+    """Read one folder per class, from a list of names; other folders are ignored."""
 
     classes: Mapping[str, str]  # folder, case ignored, to defect type
     category: str
@@ -180,7 +180,7 @@ class ClassFolders:
 
 @dataclass(frozen=True)
 class ImagesAndMasks:
-    """A folder of images (or a glob of some) and one of masks, for each split."""
+    """Read a folder of images, or a glob of folders, and a folder of masks, for each split."""
 
     category: str
     defect_type: str
@@ -210,7 +210,7 @@ def _images_of(root: Path, pattern: str) -> list[Path]:
 
 @dataclass(frozen=True)
 class OwnImagesAndMasks:
-    """Images and masks of one's own: an image is normal when its mask is empty or missing."""
+    """Read images and masks of your own: an image is normal if its mask is empty or missing."""
 
     name: str = "images and masks"
     expects: str = "images/ and masks/"
@@ -246,7 +246,7 @@ def _rows_by_mask(
 
 @dataclass(frozen=True)
 class MaskBeside:
-    """Masks near their images, with an ending in their names: `Class1/Train/Label/0576_label.PNG`."""
+    """Read masks near their images, with an ending in their names: `Class1/Train/Label/0576_label.PNG`."""
 
     pattern: str  # glob of the folders that hold images, with {split}
     splits: Mapping[str, str]  # our splits to the words in the folders' names
@@ -254,7 +254,7 @@ class MaskBeside:
     name: str
     category: str = ""  # default: the folder directly below the root
     ending: str = "_label"
-    mask_decides: bool = False  # otherwise an image is anomalous when it has a mask at all
+    mask_decides: bool = False  # an empty mask means normal; otherwise any mask means anomalous
 
     @property
     def expects(self) -> str:
@@ -294,7 +294,7 @@ def is_empty_mask(mask: Path) -> bool:
 
 @dataclass(frozen=True)
 class FlatFolder:
-    """Images in one folder, with unknown labels and without masks."""
+    """Read images in one folder, with unknown labels and without masks."""
 
     name: str = "flat folder"
     expects: str = "images directly in the folder"

@@ -20,14 +20,14 @@ SHOWN = 3  # examples in a message
 
 @dataclass(frozen=True)
 class Scan:
-    """The rows found below a folder.
+    """Hold the rows found below a folder.
 
     Args:
         entry ([`DatasetEntry`]): The dataset.
         root (`Path`): Folder at which the layout begins.
         reader ([`Reader`]): The layout.
         rows (`list[Row]`): Images of the chosen category.
-        problems (`list[str]`): What is unexpected, each in a line.
+        problems (`list[str]`): Unexpected findings, one line each.
         others (`list[Row]`): Images of the categories that were not chosen.
     """
 
@@ -58,16 +58,16 @@ def scan(
 
     Args:
         name (`str`): A name of the catalogue, `csv` or `jsonl`.
-        data_dir (`str` or `os.PathLike`): Folder it was unpacked to; of a table the file, or the folder with it.
-        columns (`dict`, *optional*): Of a table: our column names to the file's.
+        data_dir (`str` or `os.PathLike`): Folder that it was unpacked to; for a table, the file or its folder.
+        columns (`dict`, *optional*): For a table: our column names to those of the file.
         category (`str`, *optional*): Only this category.
         normal_labels (`Sequence[str]`, *optional*): Further words that mean normal, in folders and tables.
-        encoding (`str`, *optional*): Of a table; detected by default.
+        encoding (`str`, *optional*): Encoding of a table; detected by default.
         allow_outside (`bool`, *optional*, defaults to `False`): Accept paths in a table that lead out of its folder.
 
     Raises:
         ValueError: If the name, an option or the category is unknown, or files contradict each other.
-        FileNotFoundError: If the folder or the layout in it does not exist; says what was expected, and where.
+        FileNotFoundError: If the folder or the layout in it does not exist. The message says what was expected.
     """
     folder, words = Path(data_dir), frozenset(normal_labels)
     if not folder.exists():
@@ -98,10 +98,10 @@ def scan(
 
 
 def find_layout(name: str, folder: Path, normal_words: frozenset[str] = frozenset()) -> tuple[Path, Reader]:
-    """Look for a dataset in a folder and the levels below it, nearest first, and first where a name points to it.
+    """Look for a dataset in a folder and the levels below it; the nearest, then folders with its name, come first.
 
     Raises:
-        FileNotFoundError: If no layout of the dataset is there; says what was looked for, and where.
+        FileNotFoundError: If no layout of the dataset is found. The message says what was expected.
     """
     entry, level = CATALOGUE[name], [folder]
     for _ in range(entry.search_depth + 1):
@@ -123,12 +123,12 @@ def find_layout(name: str, folder: Path, normal_words: frozenset[str] = frozense
 
 
 def find_dataset(name: str, data_dir: Path) -> Path | None:
-    """Return the folder directly below `data_dir` that a dataset is in by its name, as `MVTec_AD` for `mvtec`."""
+    """Return the folder directly below `data_dir` whose name is that of a dataset, such as `MVTec_AD` for `mvtec`."""
     return next((folder for folder in list_folders(data_dir) if name in hinted_names(folder)), None)
 
 
 def hinted_names(folder: Path) -> list[str]:
-    """Return the datasets that a folder's name points to; of `mvtec_loco` and `mvtec` only the longer one."""
+    """Return the datasets that match a folder's name best; `mvtec_loco` does not count as `mvtec`."""
     plain = "".join(filter(str.isalnum, folder.name.casefold()))
     lengths = {
         name: max((len(hint) for hint in entry.folder_hints if hint in plain), default=0)
@@ -160,7 +160,7 @@ def _find_table(
 
 
 def find_problems(name: str, scanned: "Scan") -> list[str]:
-    """Describe what is unexpected, each in a line: categories, files, labels, masks and counts."""
+    """Describe unexpected categories, files, labels, masks and counts, one line each."""
     entry, root, rows = scanned.entry, scanned.root, scanned.rows
     problems = []
     found = {row.category for row in rows}

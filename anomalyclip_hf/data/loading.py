@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""`load_anomaly_dataset`: any dataset of the catalogue, or one's own, with the same columns."""
+"""Load any dataset of the catalogue, or your own, with the same columns."""
 
 import os
 import re
@@ -36,7 +36,7 @@ def load_anomaly_dataset(
     cache_dir: str | os.PathLike | None = None,
     **hub_options: Any,
 ) -> datasets.Dataset | datasets.IterableDataset:
-    """Load a dataset for anomaly detection from the folder that it was unpacked to.
+    """Load a dataset for anomaly detection from its unpacked folder, a table or the Hub.
 
     Images stay where they are and are opened when a row is read.
 
@@ -48,13 +48,13 @@ def load_anomaly_dataset(
         category (`str`, *optional*): Only this category.
         streaming (`bool`, *optional*, defaults to `False`): Return an `IterableDataset`.
         columns (`Mapping[str, str]`, *optional*):
-            Of tables and stored datasets: our name (`image`, `mask`, `label`, `category`, …) to theirs.
+            For tables and stored datasets: our column names (`image`, `mask`, `label`, `category`, …) to theirs.
         mask_rule (`str`, *optional*):
             `"auto"`, `"classes"`, or `"nonzero"` as in the paper's code, see [`load_mask`]. Defaults to the rule of
             the dataset.
         normal_labels (`str` or `Sequence[str]`, *optional*):
             Further words that mean normal, in names of folders and in tables.
-        encoding (`str`, *optional*): Of a table; by default UTF-8, UTF-16 or cp1252 is detected.
+        encoding (`str`, *optional*): Encoding of a table; by default UTF-8, UTF-16 or cp1252 is detected.
         allow_outside (`bool`, *optional*, defaults to `False`): Accept paths in a table that lead out of its folder.
         cache_dir (`str` or `os.PathLike`, *optional*): For `parquet` and `hub`, instead of the cache of `datasets`.
         **hub_options: For `hub`: `revision`, `token` and other arguments of [`~datasets.load_dataset`].
@@ -65,7 +65,7 @@ def load_anomaly_dataset(
         unknown), `category`, `defect_type` (`"good"` for normal) and `path` (below the folder).
 
     Raises:
-        FileNotFoundError: If the folder, or the layout in it, does not exist; says where to get the dataset.
+        FileNotFoundError: If the folder, or the layout in it, does not exist. The message says where to get it.
         ValueError: If name, category, split or columns are unknown, or files contradict each other.
 
     Example:
@@ -107,7 +107,7 @@ def load_anomaly_dataset(
 
 
 def _make_dataset(scanned: Scan, split: str, mask_rule: str) -> datasets.Dataset:
-    """Make the table of rows; images by reference."""
+    """Make the dataset; images are stored as paths."""
     rows = [row for row in scanned.rows if row.split == split]
     entry = scanned.entry
     info = datasets.DatasetInfo(
@@ -198,7 +198,7 @@ def _standardise(
     our_features = features(mask_rule)
     if isinstance(stored, datasets.Dataset):
         return stored.map(standardise, with_indices=True, remove_columns=found, features=our_features)
-    # With features= a stream takes what `standardise` gives for decoded images.
+    # With features=, a stream would take the result of `standardise` for decoded images.
     return stored.map(standardise, with_indices=True, remove_columns=found).cast(our_features)
 
 
@@ -220,7 +220,7 @@ def _choose_category(
 
 
 def _parquet_files(path: Path, split: str) -> list[str]:
-    """Return a file itself, or those of a split in a folder; files whose path names no split are `test`."""
+    """Return the file, or the files of a split in a folder; files whose path names no split are `test`."""
     if path.is_file():
         return [str(path)]
     files: dict[str, list[str]] = {}

@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""The one reader of an image with its ground truth, for training, evaluation, prediction and the feature cache."""
+"""Read images with their ground truth, for training, evaluation, prediction and the feature cache."""
 
 import os
 import sys
@@ -29,18 +29,18 @@ if TYPE_CHECKING:  # a list of paths is read without the `datasets` library, whi
 
 @dataclass
 class Sample:
-    """One image with its ground truth, opened.
+    """Hold one opened image with its ground truth.
 
     Args:
-        index (`int`): Place in the dataset.
-        source (`str`): What results and errors call the image: its path below the dataset's root, or `"image 3"`.
+        index (`int`): Index in the dataset.
+        source (`str`): Name of the image in results and errors: its path below the dataset's root, or `"image 3"`.
         image (`PIL.Image.Image`): Upright RGB.
         label (`int`, *optional*): 0 normal, 1 anomalous, `None` unknown.
         mask (`np.ndarray`, *optional*):
             `(height, width)` uint8 of 0 and 1, at the image's size. `None` if there is no ground truth for pixels.
         category (`str`, *optional*): Such as `bottle`.
         defect_type (`str`, *optional*): Such as `scratch`; `good` for normal images.
-        note (`str`, *optional*): What is odd about the ground truth, in one line, such as an empty mask.
+        note (`str`, *optional*): A problem of the ground truth, such as an empty mask, in one line.
     """
 
     index: int
@@ -135,7 +135,7 @@ class SampleReader:
         """Open an image and its mask.
 
         Args:
-            index (`int`): Place in the dataset.
+            index (`int`): Index in the dataset.
 
         Returns:
             [`Sample`]
@@ -154,18 +154,18 @@ class SampleReader:
         )
 
     def name(self, index: int) -> str:
-        """Return what results and errors call an image, without opening it."""
+        """Return the name of an image in results and errors, without opening it."""
         row = self._row(index)
         return str(row.get("path") or _path_of(row["image"]) or f"image {index}")
 
     def digest(self, index: int) -> str:
-        """Return the SHA-256 of all that a sample depends on: the bytes of both files, the label and the settings."""
+        """Return the SHA-256 of everything that a sample depends on: both files, the label and the settings."""
         row = self._row(index)
         contents = (_content(row["image"]), _content(row.get("mask"), may_be_folder=True))
         return fingerprint((self._label(row, index), self.mask_rule, self.value_range), *contents)
 
     def state(self, index: int) -> tuple[Any, ...]:
-        """Return what changes with a sample, without reading files: name, label, category, size and time of files."""
+        """Return name, label, category, and size and time of the files of a sample, without reading them."""
         row = self._row(index)
         files = [_file_state(row["image"]), _file_state(row.get("mask"))]
         return self.name(index), self._label(row, index), self._word(row, "category"), *files
@@ -186,7 +186,7 @@ class SampleReader:
         return any(row.get("mask") is not None for row in self._rows("mask"))
 
     def _rows(self, *more: str) -> Any:
-        """All rows, of a `datasets.Dataset` without the images."""
+        """Return all rows; those of a `datasets.Dataset` without the images."""
         if not _is_a(self._dataset, "Dataset"):
             return (self._row(index) for index in range(len(self)))
         names = [name for name in ("label", "category", *more) if name in self._features]
@@ -232,13 +232,13 @@ def _resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _is_a(value: Any, name: str) -> Any:
-    """Return whether a value is of a class of the `datasets` library; where nobody imported it, it is not."""
+    """Return whether a value is an instance of a class of the `datasets` library, without importing the library."""
     library = sys.modules.get("datasets")
     return library is not None and isinstance(value, getattr(library, name))
 
 
 def _undecoded(dataset: "datasets.Dataset") -> "datasets.Dataset":
-    """Leave images and masks undecoded, so that this package opens them, and drop formats and transforms."""
+    """Leave images and masks undecoded, since this package decodes them, and drop formats and transforms."""
     from datasets import Image as ImageFeature
 
     dataset = dataset.with_format(None)
@@ -269,7 +269,7 @@ def _path_of(value: Any) -> str | None:
 
 
 def _file_state(value: Any) -> Any:
-    """Return size and time of a file, the name of a remote file, or a digest of what is in memory."""
+    """Return size and time of a file, the name of a remote file, or a digest of content in memory."""
     held = value.get("bytes") if isinstance(value, dict) else None
     path = None if held is not None or value is None else _path_of(value)
     if path is None:

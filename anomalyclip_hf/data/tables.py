@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Tables and indexes that name images, labels and masks: csv, jsonl and the authors' `meta.json`."""
+"""Read tables and indexes that name images, labels and masks: csv, jsonl and the authors' `meta.json`."""
 
 import codecs
 import csv
@@ -20,7 +20,7 @@ TABLE_COLUMNS = ("image", "label", "category", "defect_type", "split", "mask")
 
 @dataclass(frozen=True)
 class Table:
-    """A csv or jsonl file that names images, labels and masks; paths are relative to its folder."""
+    """Read a csv or jsonl file that names images, labels and masks; paths are relative to its folder."""
 
     file: str
     columns: Mapping[str, str] = field(default_factory=dict)  # our names to the file's, where they differ
@@ -76,10 +76,10 @@ def read_records(file: Path, encoding: str | None = None) -> Iterator[dict[str, 
 
     Args:
         file (`Path`): The table.
-        encoding (`str`, *optional*): By default UTF-8, UTF-16 where its mark is there, else cp1252.
+        encoding (`str`, *optional*): By default UTF-16 if the file begins with its mark, else UTF-8 or cp1252.
 
     Raises:
-        ValueError: If it cannot be read; names the file.
+        ValueError: If it cannot be read. The message names the file.
     """
     try:
         text = _decode(file.read_bytes(), encoding)
@@ -120,9 +120,9 @@ def _read_csv(text: str) -> Iterator[dict[Any, Any]]:
 
 @dataclass(frozen=True)
 class MetaJson:
-    """The index that the AnomalyCLIP authors' scripts write beside their re-arranged copies.
+    """Read the index that the scripts of AnomalyCLIP's authors write beside their re-arranged copies.
 
-    Some of those scripts write absolute paths of their own machine, and splits called "Train" and "Test".
+    Some of these scripts write absolute paths, and splits called "Train" and "Test".
     """
 
     name: str = "authors' copy with meta.json"

@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Words that mean normal or anomalous, in names of folders and in tables."""
+"""Understand words that mean normal or anomalous, in names of folders and in tables."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -16,21 +16,8 @@ NORMAL_WORDS = frozenset(
 )
 ANOMALOUS_WORDS = frozenset(
     (
-        *(
-            "1",
-            "1.0",
-            "true",
-            "yes",
-            "y",
-            "anomalous",
-            "anomaly",
-            "anomalies",
-            "abnormal",
-            "bad",
-            "ng",
-            "nok",
-            "notok",
-        ),
+        *("1", "1.0", "true", "yes", "y", "anomalous", "anomaly", "anomalies", "abnormal"),
+        *("bad", "ng", "nok", "notok"),
         *("ko", "nio", "defect", "defects", "defective", "faulty", "fail", "failed", "reject", "rejected", "damaged"),
         *("broken", "positive", "pos", "malignant", "sick"),
     )
@@ -38,16 +25,16 @@ ANOMALOUS_WORDS = frozenset(
 
 
 def plain(word: str) -> str:
-    """Return a word without case, blanks, dashes and underscores."""
+    """Return a word in lower case, without blanks, dashes and underscores."""
     has_letters = any(char.isalpha() for char in word)  # "-1" is not "1"
     return "".join(char for char in word.casefold() if char not in (" -_\t" if has_letters else " \t"))
 
 
 def label_of(word: str, normal_words: Iterable[str] = ()) -> int | None:
-    """Return the label that a word means: 0 normal, 1 anomalous, `None` neither.
+    """Return the label that a word means: 0 normal, 1 anomalous, `None` for other words.
 
     Args:
-        word (`str`): Case, blanks, dashes and underscores do not matter.
+        word (`str`): The word; case, blanks, dashes and underscores are ignored.
         normal_words (`Iterable[str]`): Further words that mean normal.
     """
     wanted = plain(word)
@@ -57,7 +44,7 @@ def label_of(word: str, normal_words: Iterable[str] = ()) -> int | None:
 
 
 def parse_label(value: str | None, where: str, normal_words: Iterable[str] = ()) -> int | None:
-    """Return the label that a table states, `None` where it states nothing.
+    """Return the label that a table states; `None` if it states none.
 
     Raises:
         ValueError: If the word is unknown.
@@ -75,6 +62,6 @@ def parse_label(value: str | None, where: str, normal_words: Iterable[str] = ())
 
 
 def clean(value: Any) -> str | None:
-    """Return text without blanks around it, and `None` for nothing and for words that mean nothing."""
+    """Return a value as text without surrounding blanks; `None` for empty text, `nan`, `none` and `null`."""
     text = "" if value is None else str(value).strip()
     return None if text.casefold() in ("", "nan", "none", "null") else text

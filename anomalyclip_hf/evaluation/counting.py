@@ -24,7 +24,7 @@ class Counting:
         scorer ([`AnomalyScorer`]): Scores at the resolution of the evaluation.
         reader ([`SampleReader`]): All images have labels.
         count_pixels (`bool`): Whether maps are counted.
-        aupro_limit (`float`): Of the metric.
+        aupro_limit (`float`): See [`evaluate_model`].
         on_error (`str`): `"skip"` or `"raise"`.
     """
 
@@ -36,7 +36,7 @@ class Counting:
         self.labels, self.categories = reader.labels, reader.categories
 
     def run(self, output_dir: Path | None, restart: bool, show_progress: bool) -> Counted:
-        """Count all images that an earlier run has left, this process its share; return the counts of all."""
+        """Count the images that are left, shared among processes; return the counts of all images."""
         state = process_state()
         counted, progress = Counted(AnomalyDetectionMetric(self.aupro_limit)), None
         remaining = list(range(len(self.reader)))
@@ -104,5 +104,5 @@ class Counting:
         if self.count_pixels:
             height, width = result.anomaly_map.shape
             image |= {"anomaly_map": result.anomaly_map, "mask": sample.mask_at((height, width)) if label else None}
-            row["note"] = sample.note  # set by mask_at too
+            row["note"] = sample.note  # mask_at may have set it
         counted.metric.add(**image)

@@ -53,7 +53,7 @@ def count_decisions(scores: Any, labels: Any, threshold: float) -> dict[str, Any
 
 
 def recall_threshold(scores: Any, labels: Any, recall: float) -> float:
-    """Find the highest threshold that finds at least a share of the anomalous images.
+    """Return the highest threshold that finds at least a share of the anomalous images.
 
     Args:
         scores (of shape `(images,)`): Finite, higher = more anomalous.

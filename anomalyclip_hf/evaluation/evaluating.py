@@ -35,14 +35,14 @@ ROW_TYPES |= {"score": "float64", "note": "string", "error": "string"}
 
 @dataclass(repr=False)
 class EvaluationResult:
-    """Hold what [`evaluate_model`] found.
+    """Hold the result of [`evaluate_model`].
 
     Args:
         metrics (`dict`): As returned by [`AnomalyDetectionMetric.compute`]: `image_auroc`, `pixel_aupro`, …, each in
             [0, 1] or `None`; `per_category` and `notes`.
         rows (`list[dict]`): Per image `index`, `path`, `label` (0 normal, 1 anomalous), `category`, `defect_type`,
-            `score` in [0, 1], `note` (what is odd about its mask) and `error` (why it could not be read).
-        summary (`dict`): What `results.json` holds: model, dataset, settings, counts, skipped images, notes, metrics,
+            `score` in [0, 1], `note` (a problem of its mask) and `error` (why it could not be read).
+        summary (`dict`): Content of `results.json`: model, dataset, settings, counts, skipped images, notes, metrics,
             confidence intervals, thresholds of the best F1, decisions there and at the chosen recalls, and versions.
     """
 
@@ -103,14 +103,14 @@ def evaluate_model(
         dtype (`str` or `torch.dtype`, *optional*): Precision to compute in; defaults to that of the weights.
         references ([`ReferenceMemory`], `str`, `os.PathLike` or sequence, *optional*): Normal images to compare with;
             see [`AnomalyScorer`].
-        mask_rule (`str`, *optional*): `"auto"` or `"nonzero"`; see [`SampleReader`].
+        mask_rule (`str`, *optional*): `"auto"`, `"classes"` or `"nonzero"`; see [`SampleReader`].
         aupro_limit (`float`, *optional*, defaults to 0.3): False-positive rate in (0, 1] up to which AUPRO integrates.
         recalls (`Sequence[float]`, *optional*): Shares of the anomalous images to find, each in (0, 1], at which the
             false-alarm rate is given; defaults to 0.9, 0.95 and 1.
         on_error (`str`, *optional*, defaults to `"skip"`): `"skip"` images that cannot be read, or `"raise"`.
         restart (`bool`, *optional*, defaults to `False`): Delete the progress of an earlier run instead of continuing.
-        dataset_name (`str`, *optional*): Name of the dataset in results and report; a name of the catalogue, or any
-            other. Defaults to what `dataset.info` says.
+        dataset_name (`str`, *optional*): Name of the dataset in results and report, from the catalogue or any other.
+            Defaults to the description in `dataset.info`.
         show_progress (`bool`, *optional*, defaults to `True`): Show a progress bar if standard error is a terminal.
 
     Returns:
@@ -191,7 +191,7 @@ def _make_scorer(
 
 
 def _describe(dataset: Any, name: str | None) -> dict[str, Any]:
-    """Return name, split and description of a dataset, as far as it knows them."""
+    """Return name, split and description of a dataset, as far as they are known."""
     info = getattr(dataset, "info", None)
     description = getattr(info, "description", None) or None
     split = getattr(dataset, "split", None)
@@ -203,7 +203,7 @@ def _describe(dataset: Any, name: str | None) -> dict[str, Any]:
 
 
 def _summarise(counted: Counted, description: dict[str, Any], recalls: Sequence[float]) -> dict[str, Any]:
-    """Compute what `results.json` holds; resets the metric."""
+    """Compute the content of `results.json`; resets the metric."""
     scored = [row for row in counted.rows if row["error"] is None]
     anomalous = sum(row["label"] for row in scored)
     metric = counted.metric

@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Progress on disk, so that a killed evaluation can continue, with any number of processes."""
+"""Keep progress on disk, so that a killed evaluation can continue, with any number of processes."""
 
 import json
 import uuid
@@ -20,7 +20,7 @@ from ..scoring.engine import AnomalyScorer
 
 @dataclass
 class Counted:
-    """Hold the counts and rows of one process so far.
+    """Hold the counts and rows of one process.
 
     Args:
         metric ([`AnomalyDetectionMetric`]): Counts of the scored images.
@@ -31,7 +31,7 @@ class Counted:
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     def merge(self, other: "Counted") -> None:
-        """Add what another process, or an earlier run, has counted."""
+        """Add the counts of another process or an earlier run."""
         self.metric.merge(other.metric)
         self.rows += other.rows
 
@@ -39,8 +39,8 @@ class Counted:
 class Progress:
     """Store the counts of an evaluation in a folder, one file per process.
 
-    A file that continues earlier files lists them. If a kill comes between writing it and deleting them, they are
-    ignored, so that no image is counted twice.
+    A file that includes the counts of earlier files lists them. If the process is killed before it deletes them, they
+    are ignored, so that no image is counted twice.
 
     Args:
         folder (`Path`): Created with the first file.
@@ -56,7 +56,7 @@ class Progress:
         """Return the counts of all earlier runs. The next [`save`] writes them together with new counts.
 
         Args:
-            aupro_limit (`float`): Of the metric.
+            aupro_limit (`float`): See [`evaluate_model`].
 
         Raises:
             ValueError: If the folder holds progress of another evaluation.
@@ -82,7 +82,7 @@ class Progress:
             (self.folder / name).unlink(missing_ok=True)
 
     def clear(self) -> None:
-        """Delete all files of the folder, and the folder if nothing else is in it."""
+        """Delete all progress files, and the folder if it is empty then."""
         for path in self.folder.glob("*.npz"):
             path.unlink()
         if self.folder.exists() and not any(self.folder.iterdir()):
@@ -109,9 +109,9 @@ def evaluation_key(scorer: AnomalyScorer, reader: SampleReader, settings: dict[s
     """Compute a digest of everything that the metrics depend on.
 
     Args:
-        scorer ([`AnomalyScorer`]): Its weights, configuration and processor count.
-        reader ([`SampleReader`]): Names, labels, categories, and size and time of the files count.
-        settings (`dict`): Other settings that matter.
+        scorer ([`AnomalyScorer`]): The engine, with its model and settings.
+        reader ([`SampleReader`]): The images: names, labels, categories, size and time of the files.
+        settings (`dict`): Other settings of the evaluation.
 
     Returns:
         `str`: 64 hexadecimal digits.

@@ -42,11 +42,11 @@ def write_report(
     scorer: AnomalyScorer,
     reader: SampleReader,
 ) -> None:
-    """Write the page, which needs no other file and no network.
+    """Write the report, one page that needs no other file and no network.
 
     Args:
         path (`Path`): File to write.
-        summary (`Mapping`): What `results.json` holds.
+        summary (`Mapping`): Content of `results.json`.
         rows (`Sequence[Mapping]`): One per image, see [`EvaluationResult`].
         curves (`Mapping`): As returned by [`AnomalyDetectionMetric.curves`].
         scorer ([`AnomalyScorer`]): Scores the images that are shown once more, since maps are not kept.
@@ -104,7 +104,7 @@ def table_rows(
 
 
 def find_worst(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Find the images that are ranked wrongly: at least one image of the other kind is on the wrong side of them.
+    """Find images that are ranked wrongly: normal ones above an anomalous one, and anomalous ones below a normal one.
 
     Args:
         rows (`Sequence[Mapping]`): One per image, see [`EvaluationResult`].

@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Compare an exported file with the model."""
+"""Compare an exported model with the original."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Differences:
         scores (`float`): Largest difference of an image score.
         maps (`float`): Largest difference of a value of an anomaly map.
         maps_mean (`float`): Mean difference of the maps.
-        batch_sizes (`tuple[int, ...]`): Numbers of images at once that were compared.
+        batch_sizes (`tuple[int, ...]`): Batch sizes that were compared.
         file_bytes (`int`): Size of the files of the graph.
     """
 
@@ -51,19 +51,19 @@ class Differences:
 def check_export(
     model: AnomalyCLIPModel, processor: AnomalyCLIPProcessor, folder: Path, images: Sequence[Image.Image] = ()
 ) -> Differences:
-    """Run an exported file and the model on the same images.
+    """Run an exported model and the original on the same images, and compare the results.
 
     Args:
         model ([`AnomalyCLIPModel`]): The model that was exported.
         processor ([`AnomalyCLIPProcessor`]): Its processor.
-        folder (`Path`): Of the export.
+        folder (`Path`): Folder of the export.
         images (`Sequence[PIL.Image.Image]`, *optional*): Images to compare; by default samples of the demo.
 
     Returns:
         [`Differences`]: at batch size 1 and, where the graph takes any, 2.
 
     Raises:
-        RuntimeError: If they differ by more than the precision explains.
+        RuntimeError: If they differ by more than the tolerance of the precision.
     """
     exported = read_exported(folder)
     backend = RUNTIMES[exported.format](folder, exported)
@@ -97,7 +97,7 @@ def _run_model(model: AnomalyCLIPModel, pixel_values: torch.Tensor, smoothing_si
 
 
 def _judge(exported: ExportedModel, differences: Differences, is_exact: bool) -> None:
-    """Refuse a file that does not do what the model does; 16-bit weights and resizing in the graph round."""
+    """Refuse an export whose results differ too much; 16 bits and resizing in the graph have wider tolerances."""
     if exported.precision not in TOLERANCES:
         return
     scores, maps = TOLERANCES[exported.precision if is_exact else "float16"]

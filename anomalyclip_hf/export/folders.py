@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""What every export does beside writing its file: check the arguments, describe the model, compare the results."""
+"""Do the common parts of every export: check the arguments, describe the model, compare the results."""
 
 import copy
 import logging
@@ -46,14 +46,14 @@ def write_folder(
     calibration_images: Any,
     feature_layers: Sequence[int],
 ) -> Differences:
-    """Export a model into a folder that appears whole or not at all; the arguments are those of [`export_onnx`].
+    """Export a model into a folder that appears complete or not at all; the arguments are those of [`export_onnx`].
 
     Args:
         write (`Callable`): Writes the model file into a folder.
         model ([`AnomalyCLIPModel`]): The model.
         path (`str` or `os.PathLike`): New or empty folder.
         file_format (`str`): `"onnx"` or `"openvino"`.
-        precision (`str`): Has been checked.
+        precision (`str`): A precision that the format supports.
         processor ([`AnomalyCLIPProcessor`], *optional*): See [`export_onnx`].
         image_size (`int` or `tuple[int, int]`, *optional*): See [`export_onnx`].
         dynamic_batch (`bool`): See [`export_onnx`].
@@ -65,7 +65,7 @@ def write_folder(
         [`Differences`]
 
     Raises:
-        FileExistsError: If the folder holds something.
+        FileExistsError: If the folder is not empty.
         ImportError: If a package that exporting needs is not installed.
         RuntimeError: If the file gives other results than the model.
         ValueError: If an argument is out of range.
@@ -114,7 +114,7 @@ def fitting_processor(
         [`AnomalyCLIPProcessor`]
 
     Raises:
-        ValueError: If the size is no multiple of the patch, or the processor has another.
+        ValueError: If the size is not a multiple of the patch, or the processor has another size.
     """
     config = copy.deepcopy(model.config)
     if image_size is not None:
@@ -126,12 +126,12 @@ def fitting_processor(
 
 
 def describe_model(model: AnomalyCLIPModel, processor: AnomalyCLIPProcessor, **settings: Any) -> ExportedModel:
-    """Collect what an exported model has to know beside its graph.
+    """Collect the description of an exported model: everything beside its graph.
 
     Args:
         model ([`AnomalyCLIPModel`]): The model to export.
-        processor ([`AnomalyCLIPProcessor`]): Gives image size, thresholds and smoothing. Its calibration goes along if
-            it holds for the precision of the export.
+        processor ([`AnomalyCLIPProcessor`]): Has image size, thresholds and smoothing. Its calibration is included if
+            it is valid for the precision of the export.
         **settings: Further fields of [`ExportedModel`], such as `format` and `precision`.
 
     Returns:

@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""The whole way from pixels to scores and smoothed maps as one module, which exporters can trace."""
+"""Compute scores and smoothed maps from pixels in one module, which exporters can trace."""
 
 import copy
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ from ..postprocessing_anomalyclip import smoothing_matrix
 
 
 class AnomalyGraph(nn.Module):
-    """Compute image scores, smoothed anomaly maps and patch maps, without Python state and for any batch size.
+    """Compute image scores, smoothed anomaly maps and patch maps, for any batch size.
 
     Args:
-        model ([`AnomalyCLIPModel`]): Is copied to the CPU; its prompts are embedded once, here.
+        model ([`AnomalyCLIPModel`]): The model; it is copied to the CPU, and its prompts are embedded here.
         image_size (`tuple[int, int]`): Height and width of the pixels, in multiples of the patch.
         smoothing_sigma (`float`): Standard deviation of the Gaussian over the maps, in pixels.
-        dtype (`torch.dtype`, *optional*, defaults to `torch.float32`): Of the weights of the layers.
-        feature_layers (`Sequence[int]`, *optional*): Layers, counted from 1, whose patch features are given too.
+        dtype (`torch.dtype`, *optional*, defaults to `torch.float32`): Data type of the weights.
+        feature_layers (`Sequence[int]`, *optional*): Layers, counted from 1, whose patch features are outputs too.
     """
 
     direction: Tensor
@@ -36,7 +36,7 @@ class AnomalyGraph(nn.Module):
         feature_layers: Sequence[int] = (),
     ):
         super().__init__()
-        self.clip = nn.Module()  # what the images need of CLIP, without its text tower
+        self.clip = nn.Module()  # the vision part of CLIP
         self.clip.vision_model = copy.deepcopy(model.clip.vision_model).to("cpu", dtype)
         self.clip.visual_projection = copy.deepcopy(model.clip.visual_projection).to("cpu", dtype)
         self.dual_path, self.feature_layers = model.config.dual_path, list(feature_layers)
@@ -53,7 +53,7 @@ class AnomalyGraph(nn.Module):
 
     @property
     def output_names(self) -> list[str]:
-        """Names of what [`forward`] returns, in order."""
+        """Names of the outputs of `forward`, in order."""
         features = [f"patch_features_{layer}" for layer in self.feature_layers]
         return ["image_scores", "anomaly_maps", "patch_maps", *features, *(["image_embeds"] if features else [])]
 
@@ -89,9 +89,9 @@ class ImageGraph(nn.Module):
     """Resize and normalise an image as Pillow and the processor do, and run a graph on it.
 
     Args:
-        graph ([`AnomalyGraph`]): Takes the pixels.
-        mean (`Sequence[float]`): Per channel, of values in [0, 1].
-        std (`Sequence[float]`): Per channel.
+        graph ([`AnomalyGraph`]): Graph that takes the pixels.
+        mean (`Sequence[float]`): Mean of each channel, for values in [0, 1].
+        std (`Sequence[float]`): Standard deviation of each channel.
     """
 
     mean: Tensor
@@ -99,7 +99,7 @@ class ImageGraph(nn.Module):
 
     def __init__(self, graph: AnomalyGraph, mean: Sequence[float], std: Sequence[float]):
         super().__init__()
-        self.detector = graph  # a module that is traced cannot have one named graph
+        self.detector = graph  # a traced module cannot have an attribute called graph
         self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1))
         self.eval()
@@ -125,13 +125,13 @@ def _round(pixels: Tensor) -> Tensor:
 
 
 def resize_matrix(length: int, target: int) -> Tensor:
-    """Write the resizing of one axis as a matrix: cubic with a = -0.5, widened when shrinking, as Pillow's bicubic.
+    """Return the matrix that resizes one axis: cubic with a = -0.5, widened when shrinking, as Pillow's bicubic.
 
-    Plain operations are used on purpose: not every runtime follows the `antialias` of ONNX' Resize.
+    Plain operations are used because not every runtime follows the `antialias` of ONNX' Resize.
 
     Args:
         length (`int`): Pixels of the image along the axis.
-        target (`int`): Pixels wanted.
+        target (`int`): Pixels of the result.
 
     Returns:
         `torch.Tensor` of shape `(target, length)`: float32; rows add to 1.
@@ -146,7 +146,7 @@ def resize_matrix(length: int, target: int) -> Tensor:
     ```
     """
     source = torch.arange(length, dtype=torch.float32) + 0.5
-    scale = (source[-1:] + 0.5) / target  # the length as a tensor, so that the exported graph takes any
+    scale = (source[-1:] + 0.5) / target  # the length as a tensor, so that the exported graph takes any length
     centre = (torch.arange(target, dtype=torch.float32)[:, None] + 0.5) * scale
     distance = ((source - centre) / scale.clamp(min=1)).abs()
     near = (1.5 * distance - 2.5) * distance * distance + 1

@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""The images that an export is calibrated and checked on."""
+"""Load the images on which an export is calibrated and checked."""
 
 import os
 from typing import Any
@@ -16,11 +16,11 @@ MOST_IMAGES = 64  # for calibration; more hardly change the ranges
 
 
 def load_images(images: Any) -> list[Image.Image]:
-    """Load the images that the ranges of activations are measured on.
+    """Load the images on which the ranges of activations are measured.
 
     Args:
-        images (`str`, `os.PathLike` or `Sequence`): Folder, or list of what `load_image` takes; of more than
-            64 images, 64 are taken at equal distances.
+        images (`str`, `os.PathLike` or `Sequence`): Folder, or list of images as `load_image` accepts them; from more
+            than 64, 64 are chosen at equal distances.
 
     Returns:
         `list[PIL.Image.Image]`: in mode RGB.
@@ -42,10 +42,10 @@ def load_images(images: Any) -> list[Image.Image]:
 
 
 def sample_images(count: int) -> list[Image.Image]:
-    """Return sample images of the demo, or noise where the package comes without them.
+    """Return sample images of the demo, or noise if the package was installed without them.
 
     Args:
-        count (`int`): How many.
+        count (`int`): Number of images.
 
     Returns:
         `list[PIL.Image.Image]`: in mode RGB.

@@ -18,7 +18,7 @@ from .tracing import trace_graph
 
 
 PRECISIONS = ("float32", "float16", "int8")
-MOST_INSIDE = 1 << 30  # bytes of weights; larger ones go into a file beside, since a protobuf ends at 2 GiB
+MOST_INSIDE = 1 << 30  # bytes of weights; more go into a second file, since a protobuf has at most 2 GiB
 
 
 def export_onnx(
@@ -33,10 +33,10 @@ def export_onnx(
     calibration_images: Any = None,
     feature_layers: Sequence[int] = (),
 ) -> Differences:
-    """Write a model as `model.onnx`, with all that is needed to run it beside.
+    """Export a model to `model.onnx`, with the description that running it needs.
 
     The graph goes from pixels to image scores, smoothed anomaly maps and patch maps. The folder also holds
-    `anomalyclip.json` (thresholds, preprocessing, versions; also inside the file) and the processor.
+    `anomalyclip.json` (thresholds, preprocessing, versions; also stored inside the file) and the processor.
 
     Args:
         model ([`AnomalyCLIPModel`]): The model to export; it is left as it is.
@@ -46,19 +46,19 @@ def export_onnx(
             stores the weights of the layers in 8 bits and multiplies in 8 bits.
         image_size (`int` or `tuple[int, int]`, *optional*): Height and width that the graph is made for, in multiples
             of the patch; defaults to the processor's.
-        dynamic_batch (`bool`, *optional*, defaults to `True`): Take any number of images at once; else one.
+        dynamic_batch (`bool`, *optional*, defaults to `True`): Accept any batch size; otherwise 1.
         preprocessing (`bool`, *optional*, defaults to `False`): Take `image`, uint8 `(1, height, width, 3)` of any
-            size, and resize and normalise inside, for programs that cannot.
-        calibration_images (*optional*): Folder or list of images. ONNX Runtime measures the ranges of activations as
-            it runs, so they serve only for the comparison at the end.
-        feature_layers (`Sequence[int]`, *optional*): Layers, counted from 1, whose patch features are outputs too, as
+            size, and resize and normalise it in the graph, for programs that cannot.
+        calibration_images (*optional*): Folder or list of images, for the comparison with the model. ONNX Runtime
+            measures the ranges of activations as it runs, so INT8 does not need them.
+        feature_layers (`Sequence[int]`, *optional*): Layers, counted from 1, whose patch features are outputs too;
             reference images need them.
 
     Returns:
         [`Differences`]: between the file and the model.
 
     Raises:
-        FileExistsError: If the folder holds something.
+        FileExistsError: If the folder is not empty.
         ImportError: If a package that exporting needs is not installed.
         RuntimeError: If the file gives other results than the model.
         ValueError: If an argument is out of range.
@@ -106,9 +106,9 @@ def write_onnx(
     Args:
         model ([`AnomalyCLIPModel`]): The model.
         processor ([`AnomalyCLIPProcessor`]): Its processor.
-        exported ([`ExportedModel`]): Says what to write; receives the names of the outputs.
-        folder (`Path`): Where to.
-        images (`Sequence[PIL.Image.Image]`, *optional*): Not needed.
+        exported ([`ExportedModel`]): Settings of the export; receives the names of the outputs.
+        folder (`Path`): Existing folder.
+        images (`Sequence[PIL.Image.Image]`, *optional*): Not used.
     """
     program = trace_graph(model, processor, exported)
     program.model.metadata_props.update(exported.metadata)

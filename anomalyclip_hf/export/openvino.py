@@ -34,10 +34,10 @@ def export_openvino(
     calibration_images: Any = None,
     feature_layers: Sequence[int] = (),
 ) -> Differences:
-    """Write a model as `openvino_model.xml` and `.bin`, with all that is needed to run it beside.
+    """Export a model to `openvino_model.xml` and `.bin`, with the description that running it needs.
 
-    Same graph and same files beside it as [`export_onnx`]; thresholds, preprocessing and versions are in the model's
-    runtime information under `model_info`.
+    The graph and the other files are those of [`export_onnx`]. Thresholds, preprocessing and versions are also in the
+    model's runtime information, under `model_info`.
 
     Args:
         model ([`AnomalyCLIPModel`]): The model to export; it is left as it is.
@@ -48,15 +48,15 @@ def export_openvino(
         image_size (`int` or `tuple[int, int]`, *optional*): See [`export_onnx`].
         dynamic_batch (`bool`, *optional*, defaults to `True`): See [`export_onnx`].
         preprocessing (`bool`, *optional*, defaults to `False`): See [`export_onnx`].
-        calibration_images (*optional*): Folder or list of images like those that will be scored, for `"int8"`; of
-            more than 64, 64 are taken.
+        calibration_images (*optional*): Folder or list of images like those to be scored, for `"int8"`; from more than
+            64, 64 are chosen.
         feature_layers (`Sequence[int]`, *optional*): See [`export_onnx`].
 
     Returns:
         [`Differences`]: between the file and the model.
 
     Raises:
-        FileExistsError: If the folder holds something.
+        FileExistsError: If the folder is not empty.
         ImportError: If a package that exporting needs is not installed.
         RuntimeError: If the file gives other results than the model.
         ValueError: If an argument is out of range, or calibration images are missing or cannot be read.

@@ -1,8 +1,8 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Turn the linear layers of an exported graph into 8 bits.
+"""Quantise the linear layers of an exported graph to 8 bits.
 
-Only they are worth it, and only they bear it: the patch embedding, attention, the projection into CLIP's joint space
-and all that turns similarities into maps stay in floating point.
+They hold nearly all weights. The patch embedding, attention, the projection into CLIP's joint space and the
+computation of scores and maps lose too much precision in 8 bits, and stay in floating point.
 """
 
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ import numpy as np
 from .quiet import quiet
 
 
-LAYERS = "encoder.layers."  # part of the names of all nodes in them
+LAYERS = "encoder.layers."  # part of the names of all nodes in the layers
 
 
 def quantize_onnx(path: Path) -> None:
     """Quantise `model.onnx` in place; ONNX Runtime measures the ranges of activations as it runs.
 
     Args:
-        path (`Path`): Of the float32 model; its external data, if any, is replaced too.
+        path (`Path`): File of the float32 model; its external data, if any, is replaced too.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -42,10 +42,10 @@ def quantize_onnx(path: Path) -> None:
 
 
 def quantize_openvino(model: Any, inputs: Sequence[np.ndarray]) -> Any:
-    """Quantise a model of OpenVINO with NNCF.
+    """Quantise an OpenVINO model with NNCF.
 
     Args:
-        model (`openvino.Model`): In float32.
+        model (`openvino.Model`): The float32 model.
         inputs (`Sequence[np.ndarray]`): Inputs on which the ranges of activations are measured.
 
     Returns:

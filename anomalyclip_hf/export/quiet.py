@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Keep back what exporting packages say to their own developers."""
+"""Silence messages of exporting packages that are meant for their developers."""
 
 import contextlib
 import logging
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep back log messages and warnings of other packages; progress bars go to standard error."""
+    """Silence log messages and warnings; progress bars go to standard error."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Turn the graph into an ONNX program, from which every export starts."""
+"""Trace the graph to an ONNX program, from which every export is made."""
 
 import ast
 import sys
@@ -14,16 +14,16 @@ from .graph import AnomalyGraph, ImageGraph
 from .quiet import quiet
 
 
-OPSET = 20  # the Attention of opset 23 is little faster, and quantisation makes an invalid node of it
+OPSET = 20  # the Attention node of opset 23 is hardly faster, and quantisation makes it invalid
 
 
 def trace_graph(model: AnomalyCLIPModel, processor: AnomalyCLIPProcessor, exported: ExportedModel) -> Any:
-    """Trace a model as it is described.
+    """Trace a model with the settings of its description.
 
     Args:
         model ([`AnomalyCLIPModel`]): The model.
-        processor ([`AnomalyCLIPProcessor`]): Gives image size, smoothing and normalisation.
-        exported ([`ExportedModel`]): Gives input, precision and patch features; receives the names of the outputs.
+        processor ([`AnomalyCLIPProcessor`]): Has image size, smoothing and normalisation.
+        exported ([`ExportedModel`]): Has input, precision and patch features; receives the names of the outputs.
 
     Returns:
         `torch.onnx.ONNXProgram`: with nodes named after their layers.
@@ -60,9 +60,9 @@ def trace_graph(model: AnomalyCLIPModel, processor: AnomalyCLIPProcessor, export
 
 
 def _tidy(graph_model: Any) -> None:
-    """Compute what is constant, such as transposed weights, and name nodes after the layer that they belong to.
+    """Fold constants such as transposed weights, and name nodes after their layers.
 
-    The traces of the source code go, since they hold paths of the machine that exported.
+    Traces of the source code are removed, since they contain paths of this machine.
     """
     from onnxscript.optimizer import optimize_ir
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Export a model as a web page that computes in the visitor's browser, without a server behind it."""
+"""Export a model as a static web page that computes in the visitor's browser."""
 
 import copy
 import hashlib
@@ -41,10 +41,10 @@ def export_web(
     name: str | None = None,
     runtime_dir: str | os.PathLike | None = None,
 ) -> Differences:
-    """Write a static web page that scores images in the browser and sends them nowhere.
+    """Export a static web page that scores images in the browser and sends them nowhere.
 
-    The folder has the page, the model as `model.onnx` with its description, ONNX Runtime for the browser, and sample
-    images. Serve it with any web server. It is an exported model too: `AnomalyScorer(path)` runs it.
+    The folder contains the page, the model as `model.onnx` with its description, ONNX Runtime for the browser, and
+    sample images. Serve it with any web server. It is an exported model too: `AnomalyScorer(path)` runs it.
 
     The weights are stored in 16 bits, which halves the file; the browser computes in 32.
 
@@ -62,11 +62,11 @@ def export_web(
         [`Differences`]: between the file and the model.
 
     Raises:
-        FileExistsError: If the folder holds something.
-        FileNotFoundError: If ONNX Runtime is neither given nor can be fetched, since npm is not installed.
+        FileExistsError: If the folder is not empty.
+        FileNotFoundError: If ONNX Runtime is not given, and npm, which fetches it, is not installed.
         ImportError: If a package that exporting needs is not installed.
         OSError: If npm cannot fetch ONNX Runtime.
-        ValueError: If the processor resizes in another way than the page, or an argument is out of range.
+        ValueError: If the processor does not resize bicubically, or an argument is out of range.
 
     Example:
     ```python
@@ -127,7 +127,7 @@ def _write_half(
 
 
 def _round_weights(model: AnomalyCLIPModel) -> AnomalyCLIPModel:
-    """Return a copy whose weights can be stored in 16 bits without further loss."""
+    """Return a copy with weights rounded to values that 16 bits can store."""
     rounded = copy.deepcopy(model)
     for weight in rounded.clip.vision_model.parameters():
         half = weight.data.half()
@@ -137,7 +137,7 @@ def _round_weights(model: AnomalyCLIPModel) -> AnomalyCLIPModel:
 
 
 def halve_weights(path: Path) -> None:
-    """Store the weights of an ONNX file in 16 bits where nothing is lost; the runtime widens them when it loads them.
+    """Store weights of an ONNX file in 16 bits where that loses nothing; the runtime converts them when it loads it.
 
     Args:
         path (`Path`): The file, which is replaced.
@@ -157,7 +157,7 @@ def halve_weights(path: Path) -> None:
         with np.errstate(over="ignore"):
             half = values.astype(np.float16)
         if not np.array_equal(half.astype(np.float32), values):
-            continue  # of the smoothing, where rounding would show
+            continue  # the smoothing, which would lose precision
         name = weight.name
         weight.CopyFrom(numpy_helper.from_array(half, f"{name}_half"))
         casts.append(helper.make_node("Cast", [weight.name], [name], to=onnx.TensorProto.FLOAT))
@@ -171,7 +171,7 @@ def halve_weights(path: Path) -> None:
 
 
 def _copy_samples(folder: Path) -> list[str]:
-    """Copy the sample images, where the package comes with them; return their paths on the page."""
+    """Copy the sample images, if the package was installed with them; return their paths on the page."""
     paths = sorted(EXAMPLE_IMAGES.glob("*.png")) if EXAMPLE_IMAGES.is_dir() else []
     if paths:
         folder.mkdir()
@@ -181,7 +181,7 @@ def _copy_samples(folder: Path) -> list[str]:
 
 
 def _write_page(folder: Path, settings: dict[str, Any]) -> None:
-    """Write the page's own files; the service worker gets a list of all files, and a version made of their content."""
+    """Write the page's own files; the service worker gets a list of all files and a digest of their content."""
     for source in sorted(PAGE.iterdir()):
         shutil.copyfile(source, folder / source.name)
     (folder / "page.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")

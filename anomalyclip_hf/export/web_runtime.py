@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""ONNX Runtime for the browser: fetched from npm once per export, and copied beside the page."""
+"""Fetch ONNX Runtime for the browser from npm, and copy it into the folder of a page."""
 
 import base64
 import contextlib
@@ -55,7 +55,7 @@ OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR
 def copy_runtime(folder: Path, runtime_dir: str | os.PathLike | None = None) -> dict[str, Any]:
     """Copy ONNX Runtime for the browser into a folder.
 
-    The WebAssembly is compressed, since many static servers send it as it is: 10 MB in place of 41. Modules end in
+    The WebAssembly is compressed from 41 MB to 10 MB, since many static servers do not compress files. Modules end in
     `.js`, because some servers do not know `.mjs`.
 
     Args:
@@ -70,7 +70,7 @@ def copy_runtime(folder: Path, runtime_dir: str | os.PathLike | None = None) -> 
     Raises:
         FileNotFoundError: If `runtime_dir` is not the package, or npm is not installed.
         OSError: If npm cannot fetch the package.
-        ValueError: If what npm has fetched is not the package that was tested.
+        ValueError: If the fetched package has another SHA-512 than the tested one.
     """
     folder.mkdir()
     with _open_package(runtime_dir) as package:
@@ -93,7 +93,7 @@ def copy_runtime(folder: Path, runtime_dir: str | os.PathLike | None = None) -> 
 
 @contextlib.contextmanager
 def _open_package(runtime_dir: str | os.PathLike | None) -> Iterator[Path]:
-    """Yield the folder of the unpacked package, with all files that are needed."""
+    """Yield the folder of the unpacked package, after checking that all files are there."""
     with tempfile.TemporaryDirectory() as scratch:
         source = _fetch_package(Path(scratch)) if runtime_dir is None else Path(runtime_dir)
         package = source
@@ -114,7 +114,7 @@ def _open_package(runtime_dir: str | os.PathLike | None) -> Iterator[Path]:
 
 
 def _fetch_package(scratch: Path) -> Path:
-    """Fetch the package with npm, and check that it is the one that was tested."""
+    """Fetch the package with npm, and check its SHA-512."""
     npm = shutil.which("npm")
     if npm is None:
         raise FileNotFoundError(f"the page needs onnxruntime-web from npm, and npm is not installed; {HOW_TO_GET_IT}")

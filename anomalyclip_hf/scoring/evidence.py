@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""How much the distance to normal references says about an image, and how it changes a score of the text prompts."""
+"""Turn the distance to normal references into evidence, and add it to the scores of the text prompts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,22 +9,22 @@ import numpy as np
 from ..postprocessing_anomalyclip import resize_map
 
 
-# All distances here are in units of the mean distance between two patches of the references picked at random.
-ANOMALOUS = 0.5  # distance that is expected of an anomaly: a patch half as far from all references as random patches
-ONE_REFERENCE = 0.4  # distance that is expected of a normal image where nothing can be held out
-DEVIATION, DEVIATION_COUNT = 0.15, 4  # deviation assumed beforehand, and the number of references that it counts as
+# The unit of all distances here is the mean distance between two random patches of the references.
+ANOMALOUS = 0.5  # expected distance of an anomaly: half the distance between random patches
+ONE_REFERENCE = 0.4  # expected distance of a normal image if there is a single reference
+DEVIATION, DEVIATION_COUNT = 0.15, 4  # prior of the deviation, and the number of references that it counts as
 LEAST_DEVIATION = 0.05  # about what 32 equal references give; images taken at one time vary less than those to come
-TEXT_SCALE = 4.0  # the log-odds of the text prompts are too small by about this factor; those added are made as small
-TOP_SHARE = 0.02  # of the patches: the distance of an image is the mean over this share, the most distant ones
+TEXT_SCALE = 4.0  # log-odds of the text prompts are about this factor too small; the evidence is divided by it too
+TOP_SHARE = 0.02  # the distance of an image is the mean over this share of its patches, the most distant ones
 
 
 @dataclass(frozen=True)
 class ReferenceEvidence:
     """Turn distances to the references into evidence for or against an anomaly, without any label.
 
-    Distances of normal images are taken to be normally distributed as those of references that were held out, and
-    distances of anomalies around `ANOMALOUS` with the same deviation. The evidence is the logarithm of the ratio of
-    the two densities. Where held-out references are as far away as an anomaly would be, it is zero.
+    Distances of normal images are assumed to be normally distributed like those of held-out references, and distances
+    of anomalies to be normally distributed around `ANOMALOUS` with the same deviation. The evidence is the logarithm
+    of the ratio of the two densities. It is zero if held-out references are as far away as an anomaly would be.
 
     Args:
         normal (`float`): Mean distance of normal images.
@@ -49,13 +49,13 @@ class ReferenceEvidence:
 
     @classmethod
     def from_held_out(cls, distances: Sequence[float]) -> "ReferenceEvidence":
-        """Estimate both values from references, each compared with the others.
+        """Estimate both values from references, each compared with all others.
 
-        The deviation is at least `LEAST_DEVIATION`. Images of one series differ less from each other than images to
-        come will, so a hundred of them do not make the estimate as certain as their number says.
+        The deviation is at least `LEAST_DEVIATION`, since images of one series differ less from each other than from
+        later images.
 
         Args:
-            distances (`Sequence[float]`): Distance of each image that was held out; empty for a single reference.
+            distances (`Sequence[float]`): Distance of each held-out image; empty for a single reference.
         """
         if not len(distances):
             return cls(ONE_REFERENCE, DEVIATION)
@@ -66,7 +66,7 @@ class ReferenceEvidence:
 
     @property
     def weight(self) -> float:
-        """Change of the log-odds per unit of distance; 0 where the references say nothing."""
+        """Change of the log-odds per unit of distance; 0 if the references do not help."""
         return max(0.0, ANOMALOUS - self.normal) / self.deviation**2 / TEXT_SCALE
 
     @property
@@ -75,7 +75,7 @@ class ReferenceEvidence:
         return (ANOMALOUS + self.normal) / 2
 
     def __call__(self, distances: np.ndarray | Sequence[float]) -> np.ndarray:
-        """Compute what to add to the log-odds of an anomaly; a distance beyond that of an anomaly adds no more."""
+        """Compute the change of the log-odds; distances above `ANOMALOUS` count as `ANOMALOUS`."""
         return self.weight * (np.minimum(distances, ANOMALOUS) - self.neutral)
 
 
@@ -93,7 +93,7 @@ def image_distances(distances: np.ndarray) -> np.ndarray:
 
 
 def shift_odds(probabilities: np.ndarray, log_odds: np.ndarray) -> np.ndarray:
-    """Add to the log-odds of probabilities, element by element; they stay in [0, 1]."""
+    """Add to the log-odds of probabilities, element by element; the results stay in [0, 1]."""
     with np.errstate(divide="ignore"):  # probabilities of 0 and 1 stay what they are
         logits = np.log(probabilities) - np.log1p(-probabilities) + log_odds
     small = np.exp(-np.abs(logits))  # never overflows
@@ -108,18 +108,18 @@ def add_evidence(
     grids: np.ndarray,
     map_maximum: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Change the scores and maps of the text prompts by the evidence of distances.
+    """Add the evidence of distances to the scores and maps of the text prompts.
 
     Args:
         image_scores (`np.ndarray` of shape `(batch_size,)`): Probability of abnormal.
         anomaly_maps (`np.ndarray` of shape `(batch_size, height, width)`): Smoothed.
-        evidence ([`ReferenceEvidence`]): What distances mean.
+        evidence ([`ReferenceEvidence`]): Turns distances into evidence.
         distances (`np.ndarray` of shape `(batch_size,)`): Distance of each image.
         grids (`np.ndarray` of shape `(batch_size, rows, columns)`): Distance of each patch.
         map_maximum (`float`): Largest value that a map can have.
 
     Returns:
-        `tuple[np.ndarray, np.ndarray]`: scores and maps, in their ranges.
+        `tuple[np.ndarray, np.ndarray]`: scores and maps, in the same ranges.
     """
     if not (np.isfinite(distances).all() and np.isfinite(grids).all()):
         return np.full_like(image_scores, np.nan), anomaly_maps  # the caller names the images

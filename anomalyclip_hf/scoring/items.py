@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""An image on its way through the engine: read, seen by the backend in one view or several, and merged."""
+"""Hold an image while the engine scores it, in one view or in several tiles."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from .tiling import Box, TileMerger
 
 @dataclass
 class Item:
-    """One image on its way through the backend, or why it could not be read."""
+    """Hold one image while it is scored, or the reason why it could not be read."""
 
     index: int
     source: str
@@ -24,7 +24,7 @@ class Item:
     pixel_values: np.ndarray | None = None  # of its only view
     image: Image.Image | None = None  # while tiles are cut out of it
     error: str | None = None
-    merger: TileMerger | None = None  # holds a map of the image's size, so it is made when the first view was scored
+    merger: TileMerger | None = None  # made with the first scored view, since it holds a map of the image's size
     found: tuple[float, np.ndarray] | None = None
 
     @property
@@ -34,11 +34,11 @@ class Item:
 
     @property
     def is_finished(self) -> bool:
-        """Return whether all views were scored, or there are none."""
+        """Return whether all views were scored, or the image could not be read."""
         return bool(self.error or self.found) or (self.merger is not None and self.merger.is_complete)
 
     def add(self, number: int, score: float, anomaly_map: np.ndarray) -> None:
-        """Add what was found in one view."""
+        """Add the score and map of one view."""
         self.pixel_values = None
         if len(self.views) == 1:
             self.found = score, anomaly_map
@@ -48,12 +48,12 @@ class Item:
         self.merger.add(number, score, anomaly_map)
 
     def merge(self, size: tuple[int, int]) -> tuple[float, np.ndarray]:
-        """Return the score and the map: of the only view as it is, of several ones at a size."""
+        """Return the score and the map; a map that was merged from several views has the given size."""
         return self.found if self.found is not None else self.merger.merge(size)  # type: ignore[union-attr]
 
 
 class View(NamedTuple):
-    """One view of an image, prepared for the backend."""
+    """Hold one view of an image, prepared for the backend."""
 
     item: Item
     number: int

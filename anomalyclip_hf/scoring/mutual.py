@@ -1,9 +1,9 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Score the images of an unlabelled batch by comparing them with each other: what most of them lack is anomalous.
+"""Score the images of an unlabelled batch by comparing them with each other: what most images lack is anomalous.
 
-This follows MuSc (Li et al., ICLR 2024). Patches are averaged over neighbourhoods of several sizes. A patch is as
-anomalous as it is far from its nearest patches in the images that are most like it. The scores of images are averaged
-with those of the images whose class tokens are nearest.
+This follows MuSc (Li et al., ICLR 2024). Patches are averaged over neighbourhoods of several sizes. The score of a
+patch is its distance to the nearest patches in the images that are most similar to it. The score of an image is
+averaged with those of the images whose class tokens are nearest.
 """
 
 import hashlib
@@ -27,8 +27,8 @@ from .tiling import Tiling
 
 
 NEIGHBOURHOODS = (1, 3, 5)  # patches along each side
-NEAREST_SHARE = 0.3  # of the other images, at least one
-WINDOWS = (1, 2, 3)  # images, the scored one included, over which scores are averaged
+NEAREST_SHARE = 0.3  # share of the other images that a patch is compared with, at least one
+WINDOWS = (1, 2, 3)  # numbers of images over which scores are averaged, the scored one included
 COMPONENTS = 64  # principal components of the features that are compared
 VIEWS_FOR_AXES = 16  # views from which they are computed
 BATCH_NOTE = "The images were compared with each other, so their scores depend on the batch."
@@ -38,14 +38,14 @@ logger = logging.getLogger(__name__)
 
 
 class Scale(NamedTuple):
-    """Name what is compared at once: one layer, with patches averaged over one size of neighbourhood."""
+    """Identify features: those of one layer, averaged over one size of neighbourhood."""
 
-    layer: int  # place among the layers
+    layer: int  # index among the layers
     side: int  # of the neighbourhood, in patches
 
 
 class Axes(NamedTuple):
-    """Hold the projection of the features of a scale, and the mean distance between two random patches."""
+    """Hold the principal axes of the features of a scale, and the mean distance between two random patches."""
 
     mean: np.ndarray
     directions: np.ndarray
@@ -53,26 +53,26 @@ class Axes(NamedTuple):
 
 
 class ComparisonSet:
-    """Hold the images that others are compared with.
+    """Hold the images that all images are compared with.
 
-    Only [`COMPONENTS`] principal components of their patches stay in memory; whole features are in a temporary file
+    Only `COMPONENTS` principal components of their patches stay in memory. Whole features are in a temporary file
     until [`ComparisonSet.finish`].
 
     Args:
         grid (`tuple[int, int]`): Rows and columns of the patches.
-        radius (`int`, *optional*): Compare a patch only with those at most so many rows and columns away.
+        radius (`int`, *optional*): Compare only patches at most this many rows and columns apart.
     """
 
     def __init__(self, grid: tuple[int, int], radius: int | None = None):
         self.grid, self.radius = grid, radius
-        self.owners: list[int] = []  # image of each view
+        self.owners: list[int] = []  # number of the image of each view
         self.copies: dict[bytes, set[int]] = {}  # images with the same pixels
         self._own: list[set[int]] = []  # for each view, its image and the copies
         self.embeds: Any = []
         self.evidence: ReferenceEvidence | None = None  # of the finished set
         self._file = tempfile.TemporaryFile()  # noqa: SIM115
         self._shape: tuple[int, ...] = ()
-        self._example: Any = None  # of the kind of the features, and on their device
+        self._example: Any = None  # a feature, for the type and device of all
         self._axes: dict[Scale, Axes] = {}
         self._references: dict[Scale, tuple[Any, Any]] = {}
 
@@ -84,7 +84,7 @@ class ComparisonSet:
 
         Args:
             owner (`int`): Number of the image.
-            digest (`bytes`): Of its pixels.
+            digest (`bytes`): Digest of its pixels.
             features (sequence of arrays of shape `(num_patches, width)`): For each layer.
             embed (array of shape `(projection_dim,)`): Image embedding, L2-normalised.
         """
@@ -131,15 +131,15 @@ class ComparisonSet:
         self.evidence = ReferenceEvidence.from_held_out(scores)
 
     def distances(self, features: Sequence[Any], without: set[int]) -> np.ndarray | None:
-        """Compute how far the patches of a view are from those of the images of the set that are most like them.
+        """Compute how far the patches of a view are from those of the most similar images of the set.
 
         Args:
             features (sequence of arrays of shape `(num_patches, width)`): For each layer.
-            without (`set[int]`): Images that are left out: itself and its copies.
+            without (`set[int]`): Images to leave out: itself and its copies.
 
         Returns:
-            `np.ndarray` of shape `(num_patches,)` or `None`: float32, 1 for the distance of two patches picked at
-            random; `None` if no image is left.
+            `np.ndarray` of shape `(num_patches,)` or `None`: float32, where 1 is the mean distance of two random
+            patches; `None` if no image is left.
         """
         normalised = [normalise(layer) for layer in features]
         return self._distances({scale: self._project(normalised[scale.layer], scale) for scale in self._axes}, without)
@@ -150,7 +150,7 @@ class ComparisonSet:
         Args:
             score (`float`): Distance of a view.
             embed (`np.ndarray` of shape `(projection_dim,)`): Its image embedding.
-            without (`set[int]`): Images that are left out.
+            without (`set[int]`): Images to leave out.
         """
         left_out = np.isin(self.owners, list(without)) | np.isnan(self.alone)
         similarities = np.where(left_out, -np.inf, self.embeds @ embed)
@@ -162,7 +162,7 @@ class ComparisonSet:
         return float(np.mean(means))
 
     def _average(self, features: Any, side: int, least: int = 1) -> Any:
-        """Average features over neighbourhoods, which overlap by half; at the border the last patch counts again."""
+        """Average features over neighbourhoods that overlap by half; border patches are repeated."""
         step, parts = max(least, (side + 1) // 2), to_float32(features).reshape(*self.grid, -1)
         offsets = np.arange(side) - side // 2
         for axis in (0, 1):
@@ -225,15 +225,15 @@ class ComparisonSet:
 class MutualBackend:
     """Run a backend, and combine its scores and maps with the distances to other images of the batch.
 
-    The text prompts and the comparison are combined as with references, see [`ReferenceEvidence`]; the images that are
-    compared tell how much images differ. Scores therefore depend on the batch.
+    The text prompts and the comparison are combined as with references, see [`ReferenceEvidence`]. Normal distances
+    are estimated from the batch, so scores depend on it.
 
     Args:
-        base ([`Backend`]): Gives scores, maps and patch features in one pass.
+        base ([`Backend`]): Computes scores, maps and patch features in one pass.
         layers (`Sequence[int]`): Vision layers that are compared, counted from 1.
-        most (`int`, *optional*, defaults to 200): Number of images, or tiles, with which all are compared.
-        radius (`int`, *optional*): Compare a patch only with those at most so many rows and columns away, for things
-            that always lie in the same place. Below two patches it counts as two.
+        most (`int`, *optional*, defaults to 200): Number of images, or tiles, that all are compared with.
+        radius (`int`, *optional*): Compare only patches at most this many rows and columns apart, for objects that are
+            always in the same place. Values below 2 count as 2.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -251,24 +251,24 @@ class MutualBackend:
 
     @cached_property
     def fingerprint(self) -> str:
-        """See [`Backend`]; the images that are compared are not part of it."""
+        """See [`Backend`]; it does not depend on the images that are compared."""
         return fingerprint(self.base.fingerprint, "mutual", self.layers, self.most, self.radius)
 
     @property
     def is_full(self) -> bool:
-        """Return whether as many images were collected as asked for, and more than one."""
+        """Return whether `most` views were collected, of more than one image."""
         collected = self.comparison
         return collected is not None and len(collected) >= self.most and len(set(collected.owners)) > 1
 
     def collect(self, pixel_values: np.ndarray, owners: Sequence[int]) -> Outputs:
-        """Add images to those that others are compared with.
+        """Add images to the set that all images are compared with.
 
         Args:
             pixel_values (`np.ndarray` of shape `(batch_size, 3, height, width)`): As for [`Backend.run`].
-            owners (`Sequence[int]`): Number of the image that each is a view of; views of one image follow each other.
+            owners (`Sequence[int]`): Number of the image of each view; views of one image follow each other.
 
         Returns:
-            [`Outputs`]: of the base.
+            [`Outputs`]: those of `base`.
         """
         outputs = self.base.run(pixel_values, self.layers)
         if self.comparison is None:
@@ -279,10 +279,10 @@ class MutualBackend:
         return outputs
 
     def finish(self, name: str) -> ComparisonSet | None:
-        """Compare what was collected, and return it.
+        """Compare the collected images with each other, and return the set.
 
         Args:
-            name (`str`): What the images are, for the error.
+            name (`str`): Name of the images, for the error.
 
         Returns:
             [`ComparisonSet`] or `None`: `None` if no image could be read.
@@ -301,10 +301,10 @@ class MutualBackend:
         return self.comparison
 
     def run(self, pixel_values: np.ndarray, feature_layers: Sequence[int] = ()) -> Outputs:
-        """See [`Backend.run`]; all images were collected before.
+        """See [`Backend.run`]; images must be collected before.
 
         Raises:
-            ValueError: If no images were collected.
+            ValueError: If no images were collected, or the set is not finished.
         """
         comparison = self.comparison
         if comparison is None or comparison.evidence is None:
@@ -330,18 +330,18 @@ class MutualBackend:
 def open_mutual(
     detector: Detector, base: Backend, most: int = 200, radius: int | None = None, tiling: Tiling | None = None
 ) -> MutualBackend:
-    """Return a backend that compares the layers at two thirds of the depth and at its end, or those an export gives.
+    """Return a backend that compares the layer at two thirds of the depth and the last, or those of an export.
 
     Args:
         detector ([`Detector`]): The model.
-        base ([`Backend`]): Its backend, or one around it.
+        base ([`Backend`]): Its backend, or a backend that wraps it.
         most (`int`, *optional*, defaults to 200): See [`MutualBackend`].
         radius (`int`, *optional*): See [`MutualBackend`].
         tiling ([`Tiling`], *optional*): How images are divided.
 
     Raises:
-        ValueError: If an export gives no patch features, there are a radius and tiles, which show different places,
-            or an argument is out of range.
+        ValueError: If an export gives no patch features, both a radius and tiles are given, or an argument is out of
+            range.
     """
     if tiling is not None and radius is not None:
         raise ValueError(
@@ -353,8 +353,8 @@ def open_mutual(
         return MutualBackend(base, sorted({max(1, round(2 * count / 3)), count}), most, radius)
     if not detector.exported_layers:
         raise ValueError(
-            f"{detector.name} was exported without patch features, which are compared; export it again with "
-            "feature_layers."
+            f"{detector.name} was exported without patch features, which mutual scoring needs; export it again with "
+            "feature_layers (--feature-layer N)."
         )
     return MutualBackend(base, detector.exported_layers, most, radius)
 
@@ -364,7 +364,7 @@ def _digest(pixels: np.ndarray) -> bytes:
 
 
 def _on_host(array: Any) -> Any:
-    """Return a tensor of PyTorch on the CPU as a NumPy array, any other as it is."""
+    """Convert a tensor on the CPU to a NumPy array; other arrays are returned unchanged."""
     return array if isinstance(array, np.ndarray) or array.device.type != "cpu" else array.numpy()
 
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Find the most similar patch among very many, in NumPy or PyTorch, on any device and in bounded memory."""
+"""Find the most similar of many patches, in NumPy or PyTorch, on any device and in bounded memory."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 from ..image_processing_anomalyclip import to_array
 
 
-SEARCH_WIDTH = 128  # principal components that the search compares; the distance itself uses all of the width
+SEARCH_WIDTH = 128  # principal components that the search compares; distances use the whole width
 BLOCK = 1 << 24  # similarities that are held at once, 64 MiB
 SAMPLE = 1 << 14  # patches from which the principal components are computed
 RANDOM_PAIRS = 4096  # of patches, from which their mean distance is computed
@@ -19,8 +19,8 @@ Array = Any  # np.ndarray or torch.Tensor: what is used here has the same name i
 class PatchIndex:
     """Hold features of reference patches and find the most similar one to each patch of an image.
 
-    The search compares the first principal components only, which costs a fraction of comparing all of the width and
-    rarely finds another patch. The distance to what it finds is exact.
+    The search compares the first principal components only. This costs a fraction of comparing the whole width, and
+    rarely finds another patch. The distance to the patch that it finds is exact.
 
     Args:
         features (`np.ndarray` of shape `(num_views, num_patches, width)`): L2-normalised, float16 or float32; a view
@@ -73,13 +73,13 @@ class PatchIndex:
         Args:
             queries (array of shape `(num_queries, width)`): L2-normalised, float32; NumPy, or PyTorch on any device.
             without (`slice`, *optional*): Views to leave out.
-            radius (`int`, *optional*): Compare only with patches at most so many rows and columns away.
+            radius (`int`, *optional*): Compare only patches at most this many rows and columns apart.
             grid (`tuple[int, int]`, *optional*): Rows and columns of the patches; needed with `radius`.
 
         Returns:
-            array of shape `(num_queries,)`: one minus the cosine similarity, float32, of the kind of `queries`.
+            array of shape `(num_queries,)`: one minus the cosine similarity, float32, of the type of `queries`.
         """
-        self._arrays = tuple(like(array, queries) for array in self._arrays)  # once, then they are there
+        self._arrays = tuple(like(array, queries) for array in self._arrays)  # moved to the device once
         flat, mean, axes, projected, half_norms = self._arrays
         if radius is not None and grid is not None:
             return self._near_distances(queries, without, radius, grid)
@@ -95,7 +95,7 @@ class PatchIndex:
         return _concatenate(found)
 
     def _near_distances(self, queries: Array, without: slice | None, radius: int, grid: tuple[int, int]) -> Array:
-        """Compare each row of patches with the rows around it, and push away patches in columns too far off."""
+        """Compare each row of patches with the rows around it, without the columns that are too far away."""
         (rows, columns), count = grid, self.shape[0]
         flat, mean, axes, projected, half_norms = self._arrays
         features, projected, half_norms = (
@@ -147,17 +147,17 @@ def grid_of(input_size: tuple[int, int], patches: int) -> tuple[int, int]:
 
 
 def select_spread(features: np.ndarray, count: int) -> np.ndarray:
-    """Choose features that lie far apart: each is the one farthest from those chosen before.
+    """Choose features that lie far apart: the next is always the one farthest from those already chosen.
 
     This is the greedy solution of the k-centre problem (Gonzalez, 1985), by which PatchCore (Roth et al., CVPR 2022)
     thins its memory.
 
     Args:
         features (`np.ndarray` of shape `(num_features, width)`): float32.
-        count (`int`): How many to choose, at most `num_features`.
+        count (`int`): Number of features to choose, at most `num_features`.
 
     Returns:
-        `np.ndarray` of shape `(count,)`: their numbers, ascending.
+        `np.ndarray` of shape `(count,)`: their indices, ascending.
     """
     chosen = [int(((features - features.mean(0)) ** 2).sum(1).argmax())]
     norms = (features**2).sum(1)
@@ -171,7 +171,7 @@ def select_spread(features: np.ndarray, count: int) -> np.ndarray:
 
 
 def like(array: Array, other: Array) -> Array:
-    """Return an array as the kind of another, on its device."""
+    """Convert an array to the type and device of another."""
     if isinstance(other, np.ndarray):
         return to_array(array)
     import torch
@@ -180,7 +180,7 @@ def like(array: Array, other: Array) -> Array:
 
 
 def to_float32(array: Array) -> Array:
-    """Return an array of the same kind in float32."""
+    """Convert an array to float32; its type stays."""
     return array.astype(np.float32) if isinstance(array, np.ndarray) else array.float()
 
 

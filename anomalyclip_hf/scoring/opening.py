@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Open a model for scoring, whatever runtime it is for. PyTorch is imported only for a model of PyTorch."""
+"""Open a model for scoring in any runtime. PyTorch is imported only for a PyTorch model."""
 
 import logging
 import os
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Detector:
-    """Hold all that scoring needs of a model.
+    """Hold everything that scoring needs of a model.
 
     Args:
         backend ([`Backend`]): Runs the model.
@@ -33,8 +33,8 @@ class Detector:
         name (`str`): Folder or Hub id, or the name of the class of a model in memory.
         settings (`dict`): As in `processor_config.json`: `threshold`, `pixel_threshold`, `map_maximum`,
             `smoothing_sigma`, `value_range`, `image_score`, `calibration`.
-        model ([`AnomalyCLIPModel`], *optional*): Where it runs in PyTorch.
-        processor ([`AnomalyCLIPProcessor`], *optional*): Where it runs in PyTorch.
+        model ([`AnomalyCLIPModel`], *optional*): Only if it runs in PyTorch.
+        processor ([`AnomalyCLIPProcessor`], *optional*): Only if it runs in PyTorch.
     """
 
     backend: Backend
@@ -46,7 +46,7 @@ class Detector:
 
     @property
     def exported_layers(self) -> list[int]:
-        """Vision layers whose patch features an export gives; a model of PyTorch gives those of all layers."""
+        """Vision layers whose patch features an exported model gives; a PyTorch model gives those of all layers."""
         return list(getattr(getattr(self.backend, "exported", None), "feature_layers", ()))
 
 
@@ -71,7 +71,7 @@ def open_detector(
     exported = is_exported(model)
     expected = RUNTIME_NAMES if exported else BACKENDS
     if isinstance(backend, str) and backend not in expected:
-        kind = "an exported model" if exported else "a model of PyTorch"
+        kind = "an exported model" if exported else "a PyTorch model"
         raise ValueError(f"backend is {backend!r}; expected one of {', '.join(expected)} for {kind}.")
     if exported:
         return _open_exported(model, backend, device, dtype)
@@ -83,7 +83,7 @@ def _open_exported(folder: Any, backend: Any, device: Any, dtype: Any) -> Detect
     if device not in (None, "", "cpu") or dtype not in (None, exported.precision):
         raise ValueError(
             f"{folder} is an exported model of precision {exported.precision}; device and dtype are settings of "
-            "models of PyTorch. Export it again for another precision."
+            "PyTorch models. Export it again for another precision."
         )
     if backend == "onnxruntime" and exported.format != "onnx":
         raise ValueError(f"{folder} is an export for {exported.format}; onnxruntime cannot run it.")

@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Turn an image into the pixels that a model expects, with NumPy and Pillow alone."""
+"""Resize and normalise images with NumPy and Pillow alone."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -49,7 +49,7 @@ class Preprocessing:
 
     @cached_property
     def _tables(self) -> np.ndarray:
-        """Normalised values of all 8-bit values of each channel, rounded at each step as transformers rounds them."""
+        """Normalised values of all 8-bit values of each channel, rounded at each step as in transformers."""
         values = (np.arange(256) * self.scale).astype(np.float32)
         mean, std = np.array(self.mean, np.float32)[:, None], np.array(self.std, np.float32)[:, None]
         return (values - mean) / std

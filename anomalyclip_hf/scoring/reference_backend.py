@@ -17,15 +17,14 @@ from .references import FILE_NAME, ReferenceMemory
 class ReferenceBackend:
     """Run a backend and combine its scores and maps with the distances to a memory of references.
 
-    Text and references are combined as evidence is: the log-odds of the text prompts plus those of the distance, see
-    [`ReferenceEvidence`]. Scores stay in [0, 1] and maps below their maximum, so thresholds and colours keep their
-    meaning.
+    The log-odds of the text prompts and of the distance are added, see [`ReferenceEvidence`]. Scores stay in [0, 1]
+    and maps below their maximum.
 
     Args:
-        base ([`Backend`]): Gives scores, maps and patch features in one pass.
-        memory ([`ReferenceMemory`]): Of the same model.
-        tile (`int`, *optional*): Longer side of the tiles that come as images, in pixels.
-        overlap (`float`, *optional*, defaults to 0.25): Of the tiles.
+        base ([`Backend`]): Computes scores, maps and patch features in one pass.
+        memory ([`ReferenceMemory`]): References of the same model.
+        tile (`int`, *optional*): Longer side of the tiles that images are divided into, in pixels.
+        overlap (`float`, *optional*, defaults to 0.25): Overlap of the tiles.
 
     Raises:
         ValueError: If the memory is of another model, input size or tiles.
@@ -39,7 +38,7 @@ class ReferenceBackend:
 
     @property
     def fingerprint(self) -> str:
-        """See [`Backend`]: that of the model, whatever the references."""
+        """See [`Backend`]; it does not depend on the references."""
         return self.base.fingerprint
 
     def run(self, pixel_values: np.ndarray, feature_layers: Sequence[int] = ()) -> Outputs:
@@ -58,14 +57,14 @@ class ReferenceBackend:
 def open_references(
     references: Any, detector: Detector, tile: int | None = None, overlap: float = 0.25, **settings: Any
 ) -> ReferenceMemory:
-    """Return a memory: as it is, from its folder, or built from a folder of images or a sequence of them.
+    """Return a memory: the given one, one loaded from a folder, or one built from images.
 
     Args:
         references ([`ReferenceMemory`], `str`, `os.PathLike` or sequence): Memory, folder with
             `references.safetensors`, folder with images, or images.
         detector ([`Detector`]): The model.
         tile (`int`, *optional*): See [`ReferenceMemory.from_images`].
-        overlap (`float`, *optional*, defaults to 0.25): Of the tiles.
+        overlap (`float`, *optional*, defaults to 0.25): Overlap of the tiles.
         **settings: Further arguments of [`ReferenceMemory.from_images`].
 
     Raises:

@@ -29,8 +29,8 @@ class ReferenceFeatures:
     Args:
         layers (`list[np.ndarray]` of shape `(num_views, num_patches, width)`): float16, L2-normalised; a view is an
             image or a tile of it.
-        owners (`list[int]`): Number of the image that each view shows, ascending.
-        names (`list[str]`): Of the images.
+        owners (`list[int]`): Number of the image of each view, ascending.
+        names (`list[str]`): Names of the images.
         digests (`list[str]`): [`image_digest`] of the images.
     """
 
@@ -43,7 +43,7 @@ class ReferenceFeatures:
 def read_features(
     reader: SampleReader, detector: Detector, layers: Sequence[int], tiling: Tiling | None, batch_size: int
 ) -> ReferenceFeatures:
-    """Compute the features of all images that can be read; repeated ones count once.
+    """Compute the features of all images that can be read; repeated images are used once.
 
     Args:
         reader ([`SampleReader`]): Opens the images.
@@ -94,7 +94,7 @@ def _run(
 
 
 def default_layers(detector: Detector) -> list[int]:
-    """Return the middle layer, or those that an export gives."""
+    """Return the middle layer, or the layers that an export gives."""
     if detector.model is not None:
         return [max(1, detector.model.config.vision_config.num_hidden_layers // 2)]
     if not detector.exported_layers:
@@ -106,12 +106,12 @@ def default_layers(detector: Detector) -> list[int]:
 
 
 def image_digest(image: Image.Image) -> str:
-    """Compute a digest of the pixels of an image, the same whatever file they came from."""
+    """Compute a digest of the pixels of an image, whatever the format of its file."""
     return fingerprint(image.size, image.tobytes())
 
 
 def check_arguments(coreset: int | float | None, radius: int | None, tiling: Tiling | None) -> None:
-    """Check what was asked of a memory.
+    """Check the arguments of [`ReferenceMemory.from_images`].
 
     Raises:
         ValueError: If an argument is out of range, or a radius is combined with a coreset or tiles.
@@ -129,14 +129,14 @@ def check_arguments(coreset: int | float | None, radius: int | None, tiling: Til
 def _read_views(
     reader: SampleReader, detector: Detector, tiling: Tiling | None
 ) -> Iterator[tuple[str, str, list[np.ndarray]]]:
-    """Yield name, digest and prepared pixels of each image, without the unreadable and the repeated ones."""
+    """Yield name, digest and prepared pixels of each image; unreadable and repeated ones are skipped."""
     seen: dict[str, str] = {}
     tasks = (partial(_read_one, reader, index, detector, tiling) for index in range(len(reader)))
     for name, digest, pixels, problem in read_ahead(tasks, min(4, os.cpu_count() or 1), 8, cost=_cost):
         if problem is not None:
-            logger.warning("A reference is passed over: %s", problem)
+            logger.warning("Skipped a reference: %s", problem)
         elif digest in seen:
-            logger.warning("%s is passed over: the same image as %s.", name, seen[digest])
+            logger.warning("Skipped the reference %s: it is the same image as %s.", name, seen[digest])
         else:
             seen[digest] = name
             yield name, digest, pixels

@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Compare images with some that are known to be normal, and combine what is found with the text prompts."""
+"""Compare images with normal reference images, and combine the result with the text prompts."""
 
 import json
 import logging
@@ -35,29 +35,29 @@ from .tiling import Tiling
 
 FILE_NAME = "references.safetensors"
 METADATA_KEY = "anomalyclip_references"
-MOST_HELD_OUT = 32  # references that are compared with the others; more would only cost time
-FEWEST_TO_JUDGE = 4  # references from which one can be called unlike the others
-UNLIKE = 5.0  # median absolute deviations above the median, from which a reference is unlike the others
+MOST_HELD_OUT = 32  # references that are compared with all others; more would only cost time
+FEWEST_TO_JUDGE = 4  # references that are needed to call one of them unlike the others
+UNLIKE = 5.0  # a reference this many median absolute deviations above the median is unlike the others
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
 class ReferenceSettings:
-    """Hold what a memory knows about itself beside the features; it is stored as JSON.
+    """Hold the settings of a memory, which are stored as JSON beside its features.
 
     Args:
         fingerprint (`str`): Digest of the model whose features these are.
-        input_size (`list[int]`): Height and width of the pixels, in pixels.
+        input_size (`list[int]`): Height and width of the model's input, in pixels.
         grid (`list[int]`): Rows and columns of the patches.
         layers (`list[int]`): Vision layers that are compared, counted from 1.
         digests (`list[str]`): [`image_digest`] of each reference.
         typical (`list[float]`): For each layer, the mean distance between two patches picked at random.
-        held_out (`list[float]`): Distance of references from the others; see [`ReferenceEvidence`].
-        radius (`int`, *optional*): Patches are compared only with those at most so many rows and columns away.
-        coreset (`int`, *optional*): Number of patches that were chosen among all.
+        held_out (`list[float]`): Distance of references from all others; see [`ReferenceEvidence`].
+        radius (`int`, *optional*): Largest distance between compared patches, in rows and columns.
+        coreset (`int`, *optional*): Number of patches that were kept.
         tile (`int`, *optional*): Longer side of the tiles that images were divided into, in pixels.
-        overlap (`float`): Of the tiles.
+        overlap (`float`): Overlap of the tiles.
     """
 
     fingerprint: str
@@ -74,15 +74,15 @@ class ReferenceSettings:
 
 
 class ReferenceMemory:
-    """Remember the patches of normal images, and tell how far a new patch is from all of them.
+    """Store the patch features of normal images, and compute how far new patches are from them.
 
     Create it with [`ReferenceMemory.from_images`] or [`ReferenceMemory.from_pretrained`]. As in PatchCore (Roth et
     al., CVPR 2022) and WinCLIP (Jeong et al., CVPR 2023), the distance of a patch is one minus the largest cosine
-    similarity to a remembered patch; it is averaged over the layers, each in units of its typical distance.
+    similarity to a stored patch. It is averaged over the layers, each in units of its typical distance.
 
     Args:
         features (`Sequence[np.ndarray]` of shape `(num_views, num_patches, width)`): For each layer, L2-normalised.
-        settings ([`ReferenceSettings`]): What they are.
+        settings ([`ReferenceSettings`]): Settings of the memory.
 
     Example:
     ```python
@@ -110,7 +110,7 @@ class ReferenceMemory:
 
     @cached_property
     def digest(self) -> str:
-        """Digest of all that distances depend on."""
+        """Digest of everything that distances depend on."""
         return fingerprint(json.dumps(asdict(self.settings)))
 
     def has(self, image: Image.Image | None) -> bool:
@@ -119,7 +119,7 @@ class ReferenceMemory:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """Return what results say about the references, ready for JSON."""
+        """The description of the references in results, ready for JSON."""
         names = ("layers", "radius", "coreset", "tile")
         return {
             "images": len(self),
@@ -144,23 +144,24 @@ class ReferenceMemory:
         device: Any = None,
         value_range: Any = None,
     ) -> "ReferenceMemory":
-        """Build a memory from normal images, with one forward pass of each.
+        """Build a memory from normal images, with one forward pass per image.
 
         Args:
             model ([`AnomalyCLIPModel`], `str`, `os.PathLike` or [`Detector`]): Model, folder (of an export too) or Hub
                 id.
             processor ([`AnomalyCLIPProcessor`], *optional*): Defaults to the one stored beside the model.
             images (sequence): Paths, PIL images or arrays, or a dataset with a column `image`. One is enough; four or
-                more let the memory see how much normal images differ. Images that cannot be read are passed over, and
-                so are repeated ones, with a warning.
+                more show how much normal images differ. Images that cannot be read, and repeated images, are skipped
+                with a warning.
             layers (`Sequence[int]`, *optional*): Vision layers, counted from 1; defaults to the middle one, or to
                 those that an export gives.
-            coreset (`int` or `float`, *optional*): Number of patches to keep, or their share below 1: those that lie
-                farthest apart. Keeps the cost bounded for thousands of images.
-            radius (`int`, *optional*): Compare only with patches at most so many rows and columns away, for things
-                that always lie in the same place.
-            tile (`int`, *optional*): Divide images into tiles, as when they are scored.
-            overlap (`float`, *optional*, defaults to 0.25): Of the tiles.
+            coreset (`int` or `float`, *optional*): Number of patches to keep, or their share if below 1. The patches
+                that lie farthest apart are kept. This bounds the cost for thousands of images.
+            radius (`int`, *optional*): Compare only patches at most this many rows and columns apart, for objects that
+                are always in the same place.
+            tile (`int`, *optional*): Longer side of the tiles that images are divided into, in pixels; use the same
+                when images are scored.
+            overlap (`float`, *optional*, defaults to 0.25): Overlap of the tiles.
             batch_size (`int`, *optional*, defaults to 8): Images per forward pass.
             device (`str` or `torch.device`, *optional*): Defaults to the first accelerator, or the CPU.
             value_range (`tuple[float, float]` or `"auto"`, *optional*): See [`AnomalyScorer`].
@@ -194,17 +195,17 @@ class ReferenceMemory:
         return memory._thin_out(found.layers, coreset)
 
     def distances(self, patch_features: Sequence[Any], without: slice | None = None) -> np.ndarray:
-        """Compute how far the patches of images are from the nearest remembered ones.
+        """Compute how far the patches of images are from the nearest stored ones.
 
         Args:
             patch_features (sequence of arrays of shape `(batch_size, num_patches, width)`): One per layer of
-                `settings.layers`, as [`~AnomalyCLIPModel.get_patch_features`] returns them; NumPy, or PyTorch on any
-                device, where the comparison runs then.
-            without (`slice`, *optional*): Remembered views to leave out.
+                `settings.layers`, as [`~AnomalyCLIPModel.get_patch_features`] returns them. NumPy arrays, or tensors
+                on any device; the comparison runs there.
+            without (`slice`, *optional*): Stored views to leave out.
 
         Returns:
-            `np.ndarray` of shape `(batch_size, num_patches)`: float32, 1 for the distance of two patches of the
-            references picked at random, averaged over layers.
+            `np.ndarray` of shape `(batch_size, num_patches)`: float32, averaged over layers. 1 is the mean distance of
+            two random patches of the references.
         """
         rows, columns = self.settings.grid
         total = []
@@ -220,7 +221,7 @@ class ReferenceMemory:
     def combine(
         self, image_scores: np.ndarray, anomaly_maps: np.ndarray, patch_features: Sequence[Any], map_maximum: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Change the scores and maps of the text prompts by the evidence of the references.
+        """Combine the scores and maps of the text prompts with the evidence of the references.
 
         Args:
             image_scores (`np.ndarray` of shape `(batch_size,)`): Probability of abnormal.
@@ -229,7 +230,7 @@ class ReferenceMemory:
             map_maximum (`float`): Largest value that a map can have.
 
         Returns:
-            `tuple[np.ndarray, np.ndarray]`: scores and maps, in their ranges.
+            `tuple[np.ndarray, np.ndarray]`: scores and maps, in the same ranges.
         """
         distances = self.distances(patch_features)
         grids = distances.reshape(-1, *self.settings.grid)
@@ -237,7 +238,7 @@ class ReferenceMemory:
         return add_evidence(image_scores, anomaly_maps, *found, map_maximum)
 
     def check_backend(self, backend: Backend, tile: int | None = None, overlap: float = 0.25) -> None:
-        """Check that the features of a backend can be compared with these.
+        """Check that the memory fits a backend.
 
         Raises:
             ValueError: If the memory is of another model, input size or tiles.
@@ -245,8 +246,8 @@ class ReferenceMemory:
         settings = self.settings
         if list(backend.input_size) != settings.input_size:
             raise ValueError(
-                f"the references were remembered at {settings.input_size[0]}x{settings.input_size[1]} px; the model "
-                f"takes {backend.input_size[0]}x{backend.input_size[1]}; build the memory again with this model."
+                f"the references were stored at {settings.input_size[0]}x{settings.input_size[1]} px; the model takes "
+                f"{backend.input_size[0]}x{backend.input_size[1]}; build the memory again with this model."
             )
         if backend.fingerprint != settings.fingerprint:
             raise ValueError(
@@ -255,12 +256,12 @@ class ReferenceMemory:
             )
         if (tile, tile and overlap) != (settings.tile, settings.tile and settings.overlap):
             raise ValueError(
-                f"the references were remembered with tile={settings.tile} and images are scored with tile={tile}; "
+                f"the references were stored with tile={settings.tile} and images are scored with tile={tile}; "
                 "use the same tiles for both."
             )
 
     def check_model(self, model: Any) -> None:
-        """Check that these are the features of an [`AnomalyCLIPModel`]; see `check_backend`."""
+        """Check that the memory fits an [`AnomalyCLIPModel`]; see `check_backend`."""
         if self._checked is None or self._checked() is not model:
             from .torch_backends import TorchBackend
 
@@ -271,7 +272,7 @@ class ReferenceMemory:
         """Write the memory into a folder, as `references.safetensors`.
 
         Args:
-            folder (`str` or `os.PathLike`): Is created if there is none.
+            folder (`str` or `os.PathLike`): Folder; created if missing.
         """
         Path(folder).mkdir(parents=True, exist_ok=True)
         tensors = {
@@ -283,10 +284,13 @@ class ReferenceMemory:
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike) -> "ReferenceMemory":
-        """Read a memory from a folder, or from the file itself.
+        """Load a memory from a folder, or from the file itself.
+
+        Args:
+            folder (`str` or `os.PathLike`): Folder that `save_pretrained` has written, or the file in it.
 
         Raises:
-            OSError: If there is none, or it is damaged.
+            OSError: If there is no memory, or it is damaged.
         """
         path = Path(folder)
         path = path / FILE_NAME if path.is_dir() else path
@@ -297,13 +301,13 @@ class ReferenceMemory:
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{path} does not exist; expected a memory from save_pretrained.") from error
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise OSError(f"{path} is no memory of references, or it is damaged ({error}); build it again.") from error
+            raise OSError(f"{path} is not a memory of references, or is damaged ({error}); build it again.") from error
         if len(settings.typical) != len(features) or not all(np.isfinite(layer).all() for layer in features):
             raise OSError(f"{path} is damaged: it holds NaN or lacks a layer; build it again.")
         return cls(features, settings)
 
     def _hold_out(self, found: ReferenceFeatures) -> None:
-        """Compare references with the others, and say which are unlike them."""
+        """Compare each reference with all others, and warn about those that are unlike them."""
         count = len(found.names)
         if count == 1:
             return
@@ -321,16 +325,16 @@ class ReferenceMemory:
         for number, distance in zip(chosen, held_out, strict=True):
             if count >= FEWEST_TO_JUDGE and distance > limit:
                 logger.warning(
-                    "%s is unlike the other references (distance %.2f, median %.2f); look whether it is normal.",
+                    "%s is unlike the other references (distance %.2f, median %.2f); check that it is normal.",
                     found.names[number], distance, middle,
                 )  # fmt: skip
         if not self.evidence.weight:
             logger.warning(
-                "The references differ so much among themselves that they say nothing; scores are those of the text."
+                "The references differ so much from each other that they are not used; scores are those of the text."
             )
 
     def _thin_out(self, features: Sequence[np.ndarray], coreset: int | float | None) -> "ReferenceMemory":
-        """Keep a part of the patches, spread over all layers' principal components."""
+        """Keep the patches that lie farthest apart in the principal components of all layers."""
         patches = features[0].shape[0] * features[0].shape[1]
         count = patches if coreset is None else round(coreset * patches) if coreset < 1 else int(coreset)
         if count >= patches:

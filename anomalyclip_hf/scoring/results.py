@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""What the engine finds in an image."""
+"""Hold the result of scoring an image."""
 
 import math
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ class AnomalyResult:
     """Hold the result of one image.
 
     Args:
-        index (`int`): Place among the images that were given.
+        index (`int`): Index among the given images.
         source (`str`): Name of the image: its path, or `"image 3"`.
         size (`tuple[int, int]`, *optional*): Height and width of the upright image, in pixels.
-        score (`float`, *optional*): Probability of abnormal, or what `image_score` names, in [0, 1].
+        score (`float`, *optional*): Probability of abnormal, or another `image_score`, in [0, 1].
         label (`str`, *optional*): `"normal"` or `"anomalous"`.
         anomaly_map (`np.ndarray` of shape `(height, width)`, *optional*):
             float32, from 0 to the number of selected layers; at the image's size, or at the model's.
@@ -48,7 +48,7 @@ class AnomalyResult:
 
     @property
     def image(self) -> Image.Image | None:
-        """The upright RGB image, where it was asked to be kept."""
+        """The upright RGB image, if images were kept."""
         return None if self.sample is None else self.sample.image
 
 

@@ -15,11 +15,11 @@ from .exported import MODEL_FILES, OPENVINO_METADATA, ExportedModel, read_export
 
 
 class ExportedBackend(ABC):
-    """Run an exported model; the runtimes differ in how they open a file and run it.
+    """Run an exported model; subclasses open and run its file in one runtime.
 
     Args:
-        folder (`str` or `os.PathLike`): Of the export.
-        exported ([`ExportedModel`], *optional*): Its description, where it has been read already.
+        folder (`str` or `os.PathLike`): Folder of the export.
+        exported ([`ExportedModel`], *optional*): Its description, if it has been read already.
 
     Raises:
         ImportError: If the runtime is not installed.
@@ -55,7 +55,7 @@ class ExportedBackend(ABC):
         """See [`Backend.run`].
 
         Raises:
-            ValueError: If the images have another size than the graph, or it does not give the features of a layer.
+            ValueError: If the images have another size than the graph, or it lacks the features of a layer.
         """
         if self.exported.input != "pixel_values":
             raise ValueError(
@@ -105,15 +105,15 @@ class ExportedBackend(ABC):
 
     @abstractmethod
     def _open(self) -> str | None:
-        """Open the file; return the fingerprint that is stored in it."""
+        """Open the file, and return the fingerprint that is stored in it."""
 
     @abstractmethod
     def _run(self, values: np.ndarray, names: list[str]) -> list[np.ndarray]:
-        """Return the outputs of these names."""
+        """Run the file, and return the named outputs."""
 
 
 class OnnxRuntimeBackend(ExportedBackend):
-    """Run `model.onnx` in ONNX Runtime: on a GPU where `onnxruntime-gpu` finds one, else on the CPU."""
+    """Run `model.onnx` in ONNX Runtime, on a GPU if `onnxruntime-gpu` finds one, else on the CPU."""
 
     name = "onnxruntime"
 
@@ -137,8 +137,8 @@ class OnnxRuntimeBackend(ExportedBackend):
 class OpenVinoBackend(ExportedBackend):
     """Run `openvino_model.xml`, or a `model.onnx`, in OpenVINO on the CPU.
 
-    The precision is the one that the description names, since OpenVINO by itself would compute in bfloat16 on every
-    processor that can. What INT8 leaves in floating point is computed so.
+    The precision is that of the description, since OpenVINO would choose bfloat16 on every processor that supports it.
+    The part of an INT8 model that is not quantised is computed in bfloat16 there.
     """
 
     name = "openvino"
@@ -177,6 +177,6 @@ def _missing_runtime(runtime: str, extra: str) -> str:
 
 
 def _threads() -> int:
-    """Return the number of threads that the environment asks for, as PyTorch reads it; 0 for all processors."""
+    """Return the number of threads in `OMP_NUM_THREADS`, which PyTorch reads too; 0 for all processors."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return int(asked) if asked.isdigit() else 0

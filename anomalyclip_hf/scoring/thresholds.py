@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Choose the thresholds that the engine applies: given ones, those of a calibration, or those of the model."""
+"""Choose the thresholds of the engine: given ones, those of a calibration, or those of the model."""
 
 import logging
 from collections.abc import Mapping
@@ -18,17 +18,17 @@ def valid_calibration(
     threshold: float | None = None,
     pixel_threshold: float | None = None,
 ) -> dict[str, Any] | None:
-    """Return the stored calibration if it belongs to a model and its settings, with given thresholds put in.
+    """Return the stored calibration, with the given thresholds in place of its own; warn if it is stale.
 
     Args:
         stored (`Mapping`): Settings of the model, with `calibration` and `pixel_threshold`.
         fingerprint (`str`): Digest of the model.
-        settings (`Mapping`): All that scores depend on beside the model.
+        settings (`Mapping`): Everything that scores depend on beside the model.
         threshold (`float`, *optional*): Takes the place of the calibration's.
         pixel_threshold (`float`, *optional*): Takes the place of the calibration's.
 
     Returns:
-        `dict` or `None`: as `processor.calibration`. `None` if there is none or it is stale, of which a line warns.
+        `dict` or `None`: as `processor.calibration`. `None` if there is none, or it is stale.
     """
     calibration = stored["calibration"]
     if calibration is None:

@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Tiles: score a large image in overlapping parts at full detail, and merge their maps without seams."""
+"""Divide a large image into overlapping tiles, and merge their scores and maps without seams."""
 
 import math
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from PIL import Image
 
 
 MIN_TILE = 32  # pixels; CLIP's patches have up to 32
-WHOLE_WEIGHT = 0.25  # of the whole image's map beside those of its tiles
-STRIP_ROWS = 256  # of the canvas that are computed at once
+WHOLE_WEIGHT = 0.25  # weight of the whole image's map; the blend of its tiles has the rest
+STRIP_ROWS = 256  # rows of the canvas that are computed at once
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels, as Pillow crops
 
@@ -21,9 +21,9 @@ class Tiling:
     """Divide images into views: the whole image, and tiles of the model's shape that cover it.
 
     Args:
-        tile (`int`): Longer side of a tile, in pixels of the image; the model's input size shows each pixel as it is.
-        overlap (`float`, *optional*, defaults to 0.25): Part of a tile, in [0, 1), that it shares with the next one at
-            least.
+        tile (`int`): Longer side of a tile, in pixels of the image. Tiles of the model's input size are not resized.
+        overlap (`float`, *optional*, defaults to 0.25): Smallest part of a tile, in [0, 1), that it shares with the
+            next one.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -50,7 +50,7 @@ class Tiling:
     def views(self, size: tuple[int, int], input_size: tuple[int, int]) -> list[Box]:
         """Return the boxes to score of an image: the whole image first, then its tiles row by row.
 
-        Tiles have at least the overlap, are spread evenly and end flush with the borders. Where the image is shorter
+        Tiles overlap by at least `overlap`, are spread evenly and end at the borders. Where the image is shorter
         than a tile, the tile is as short as the image; an image that fits into one tile has no tiles.
 
         Args:
@@ -67,7 +67,7 @@ class Tiling:
         return [whole, *((left, top, left + width, top + height) for top in rows for left in columns)]
 
     def map_size(self, size: tuple[int, int], input_size: tuple[int, int]) -> tuple[int, int]:
-        """Return the size at which the model sees an image in tiles, and thus of a map without upsampling.
+        """Return the size at which the model sees an image in tiles; a map of that size is not upsampled.
 
         Args:
             size (`tuple[int, int]`): Height and width of the image, in pixels.
@@ -80,7 +80,7 @@ class Tiling:
         return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
     def _axes(self, size: tuple[int, int], input_size: tuple[int, int]) -> list[tuple[list[int], int]]:
-        """Return for rows and for columns where tiles start, and their length."""
+        """Return the starts of tiles and their length, for rows and for columns."""
         axes = []
         for length, side in zip(size, input_size, strict=True):
             tile = min(length, max(1, round(self.tile * side / max(input_size))))
@@ -91,10 +91,10 @@ class Tiling:
 
 
 def blend_weights(starts: Sequence[int], tile: int, length: int) -> list[np.ndarray]:
-    """Compute the weights with which tiles along one axis are added; at each pixel they sum to 1.
+    """Compute the weights of tiles along one axis; at each pixel they sum to 1.
 
-    A tile counts most in its middle, where the model sees most around a pixel, and fades to its ends. Weights of a
-    two-dimensional tile are the product of those of its row and its column.
+    A weight is highest in the middle of a tile, where the model sees most around a pixel, and falls towards its ends.
+    The weights of a two-dimensional tile are the product of those of its row and its column.
 
     Args:
         starts (`Sequence[int]`): First pixel of each tile, ascending, from 0 to `length - tile`.
@@ -121,7 +121,7 @@ def blend_weights(starts: Sequence[int], tile: int, length: int) -> list[np.ndar
 
 
 class TileMerger:
-    """Merge scores and maps of the views of one image, in any order; holds one float32 map of the image's size.
+    """Merge scores and maps of the views of one image, in any order, in one float32 map of the image's size.
 
     Args:
         size (`tuple[int, int]`): Height and width of the image, in pixels.
@@ -144,10 +144,10 @@ class TileMerger:
         return len(self.scores) == len(self.views)
 
     def add(self, number: int, score: float, anomaly_map: np.ndarray) -> None:
-        """Add what was found in one view.
+        """Add the score and map of one view.
 
         Args:
-            number (`int`): Place of the view in `views`.
+            number (`int`): Index of the view in `views`.
             score (`float`): Its score, in [0, 1].
             anomaly_map (`np.ndarray` of shape `(height, width)`): Its smoothed map, of any size.
         """
@@ -161,10 +161,10 @@ class TileMerger:
         self.canvas[top:bottom, left:right] += values
 
     def merge(self, size: tuple[int, int] | None = None) -> tuple[float, np.ndarray]:
-        """Return score and map of the image, once all views were added.
+        """Return the score and map of the image, once all views were added.
 
-        The score is that of the most anomalous view, the whole image included. In the map the whole image counts
-        `WHOLE_WEIGHT`, the blend of the tiles the rest.
+        The score is the highest of all views, the whole image included. In the map, the whole image has the weight
+        `WHOLE_WEIGHT`, and the blend of the tiles has the rest.
 
         Args:
             size (`tuple[int, int]`, *optional*): Height and width of the map; defaults to those of the image.
@@ -191,7 +191,7 @@ class TileMerger:
 def resize_blended(
     values: np.ndarray, size: tuple[int, int], box: tuple[float, float, float, float] | None = None
 ) -> np.ndarray:
-    """Resize a map, or a box of it: bilinearly, or to means over the new pixels where it gets smaller."""
+    """Resize a map, or a box of it, bilinearly; where it gets smaller, to the means over the new pixels."""
     picture = Image.fromarray(np.asarray(values, dtype=np.float32))
     return np.asarray(picture.resize(size[::-1], Image.Resampling.BILINEAR, box=box))
 

@@ -16,7 +16,7 @@ TARGETS = ("labels", "masks", "mask_weights", "indices")  # entries of a batch t
 
 @dataclass
 class AnomalyCLIPTrainingArguments(TrainingArguments):
-    """[`~transformers.TrainingArguments`] with the paper's settings (appendix, published code) as defaults.
+    """Hold [`~transformers.TrainingArguments`] with the paper's settings (appendix, published code) as defaults.
 
     The defaults are Adam (betas 0.5 and 0.999, no weight decay) at a constant learning rate of 1e-3, 15 epochs,
     batches of 8, seed 111, and no gradient clipping.
@@ -25,14 +25,14 @@ class AnomalyCLIPTrainingArguments(TrainingArguments):
         cache_features (`bool`, *optional*, defaults to `True`):
             Encode each image with the frozen CLIP once, and keep the features on disk.
         cache_dir (`str`, *optional*):
-            Folder for the features. Defaults to `_features` in `output_dir`, which is never pushed.
+            Folder for the features; defaults to `_features` in `output_dir`. They are never pushed.
         cache_dtype (`str`, *optional*, defaults to `"float16"`):
             Data type of the features on disk: `"float16"`, `"bfloat16"` or `"float32"`.
         synthetic_anomalies (`bool`, *optional*, defaults to `False`):
             Train on normal images only, and add a copy of each with a synthetic defect.
         prompts_only (`bool`, *optional*):
-            Save the trained model as prompts with a reference to their CLIP. By default this is done if the CLIP has a
-            name, unless the model is pushed and its CLIP exists on this machine only.
+            Save the trained model as prompts with a reference to their CLIP. By default, this is done if the CLIP has
+            a name, unless the model is pushed and its CLIP exists only on this machine.
         include_code (`bool`, *optional*, defaults to `False`):
             Save the model's code with it, for `trust_remote_code=True` where this package is not installed.
 

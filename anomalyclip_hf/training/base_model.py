@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""The model to train: new prompts on a CLIP."""
+"""Load the model to train: a CLIP with new prompts."""
 
 from typing import Any
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Complete checkpoints: the last file written lists all others with their digests."""
+"""Mark checkpoints as complete: the last file that is written lists all others with their digests."""
 
 import hashlib
 import json
@@ -44,7 +44,7 @@ def latest_complete_checkpoint(output_dir: Path) -> Path | None:
 def check_output_dir(output_dir: str | Path, resume: bool = False) -> None:
     """Refuse an output folder whose files a training would overwrite.
 
-    With several processes, call it in each before they wait for each other.
+    With several processes, call it in each of them before any starts to write.
 
     Args:
         output_dir (`str` or `Path`): Output folder of the training that is about to start.
@@ -57,7 +57,7 @@ def check_output_dir(output_dir: str | Path, resume: bool = False) -> None:
     folder = Path(output_dir)
     results = ("config.json", "README.md", "training.json", "*.safetensors", "checkpoint-*/trainer_state.json")
     result = _first_match(folder, results)
-    # Without any result the first checkpoint was cut off, and training can start again.
+    # Without any result, the first checkpoint was interrupted, and training can start again.
     can_resume = result is None or latest_complete_checkpoint(folder) is not None
     found = result or _first_match(folder, ("checkpoint-*",))
     if found is None or (resume and can_resume):

@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Training examples: images with their targets, their order in an epoch, and the batch."""
+"""Make training examples from images and their targets, order them in an epoch, and batch them."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -19,14 +19,14 @@ logger = logging.get_logger(__name__)
 
 
 class TrainingImages(Dataset):
-    """The images of a dataset as training examples, opened on access.
+    """Provide the images of a dataset as training examples, opened on access.
 
     Args:
         dataset: What [`SampleReader`] reads: a [`~datasets.Dataset`] with the columns `image`, `mask` and `label`, a
             list of such rows, or, for prediction, a list of images.
         processor ([`AnomalyCLIPProcessor`]): Processor of the model.
         synthetic (`bool`, *optional*, defaults to `False`):
-            Use the normal images only, each once as it is and once with a synthetic defect.
+            Use only the normal images, each once unchanged and once with a synthetic defect.
         seed (`int`, *optional*, defaults to 111): Seed of the synthetic defects.
         argument (`str`, *optional*, defaults to `"train_dataset"`): Name of the dataset in errors.
 
@@ -81,7 +81,7 @@ class TrainingImages(Dataset):
             )
 
     def has_masks(self) -> bool:
-        """Return whether the position of any anomaly is known."""
+        """Return whether any image has a mask, or gets one with a synthetic defect."""
         return self.synthetic or self.reader.has_masks
 
     def describe(self) -> dict[str, Any]:
@@ -109,7 +109,7 @@ class TrainingImages(Dataset):
         return sample
 
     def name(self, index: int) -> str:
-        """Return what errors call the image."""
+        """Return the name of the image in errors."""
         return self.reader.name(self._source(index)) + (" (synthetic defect)" if self._is_synthetic(index) else "")
 
     def digest(self, index: int) -> str:
@@ -124,7 +124,7 @@ class TrainingImages(Dataset):
         return {"pixel_values": pixel_values} | self.targets(self.mask_of(sample), item)
 
     def mask_of(self, sample: Sample) -> Tensor | None:
-        """Return the ground truth of an opened image at the model's size; `None` if there is none, or none is left."""
+        """Return the ground truth of an opened image at the model's size; `None` if it has none, or it vanishes."""
         mask = sample.mask_at(self.processor.size)
         if mask is not None and sample.label and not mask.any():
             if not self._named_vanished:  # the mask vanishes when it is resized
@@ -163,7 +163,7 @@ class TrainingImages(Dataset):
 
 
 class WeightedIndex(NamedTuple):
-    """An example and its weight in the loss."""
+    """Identify an example, with its weight in the loss."""
 
     number: int
     weight: float = 1.0
@@ -189,10 +189,10 @@ def collate(examples: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
 
 
 class EpochOrder(Sampler):
-    """A random order for each epoch that depends on seed and epoch only, padded to complete optimiser steps.
+    """Order examples randomly for each epoch, by seed and epoch only, padded to complete optimiser steps.
 
-    Padding has weight 0, and the other examples of the last step weigh more in return. The loss of that step is then
-    the mean over its examples, however they are divided over processes and accumulated batches.
+    Padding has weight 0, and the other examples of the last step have a higher weight. The loss of that step is then
+    the mean over its examples, however they are divided among processes and accumulated batches.
 
     Args:
         length (`int`): Number of examples.

@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""The package's metrics in the form that `Trainer` expects."""
+"""Compute the package's metrics in the form that `Trainer` expects."""
 
 from typing import Any
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Saving, resuming and sharing: the part of the trainer that reads and writes checkpoints and the trained model."""
+"""Save, resume and share trainings: the part of the trainer that reads and writes checkpoints and models."""
 
 import json
 import math
@@ -30,7 +30,7 @@ STATE_FILE = "trainer_state.json"
 
 
 class PromptsTrainer(Trainer):
-    """A [`~transformers.Trainer`] whose checkpoints contain prompts only, and which resumes and shares them.
+    """Save checkpoints that contain only prompts, resume from them, and share the trained model.
 
     [`AnomalyCLIPTrainer`] adds the datasets, the loss and the metrics.
     """
@@ -54,7 +54,7 @@ class PromptsTrainer(Trainer):
             [`~transformers.trainer_utils.TrainOutput`]
 
         Raises:
-            OSError: If a file of the checkpoint contains something else than the state of a training.
+            OSError: If a file of the checkpoint is not the state of a training.
             ValueError: If the given checkpoint is incomplete or damaged.
             FloatingPointError: If the loss is NaN or infinite; the last checkpoint stays.
         """
@@ -75,7 +75,7 @@ class PromptsTrainer(Trainer):
             ) from error
 
     def _was_stopped_early(self, checkpoint: Path) -> bool:
-        """Restore the counts of early stopping, and return whether they end the training in this checkpoint."""
+        """Restore the counts of early stopping, and return whether they ended the training at this checkpoint."""
         stored = TrainerState.load_from_json(str(checkpoint / STATE_FILE)).stateful_callbacks
         callbacks = [one for one in self.callback_handler.callbacks if isinstance(one, EarlyStoppingCallback)]
         for callback in callbacks:
@@ -85,7 +85,7 @@ class PromptsTrainer(Trainer):
         return any(one.early_stopping_patience_counter >= one.early_stopping_patience for one in callbacks)
 
     def _restore(self, checkpoint: Path) -> TrainOutput:
-        """Restore a training that early stopping has ended, as it was at its end."""
+        """Restore the final state of a training that early stopping has ended."""
         self.state = TrainerState.load_from_json(str(checkpoint / STATE_FILE))
         self.state.is_local_process_zero = self.is_local_process_zero()
         self.state.is_world_process_zero = self.is_world_process_zero()
@@ -97,7 +97,7 @@ class PromptsTrainer(Trainer):
     # ------------------------------------------------------------------------------------------------- checkpoints
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        """Save a checkpoint of this run as prompts, and the trained model as `prompts_only` says."""
+        """Save a checkpoint as prompts, or the trained model in the form that `prompts_only` chooses."""
         if not self.args.should_save:
             return
         folder = Path(output_dir or self.args.output_dir)
@@ -141,10 +141,10 @@ class PromptsTrainer(Trainer):
     # ------------------------------------------------------------------------------------------------- sharing
 
     def init_hf_repo(self, *args: Any, **kwargs: Any) -> None:
-        """Create the repository on the Hub, unless nobody else could load what would be pushed.
+        """Create the repository on the Hub, after checking that others can load what will be pushed.
 
         Raises:
-            ValueError: If only prompts would be pushed, and their CLIP exists on this machine only.
+            ValueError: If only prompts would be pushed, and their CLIP exists only on this machine.
         """
         base_model = self.accelerator.unwrap_model(self.model).config.base_model_name_or_path
         if self._prompts_only() and is_on_this_machine(base_model):
@@ -184,7 +184,7 @@ class PromptsTrainer(Trainer):
         )
 
     def _describe(self) -> dict[str, Any]:
-        """Return what the model card says about the training."""
+        """Return the description of the training for the model card."""
         args = self.args
         settings = {
             "epochs": f"{self.state.epoch or 0:g}",
@@ -201,7 +201,7 @@ class PromptsTrainer(Trainer):
         return {**self.train_dataset.describe(), "settings": settings | last}
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """Push the model as it would be saved now, since Trainer only pushes weights whose names it knows.
+        """Push the model in the form in which it is saved, since Trainer pushes only files with names that it knows.
 
         Nothing is saved while an earlier push reads the folder. If every checkpoint is to be pushed, this waits for
         that push; otherwise it skips this one, as Trainer does.

@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Synthetic defects in normal images, for training without real ones."""
+"""Add synthetic defects to normal images, for training without real ones."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from scipy import ndimage
 
 
 SMALLEST, LARGEST = 0.002, 0.08  # fraction of the image's area
-MIN_CHANGE = 12.0  # mean change of the marked pixels, in grey levels, below which another defect is tried
+MIN_CHANGE = 12.0  # smallest mean change of the marked pixels, in grey levels; below it another defect is tried
 TRIES = 20
 
 Defect = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
@@ -44,7 +44,7 @@ def add_synthetic_defect(image: Image.Image, seed: int) -> tuple[Image.Image, np
     damaged, mask = pixels, np.zeros(pixels.shape[:2], dtype=bool)
     for attempt in range(TRIES):
         shape = (_blob, _scratch)[int(rng.random() < 0.35)](rng, *pixels.shape[:2])
-        # A pasted part does not show on a plain surface; a colour always does.
+        # A pasted part is invisible on a plain surface; another colour is always visible.
         defects = DEFECTS if attempt < TRIES // 2 else (_other_colour,)
         changed = np.clip(defects[int(rng.integers(len(defects)))](pixels, shape, rng), 0, 255)
         opacity = shape[..., None]

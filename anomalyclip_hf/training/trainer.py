@@ -1,5 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""`Trainer` for the prompts: what it accepts, its datasets, loss and metrics."""
+"""Define the `Trainer` for the prompts: its arguments, datasets, loss and metrics."""
 
 import copy
 import inspect
@@ -29,8 +29,8 @@ class AnomalyCLIPTrainer(PromptsTrainer):
     """Train the prompts of an [`AnomalyCLIPModel`]; its CLIP stays frozen.
 
     Datasets need the columns `image` and `label` (0 normal, 1 anomalous), and `mask` for the pixel loss. `category` is
-    optional: metrics are means over categories. Anomalous images without a mask, or with an empty one, take part with
-    their label only.
+    optional: metrics are means over categories. Of anomalous images without a mask, or with an empty one, only the
+    label is used.
 
     Args:
         model ([`AnomalyCLIPModel`], *optional*): Model with learned prompts. They are trained in float32.
@@ -111,7 +111,7 @@ class AnomalyCLIPTrainer(PromptsTrainer):
             compute_metrics=compute_metrics or AnomalyMetrics(self.processor),
             **kwargs,
         )
-        self.model_init = model_init  # not passed above, where another model would be made
+        self.model_init = model_init  # if passed above, Trainer would make another model
 
     def call_model_init(self, trial: Any = None) -> AnomalyCLIPModel:
         """Make a model with `model_init`; features of the previous one are not used again."""
@@ -142,7 +142,7 @@ class AnomalyCLIPTrainer(PromptsTrainer):
         features = self._features.get(id(images))
         if features is None:
             features = cache_features(self.model, images, self.args.features_dir, self.args.cache_dtype)
-            self._features[id(images)] = features  # which keeps the images, so that no others get their id
+            self._features[id(images)] = features  # keeps the images alive, so that their id stays unique
         return features
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochOrder:
@@ -153,7 +153,7 @@ class AnomalyCLIPTrainer(PromptsTrainer):
     # ------------------------------------------------------------------------------------------------------- steps
 
     def evaluation_loop(self, dataloader: DataLoader, *args: Any, **kwargs: Any) -> EvalLoopOutput:
-        """Evaluate as [`~transformers.Trainer.evaluation_loop`] does, from new counts."""
+        """Evaluate as [`~transformers.Trainer.evaluation_loop`] does, after resetting the counts."""
         self._evaluated: Any = getattr(dataloader.dataset, "images", dataloader.dataset)
         if isinstance(self.compute_metrics, AnomalyMetrics):
             self.compute_metrics.start(self._evaluated.categories)
@@ -163,7 +163,7 @@ class AnomalyCLIPTrainer(PromptsTrainer):
         """Compute the loss as [`~transformers.Trainer.compute_loss`] does, and stop if it is not finite.
 
         Raises:
-            FloatingPointError: If it is not; the message names the step and the images.
+            FloatingPointError: If the loss is not finite. The message names the step and the images.
         """
         inputs = dict(inputs)
         indices = inputs.pop("indices")
@@ -184,7 +184,7 @@ class AnomalyCLIPTrainer(PromptsTrainer):
 
 
 def _check_arguments(args: Any) -> AnomalyCLIPTrainingArguments:
-    """Refuse plain arguments, and use one GPU per process."""
+    """Refuse plain `TrainingArguments`, and use one GPU per process."""
     if not isinstance(args, AnomalyCLIPTrainingArguments):
         raise TypeError(
             f"args is a {type(args).__name__}; expected AnomalyCLIPTrainingArguments, which accepts the same "
@@ -201,7 +201,7 @@ def _check_arguments(args: Any) -> AnomalyCLIPTrainingArguments:
 
 
 def _check_model(model: Any) -> AnomalyCLIPModel:
-    """Refuse a model without learned prompts, and train prompts in 16 bits in float32."""
+    """Refuse a model without learned prompts, and convert 16-bit prompts to float32."""
     if not isinstance(model, AnomalyCLIPModel):
         raise TypeError(f"model is a {type(model).__name__}; expected an AnomalyCLIPModel.")
     if model.config.prompts != "learned":

@@ -244,8 +244,8 @@ def test_a_stored_calibration_that_makes_no_sense(change, name):
         ({"map_maxima": [float("nan")] * 30}, "map_maxima"),
         ({"scores": [[0.1]]}, "scores"),
         ({"scores": []}, "scores"),
-        ({"scores": [0.1] * 29 + [float("nan")]}, "place 29"),
-        ({"scores": [float("inf")] + [0.1] * 29}, "place 0"),
+        ({"scores": [0.1] * 29 + [float("nan")]}, "index 29"),
+        ({"scores": [float("inf")] + [0.1] * 29}, "index 0"),
     ],
 )
 def test_wrong_arguments(options, name):

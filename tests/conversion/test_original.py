@@ -190,11 +190,11 @@ def test_files_cut_short(clip, prompts, tmp_path, ending, keep):
     ("change", "words"),
     [
         (lambda s: s.pop("visual.conv1.weight"), "lacks visual.conv1.weight"),
-        (lambda s: s.pop("ln_final.bias"), "lacks 1 tensors, the first is that for text_model.final_layer_norm.bias"),
+        (lambda s: s.pop("ln_final.bias"), "lacks 1 tensors, the first is text_model.final_layer_norm.bias"),
         (lambda s: s.update({"visual.layer1.0.conv": torch.ones(2)}), "unexpected tensor visual.layer1.0.conv"),
         (
             lambda s: s.update({"visual.transformer.resblocks.1.mlp.gate.weight": torch.ones(2)}),
-            "unexpected 1 tensors, the first is that for vision_model.encoder.layers.1.mlp.gate.weight of shape (2,)",
+            "unexpected 1 tensors, the first is vision_model.encoder.layers.1.mlp.gate.weight of shape (2,)",
         ),
         (
             lambda s: s.update({"transformer.resblocks.0.mlp.c_fc.weight": torch.ones(7, 64)}),
