@@ -10,7 +10,7 @@ ignored.
 import numpy as np
 
 from .histogram import RankedCounts
-from .ranking import f1_max
+from .ranking import average_precision_limits, f1_max
 
 
 def largest_error(counts: RankedCounts, limit: float = 0.3) -> float:
@@ -54,20 +54,9 @@ def auroc_error(positives: np.ndarray, negatives: np.ndarray, mixed: np.ndarray)
 
 
 def average_precision_error(positives: np.ndarray, negatives: np.ndarray, mixed: np.ndarray) -> float:
-    """Return the distance to the highest or lowest average precision that the order inside mixed bins allows.
-
-    The precision at a positive is highest if all positives of its bin come before the negatives. The sum of the
-    precisions is lowest if all negatives come first. The precision is then a concave function of the number of
-    positives found, so its mean is at least the mean of its first and last value.
-    """
-    here = np.flatnonzero(mixed & (positives > 0))  # also bins without negatives: the first precisions depend on order
-    found, passed = np.cumsum(positives)[here], np.cumsum(negatives)[here]
-    count, inner = positives[here], negatives[here]
-    last = found / (found + passed)  # average_precision uses this value for all positives of the bin
-    first = (found - count + 1) / (found - count + 1 + passed)
-    best = found / (found + passed - inner)
-    loss, gain = (count * (last - first) / 2).sum(), (count * (best - last)).sum()
-    return float(max(loss, gain) / positives.sum())
+    """Return half the distance of the limits of average precision, in whose middle the metric lies."""
+    low, high = average_precision_limits(positives, negatives, mixed)
+    return (high - low) / 2
 
 
 def f1_max_error(positives: np.ndarray, negatives: np.ndarray, mixed: np.ndarray) -> float:

@@ -93,7 +93,7 @@ class CategoryCounts:
         note = _note(positives, negatives, equal=lowest[-1] == highest[0], things="pixels")
         values = (
             auroc(positives, negatives),
-            average_precision(positives, negatives),
+            average_precision(positives, negatives, mixed=lowest < highest),
             f1_max(positives, negatives),
             aupro(coverage, negatives, limit),
             aupro_published(lowest, highest, coverage, negatives),

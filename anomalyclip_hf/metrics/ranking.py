@@ -70,22 +70,49 @@ def auroc(positives: np.ndarray, negatives: np.ndarray) -> float | None:
     return float((positives[here] * lower).sum() / (float(positives.sum()) * total))
 
 
-def average_precision(positives: np.ndarray, negatives: np.ndarray) -> float | None:
+def average_precision(positives: np.ndarray, negatives: np.ndarray, mixed: np.ndarray | None = None) -> float | None:
     """Compute the mean precision at the scores of the positives, as scikit-learn's `average_precision_score` does.
 
     Args:
         positives (`np.ndarray` of shape `(bins,)`): Positives per distinct score, the highest score first.
         negatives (`np.ndarray` of shape `(bins,)`): Negatives likewise.
+        mixed (`np.ndarray` of shape `(bins,)`, *optional*): Bool, true where a bin holds different scores, whose order
+            is unknown; the middle of the values that the order allows is returned.
 
     Returns:
         `float` or `None`: in [0, 1]; `None` without positives or without negatives.
     """
     if not _both_kinds(positives, negatives):
         return None
+    return sum(average_precision_limits(positives, negatives, mixed)) / 2
+
+
+def average_precision_limits(
+    positives: np.ndarray, negatives: np.ndarray, mixed: np.ndarray | None = None
+) -> tuple[float, float]:
+    """Compute limits of the average precision, whatever the order inside mixed bins.
+
+    The precision at a positive is highest if all positives of its bin come before the negatives. The sum of the
+    precisions is lowest if all negatives come first. The precision is then a concave function of the number of
+    positives found, so its mean is at least the mean of its first and last value.
+
+    Args:
+        positives (`np.ndarray` of shape `(bins,)`): Positives per bin, the highest scores first; not all 0.
+        negatives (`np.ndarray` of shape `(bins,)`): Negatives likewise.
+        mixed (`np.ndarray` of shape `(bins,)`, *optional*): As for [`average_precision`]; without it, no bin is.
+
+    Returns:
+        `tuple[float, float]`: the lower and the upper limit, equal where no bin is mixed.
+    """
     here = np.flatnonzero(positives)
-    found = np.cumsum(positives)[here]
-    precision = found / (found + np.cumsum(negatives)[here])
-    return float((positives[here] * precision).sum() / found[-1])
+    count, found, passed = positives[here], np.cumsum(positives)[here], np.cumsum(negatives)[here]
+    lowest = highest = found / (found + passed)
+    if mixed is not None:
+        open_order = mixed[here]
+        first = (found - count + 1) / (found - count + 1 + passed)
+        lowest = np.where(open_order, (first + lowest) / 2, lowest)
+        highest = np.where(open_order, found / (found + passed - negatives[here]), highest)
+    return float((count * lowest).sum() / found[-1]), float((count * highest).sum() / found[-1])
 
 
 def f1_max(positives: np.ndarray, negatives: np.ndarray) -> float | None:
