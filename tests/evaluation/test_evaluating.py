@@ -14,6 +14,7 @@ from anomalyclip_hf.data.samples import SampleReader
 from anomalyclip_hf.evaluation import counting, evaluating
 from anomalyclip_hf.image_processing_anomalyclip import masks_to_tensor
 from anomalyclip_hf.io.locks import lock_folder
+from anomalyclip_hf.metrics import histogram, inputs
 
 
 def scores_of(result) -> list[float]:
@@ -52,6 +53,17 @@ def test_scores_equal_those_of_the_pipeline(model, processor, parts, dtype):
     pipe = pipeline("anomaly-detection", model=model, processor=processor)
     expected = [pipe(image)["score"] for image in parts["image"]]
     assert scores_of(result) == pytest.approx(expected, abs=1e-5)
+
+
+def test_pixels_are_counted_on_the_gpu_of_the_model(evaluate, monkeypatch):
+    expected, maps = evaluate().metrics, []
+    monkeypatch.setattr(counting, "gpu_of", lambda scorer: torch.device("cpu"))
+    for module in (histogram, inputs):  # tensors go the way of those on a GPU
+        monkeypatch.setattr(module, "is_on_gpu", torch.is_tensor)
+    count = histogram.TensorCounts.add
+    monkeypatch.setattr(histogram.TensorCounts, "add", lambda self, *keys: (maps.append(keys), count(self, *keys)))
+    assert evaluate().metrics == expected
+    assert len(maps) == 16
 
 
 def test_the_batch_size_does_not_matter(evaluate):
