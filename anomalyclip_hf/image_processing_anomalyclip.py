@@ -164,7 +164,8 @@ def load_mask(source: Any, mask_rule: str = "auto", name: str | None = None) -> 
         return np.logical_or.reduce([load_mask(file, mask_rule) for file in files])
     if is_array(source):
         values = to_array(source)
-        values = values.squeeze(0 if values.shape[0] == 1 else 2) if values.ndim == 3 and 1 in values.shape else values
+        if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
+            values = values.squeeze(0 if values.shape[0] == 1 else 2)
         if values.ndim != 2 or not values.size:
             raise ValueError(f"{name} has shape {values.shape}; expected (height, width).")
         raster, mask_rule, is_lossy = Raster(values), "nonzero", False

@@ -429,6 +429,11 @@ def test_masks_may_have_one_channel():
         assert torch.equal(masks_to_tensor([same], (3, 4))[0], torch.tensor(mask > 0).float())
 
 
+def test_an_axis_of_one_in_the_middle_is_not_a_channel():
+    with pytest.raises(ValueError, match=r"here\.npy has shape \(3, 1, 4\)"):
+        load_mask(np.zeros((3, 1, 4)), name="here.npy")
+
+
 def test_masks_are_turned_as_their_images_are(tmp_path):
     mask = np.zeros((6, 8), np.uint8)
     mask[0] = 255

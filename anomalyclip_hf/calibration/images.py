@@ -144,7 +144,7 @@ def store_calibration(
     stored = json.loads(path.read_text(encoding="utf-8"))
     stored |= {"image_score": calibration.image_score, "calibration": calibration.to_dict()}
     pixels = stored["preprocessing"] if path.name == DESCRIPTION_NAME else stored
-    pixels["value_range"] = calibration.settings.get("value_range")
+    pixels |= {name: value for name, value in calibration.settings.items() if name == "value_range"}
     text = json.dumps(stored, indent=2, sort_keys=path.name == PROCESSOR_NAME)
     with atomic_write(path) as partial:
         partial.write_text(text + "\n", encoding="utf-8")

@@ -106,7 +106,8 @@ def _decode(content: bytes, encoding: str | None) -> str:
 
 
 def _read_jsonl(text: str) -> Iterator[dict[Any, Any]]:
-    return (json.loads(line) for line in text.splitlines() if line.strip())
+    # Not splitlines(), which also splits at characters that JSON strings may contain.
+    return (json.loads(line) for line in text.split("\n") if line.strip())
 
 
 def _read_csv(text: str) -> Iterator[dict[Any, Any]]:

@@ -80,7 +80,7 @@ def open_detector(
 
 def _open_exported(folder: Any, backend: Any, device: Any, dtype: Any) -> Detector:
     exported = read_exported(folder)
-    if device not in (None, "", "cpu") or dtype not in (None, exported.precision):
+    if str(device or "cpu") != "cpu" or str(dtype or exported.precision).removeprefix("torch.") != exported.precision:
         raise ValueError(
             f"{folder} is an exported model of precision {exported.precision}; device and dtype are settings of "
             "PyTorch models. Export it again for another precision."

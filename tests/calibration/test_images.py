@@ -165,6 +165,15 @@ def test_the_kind_of_score_is_stored_with_the_calibration(model_folder, normal, 
     assert pipeline("anomaly-detection", model=str(model_folder))(normal[0])["score"] == pytest.approx(result.score)
 
 
+def test_thresholds_from_scores_leave_the_value_range(model_folder):
+    processor = AnomalyCLIPProcessor.from_pretrained(model_folder, value_range=(0, 4095))
+    processor.save_pretrained(model_folder)
+    store_calibration(calibrate(np.linspace(0.2, 0.4, 39)), model_folder)
+    again = AnomalyCLIPProcessor.from_pretrained(model_folder)
+    assert again.value_range == (0, 4095)
+    assert again.calibration is not None
+
+
 def test_thresholds_of_categories(model_folder, parts):
     scorer = AnomalyScorer(model_folder, num_workers=1)
     found = calibrate_model(scorer, parts, method="quantile", alpha=0.25, per_category=True)

@@ -208,6 +208,12 @@ def test_tables_of_ones_own(tmp_path, name, text):
     assert scanned.root == file.parent
 
 
+def test_line_separators_within_json_strings_do_not_end_the_line(tmp_path):
+    lines = ('{"image": "a\u2028b\x85.png", "label": 0}', '{"image": "c.png", "label": 1}')
+    file = write(tmp_path / "list.jsonl", "\r\n".join(lines))
+    assert [row.image.name for row in scan("jsonl", file).rows] == ["a\u2028b\x85.png", "c.png"]
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 def test_encodings_are_detected(tmp_path, encoding):
     (tmp_path / "own").mkdir()

@@ -1,5 +1,7 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 import errno
+import os
+import stat
 import subprocess
 import sys
 
@@ -56,6 +58,17 @@ with atomic_write(Path(sys.argv[1], "deep", "map.tiff")) as partial:
         assert partial.exists()
     assert not left.exists()
     assert other.exists()
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_a_folder_has_the_permissions_that_the_user_asks_for(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        with atomic_folder(tmp_path / "model"):
+            pass
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "model").stat().st_mode) == 0o777 & ~mask
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):

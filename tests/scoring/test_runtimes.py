@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from anomalyclip_hf import AnomalyScorer
 from anomalyclip_hf.scoring.runtimes import OnnxRuntimeBackend, OpenVinoBackend
@@ -82,7 +83,8 @@ def test_a_runtime_that_is_not_installed_names_its_extra(folders, name, monkeypa
 
 def test_the_scorer_picks_the_runtime_and_can_be_told_another(folders):
     assert [AnomalyScorer(folders[name]).backend.name for name in BACKENDS] == list(BACKENDS)
-    assert AnomalyScorer(folders["onnxruntime"], backend="openvino").backend.name == "openvino"
+    other = AnomalyScorer(folders["onnxruntime"], backend="openvino", device=torch.device("cpu"), dtype=torch.float32)
+    assert other.backend.name == "openvino"
     with pytest.raises(ValueError, match="torch"):
         AnomalyScorer(folders["openvino"], backend="torch")
     with pytest.raises(ValueError, match="onnxruntime"):
