@@ -237,10 +237,11 @@ def _run_vision_tower(
     """Return the last hidden state of the class token, and hidden states of the patches.
 
     Those of the selected layers are of the local path where a layer has one; those of `plain_layers` are of the
-    ordinary path. All are float32 sums before `post_layernorm`: (batch_size, width) and (batch_size, num_patches,
-    width). Without the class token, the layers after the last that is read are left out.
+    ordinary path. All are sums before `post_layernorm`: (batch_size, width) and (batch_size, num_patches, width).
+    Without the class token, the layers after the last that is read are left out.
     """
     hidden_states = _embed_patches(vision_model, pixel_values)
+    hidden_states = hidden_states.to(_sums_dtype(vision_model, pixel_values.device))
     local_states: Any = None  # (batch_size, num_patches, width) once the first dual layer is reached
     layers = vision_model.encoder.layers
     last_selected, last_read = max(feature_layers, default=0), max([*feature_layers, *plain_layers], default=0)
@@ -250,7 +251,7 @@ def _run_vision_tower(
             break
         has_local_path = len(layers) - dpam_layers < number <= last_selected
         if has_local_path and local_states is None:
-            local_states = hidden_states[:, 1:]
+            local_states = hidden_states[:, 1:].float()
         # Of the last layer only the class token is read, unless its plain patches are.
         reads_patches = number in plain_layers or (number in feature_layers and not has_local_path)
         class_token_only = number == len(layers) and not reads_patches
@@ -264,15 +265,14 @@ def _run_vision_tower(
         if number in feature_layers:
             selected.append(hidden_states[:, 1:] if local_states is None else local_states)
         if number in plain_layers:
-            plain[number] = hidden_states[:, 1:]
+            plain[number] = hidden_states[:, 1:].float()
     return hidden_states[:, 0], selected, plain
 
 
 def _embed_patches(vision_model: Any, pixel_values: Tensor) -> Tensor:
     """Embed and normalise patches and class token; positions are resized bilinearly, not bicubically, as in the paper.
 
-    This happens in float32 whatever the dtype of the weights: bfloat16 cannot tell neighbouring grey levels apart. The
-    sums over layers that begin here stay in float32 too, since bfloat16 would round them at each layer.
+    This happens in float32 whatever the dtype of the weights: bfloat16 cannot tell neighbouring grey levels apart.
     """
     embeddings, norm = vision_model.embeddings, vision_model.pre_layrnorm
     kernel = embeddings.patch_embedding
@@ -290,8 +290,17 @@ def _embed_patches(vision_model: Any, pixel_values: Tensor) -> Tensor:
     return F.layer_norm(embedded.float(), norm.normalized_shape, norm.weight.float(), norm.bias.float(), norm.eps)
 
 
+def _sums_dtype(vision_model: Any, device: torch.device) -> torch.dtype:
+    """Return the dtype in which the ordinary path sums over layers; the local path does so in float32.
+
+    Float32 on a CPU, since 16 bits round the sum at every layer. On a GPU the tower's own: the layers wait for memory
+    there, and maps hardly change.
+    """
+    return vision_model.pre_layrnorm.weight.dtype if device.type == "cuda" else torch.float32
+
+
 def _normalise(norm: Any, hidden_states: Tensor) -> Tensor:
-    """Apply a LayerNorm to float32 sums; return the dtype of the weights, in which layers compute."""
+    """Apply a LayerNorm to sums over layers; return the dtype of the weights, in which layers compute."""
     return norm(hidden_states.to(norm.weight.dtype))
 
 

@@ -19,6 +19,7 @@ from anomalyclip_hf import (
     AnomalyCLIPModel,
     AnomalyCLIPProcessor,
     convert_original_checkpoint,
+    modeling_anomalyclip,
 )
 from anomalyclip_hf.modeling_anomalyclip import AnomalyCLIPOutput, encode_image
 from conftest import is_same, tiny_config, tiny_model
@@ -239,17 +240,24 @@ def test_attention_can_be_chosen_however_the_model_is_loaded(attention, model_fo
         assert [tower.config._attn_implementation for tower in towers] == [attention] * 4
 
 
+@pytest.fixture(params=["cpu", "cuda"])
+def sums_of_a_device(request, monkeypatch):
+    """Sum over layers in the dtype of a device, whichever there is."""
+    sums_dtype, device = modeling_anomalyclip._sums_dtype, torch.device(request.param)
+    monkeypatch.setattr(modeling_anomalyclip, "_sums_dtype", lambda tower, _: sums_dtype(tower, device))
+
+
 @torch.no_grad()
-def test_bfloat16_stays_near_float32():
+def test_bfloat16_stays_near_float32(sums_of_a_device):
     model = tiny_model(feature_layers=[2, 4])
     exact = model(pixels()).anomaly_maps
-    rounded = model.to(torch.bfloat16)(pixels())
-    assert rounded.anomaly_maps.dtype == torch.float32
+    rounded = model.to(torch.bfloat16)(pixels(), patch_feature_layers=[2])
+    assert rounded.anomaly_maps.dtype == rounded.patch_features[0].dtype == torch.float32
     assert (rounded.anomaly_maps - exact).abs().max() < 0.02 * 2  # per selected layer
 
 
 @torch.no_grad()
-def test_bfloat16_stays_near_float32_with_trained_weights():
+def test_bfloat16_stays_near_float32_with_trained_weights(sums_of_a_device):
     folder = Path(__file__).parents[1] / "examples" / "images"
     images = [Image.open(path).convert("RGB") for path in sorted(folder.glob("*.png"))]
     inputs = AnomalyCLIPProcessor.from_pretrained(DEFAULT_MODEL)(images=images)
