@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 import anomalyclip_hf
+from anomalyclip_hf.cli import app
 from anomalyclip_hf.loading_anomalyclip import CODE_FILES
 
 
@@ -114,6 +116,18 @@ def test_ci_runs_the_commands_of_the_readme():
     ci = (root / ".ci" / "run").read_text()
     assert commands[1] in ci.splitlines()
     assert commands[0].split(" && ")[-1] in ci
+
+
+def test_the_page_about_the_command_line_lists_all_options():
+    commands = dict(get_command(app).commands)  # type: ignore[attr-defined]
+    page = (PACKAGE.parent / "docs" / "command_line.md").read_text()
+    parts = re.split(r"^## anomalyclip (\w+)$", page, flags=re.M)[1:]
+    assert sorted(parts[::2]) == sorted(commands)
+    for name, text in zip(parts[::2], parts[1::2], strict=True):
+        below = getattr(commands[name], "commands", {}).values()
+        options = {option for command in (commands[name], *below) for found in command.params for option in found.opts}
+        missing = {option for option in options if option.startswith("--")} - set(re.findall(r"--[a-z-]+", text))
+        assert not missing, f"{name}: {missing}"
 
 
 def test_everything_public_is_in_the_reference():

@@ -7,13 +7,13 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..data.samples import SampleReader
 from ..io.atomic import atomic_folder, atomic_write
-from ..scoring.engine import AnomalyResult, AnomalyScorer
+from ..scoring.engine import AnomalyScorer
 from ..scoring.exported import DESCRIPTION_NAME, is_exported, read_exported
 from .calibrating import calibrate, check_arguments, check_images
 from .thresholds import Calibration
@@ -31,7 +31,6 @@ def calibrate_model(
     review_alpha: float | None = None,
     per_category: bool = False,
     data: str | None = None,
-    on_result: Callable[[AnomalyResult], None] = lambda result: None,
     **settings: Any,
 ) -> Calibration:
     """Score images and choose thresholds for the model, as `anomalyclip calibrate` does.
@@ -48,15 +47,14 @@ def calibrate_model(
         alpha (`float`, *optional*, defaults to 0.05): See [`calibrate`].
         review_alpha (`float`, *optional*): See [`calibrate`].
         per_category (`bool`, *optional*, defaults to `False`): Choose thresholds for each category too.
-        data (`str`, *optional*): What the images are, to be stored.
-        on_result (`Callable`, *optional*): Is called with each result.
-        **settings: Arguments of [`AnomalyScorer`], for a model that is not one.
+        data (`str`, *optional*): Description of the images, which is stored.
+        **settings: Arguments of [`AnomalyScorer`]; not with an engine, which has its own.
 
     Returns:
         [`Calibration`]: store `calibration.to_dict()` as `processor.calibration`, or call [`store_calibration`].
 
     Raises:
-        ValueError: If there are too few images, an argument makes no sense, the model gives NaN, or the scores are
+        ValueError: If there are too few images, an argument is out of range, the model returns NaN, or the scores are
             mutual.
         OSError: If there is no such model.
 
@@ -73,6 +71,8 @@ def calibrate_model(
     ```
     """
     check_arguments(method, alpha, review_alpha)
+    if isinstance(model, AnomalyScorer) and settings:
+        raise ValueError(f"got an AnomalyScorer with {', '.join(settings)}; set them when you create it.")
     scorer = copy.copy(model) if isinstance(model, AnomalyScorer) else AnomalyScorer(model, **settings)
     if scorer.mutual is not None:
         raise ValueError("mutual scores depend on the batch, so a threshold of one batch does not hold for the next.")
@@ -81,7 +81,7 @@ def calibrate_model(
     reader = SampleReader(images)
     known, categories = _labels(reader), reader.categories
     check_images(method, alpha, known.count(0), known.count(1))  # before an hour of scoring
-    results = list(_score(scorer, reader, on_result))
+    results = list(_score(scorer, reader))
     if not results:
         raise ValueError(f"none of the {len(reader)} images could be scored.")
     indices, scores, maxima, are_references = zip(*results, strict=True)
@@ -102,13 +102,10 @@ def calibrate_model(
     )
 
 
-def _score(
-    scorer: AnomalyScorer, reader: SampleReader, on_result: Callable[[AnomalyResult], None]
-) -> Iterator[tuple[int, float, float, bool]]:
+def _score(scorer: AnomalyScorer, reader: SampleReader) -> Iterator[tuple[int, float, float, bool]]:
     """Yield index, score, largest map value and whether it is a reference, for each image that can be read."""
     references = scorer.references
     for result in scorer.score_samples(reader, keep_images=references is not None):
-        on_result(result)
         if result.score is None or result.anomaly_map is None:
             warnings.warn(f"skipped {result.source}: {result.error}", stacklevel=2)
             continue

@@ -165,6 +165,11 @@ def test_the_kind_of_score_is_stored_with_the_calibration(model_folder, normal, 
     assert pipeline("anomaly-detection", model=str(model_folder))(normal[0])["score"] == pytest.approx(result.score)
 
 
+def test_an_engine_has_its_own_settings(model_folder, normal):
+    with pytest.raises(ValueError, match="tile, batch_size"):
+        calibrate_model(AnomalyScorer(model_folder), normal, tile=64, batch_size=2)
+
+
 def test_thresholds_from_scores_leave_the_value_range(model_folder):
     processor = AnomalyCLIPProcessor.from_pretrained(model_folder, value_range=(0, 4095))
     processor.save_pretrained(model_folder)
