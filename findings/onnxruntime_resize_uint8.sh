@@ -1,11 +1,10 @@
 #!/usr/bin/env bash
-# ONNX Runtime 1.32.0 cuts off the fractions where a Resize interpolates uint8 pixels; OpenVINO 2026.4.1 and the reference
-# evaluator of ONNX 1.23.2 round. ONNX does not say which: https://github.com/onnx/onnx/issues/3390, reported for ONNX
+# ONNX Runtime 1.32.0 cuts off the fractions where a Resize interpolates uint8 pixels. OpenVINO 2026.4.1 and the reference
+# evaluator of ONNX 1.23.2 round. ONNX does not say which (https://github.com/onnx/onnx/issues/3390); reported for ONNX
 # Runtime as https://github.com/microsoft/onnxruntime/issues/7368.
 #
-# Seen: images that the graph itself resizes come out darker by half a grey level on average, and a step from 0 to 1 stays
-# 0 until the last pixel. The same file gives other scores in each runtime. This package makes pixels float32 before it
-# resizes them in a graph (export/graph.py).
+# Seen: images that the graph itself resizes come out darker by half a grey level on average, so the same file gives other
+# scores in each runtime. This package makes pixels float32 before it resizes them in a graph (export/graph.py).
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

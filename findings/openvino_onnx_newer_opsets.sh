@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# OpenVINO 2026.4.1 reads ONNX models of opsets that it does not know yet, and leaves out what they added, without an error
-# or a warning: the windows of Attention (opset 25) and mode="CRD" of SpaceToDepth (opset 28). ONNX Runtime 1.32.0
+# OpenVINO 2026.4.1 reads ONNX models of opsets that it does not know yet, and leaves out what they added, without an
+# error or a warning: the windows of Attention (opset 25) and mode="CRD" of SpaceToDepth (opset 28). ONNX Runtime 1.32.0
 # computes both.
 #
-# Seen: attention within a window, as in vision towers for large images, becomes attention over the whole image; and
-# PyTorch's pixel_unshuffle puts its channels in another order. A model made with `opset_version` set to the newest thus
-# gives other scores in OpenVINO. This package exports with opset 20 for every runtime and compares the outputs of an
-# export with the model's before it is kept (export/onnx.py, export/checking.py).
+# Seen: attention within a window, as in vision towers for large images, becomes attention over the whole image, and
+# PyTorch's order of channels (pixel_unshuffle) another one. A model exported with the newest opset thus gives other
+# scores in OpenVINO. This package exports with opset 20 for every runtime and compares the outputs of an export with the
+# model's before it is kept (export/onnx.py, export/checking.py).
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
