@@ -3,10 +3,10 @@
 
     python reproduce_paper.py --model anomalyclip-vit-l --trained-on mvtec --data-dir data --output-dir reproduction
 
-`--data-dir` holds one folder per dataset. `anomalyclip datasets --data-dir data` lists what is found; missing datasets
-are left out. The same command continues an interrupted run. Under `accelerate launch reproduce_paper.py …` the
-processes share the work. As in the paper, a model trained on MVTec AD is tested on all other datasets, and one trained
-on VisA on MVTec AD.
+`--data-dir` holds one folder per dataset and nothing else. `anomalyclip datasets --data-dir data` lists what is found;
+missing datasets are left out. The same command continues an interrupted run. Under `accelerate launch
+reproduce_paper.py …` the processes share the work. As in the paper, a model trained on MVTec AD is tested on all other
+datasets, and one trained on VisA on MVTec AD.
 """
 
 import argparse
@@ -15,20 +15,23 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
+from datasets import Dataset
 from rich.console import Console
 from rich.table import Table
 
 from anomalyclip_hf import evaluate_model, load_anomaly_dataset
-from anomalyclip_hf.data.catalogue import CATALOGUE, PAPER_DATASETS
-from anomalyclip_hf.data.listing import find_dataset
-from anomalyclip_hf.evaluation.tables import TITLES
-from anomalyclip_hf.io.processes import process_state
 
 
-METRICS = ["image_auroc", "image_ap", "pixel_auroc", "pixel_aupro_published"]
+METRICS = {
+    "image_auroc": "image AUROC",
+    "image_ap": "image AP",
+    "pixel_auroc": "pixel AUROC",
+    "pixel_aupro_published": "AUPRO pub.",
+}
 DTYPES = ("float32", "bfloat16", "float16")
 # AnomalyCLIP, ICLR 2024, tables 1 and 2, in percent, as later papers quote them; COVID-19 was found in none.
-PUBLISHED: dict[str, tuple[float | None, ...]] = {
+INDUSTRIAL: dict[str, tuple[float | None, ...]] = {
     "mvtec": (91.5, 96.2, 91.1, 81.4),
     "visa": (82.1, 85.4, 95.5, 87.0),
     "mpdd": (77.0, 82.0, 96.5, 88.7),
@@ -36,6 +39,8 @@ PUBLISHED: dict[str, tuple[float | None, ...]] = {
     "sdd": (84.7, 80.0, 90.6, 67.8),
     "dagm": (97.5, 92.3, 95.6, 91.0),
     "dtd_synthetic": (93.5, 97.0, 97.9, 92.3),
+}
+MEDICAL: dict[str, tuple[float | None, ...]] = {
     "headct": (93.4, 91.6, None, None),
     "brainmri": (90.3, 92.2, None, None),
     "br35h": (94.6, 94.7, None, None),
@@ -47,9 +52,18 @@ PUBLISHED: dict[str, tuple[float | None, ...]] = {
     "endo": (None, None, 84.1, 63.6),
     "tn3k": (None, None, 81.5, 50.4),
 }
+PUBLISHED = INDUSTRIAL | MEDICAL
 
 
-def evaluate_one(name: str, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+def find(name: str, data_dir: Path) -> Dataset | None:
+    """Return one of the paper's datasets, read as in the paper's code; `None` where it is not there."""
+    try:
+        return load_anomaly_dataset(name, data_dir, mask_rule="nonzero")
+    except FileNotFoundError:
+        return None
+
+
+def evaluate_one(name: str, dataset: Dataset, args: argparse.Namespace) -> dict[str, Any]:
     """Return the metrics of one dataset, from results.json if an earlier run has finished it."""
     output_dir = args.output_dir / name
     results = output_dir / "results.json"
@@ -58,12 +72,11 @@ def evaluate_one(name: str, folder: Path, args: argparse.Namespace) -> dict[str,
         if summary["model"] != args.model:
             raise ValueError(f"{results} is of {summary['model']}, not of {args.model}; choose another --output-dir.")
         return summary["metrics"]
-    dataset = load_anomaly_dataset(name, folder, mask_rule="nonzero")
     return evaluate_model(
         args.model,
         dataset,
         output_dir=output_dir,
-        metrics=METRICS if CATALOGUE[name].has_masks else METRICS[:2],
+        metrics=list(METRICS),
         batch_size=args.batch_size,
         device=args.device,
         dtype=args.dtype,
@@ -79,12 +92,11 @@ def print_tables(metrics: dict[str, dict[str, Any]]) -> None:
         return f"{ours} ({'–' if published is None else published})"
 
     console = Console()
-    for domain in ("industrial", "medical"):
-        table = Table("dataset", *(TITLES[name] for name in METRICS), title=f"{domain}: ours (published)")
-        for dataset, found in metrics.items():
-            if CATALOGUE[dataset].domain == domain:
-                pairs = zip(METRICS, PUBLISHED[dataset], strict=True)
-                table.add_row(dataset, *(cell(found[name], published) for name, published in pairs))
+    for domain, published in (("industrial", INDUSTRIAL), ("medical", MEDICAL)):
+        table = Table("dataset", *METRICS.values(), title=f"{domain}: ours (published)")
+        for name in filter(metrics.__contains__, published):
+            values = [metrics[name][metric] for metric in METRICS]
+            table.add_row(name, *map(cell, values, published[name]))
         if table.row_count:
             console.print(table)
 
@@ -97,19 +109,20 @@ def main() -> None:
     )
     parser.add_argument("--data-dir", type=Path, required=True, help="folder with one folder per dataset")
     parser.add_argument("--output-dir", type=Path, required=True)
-    parser.add_argument("--only", nargs="*", choices=PAPER_DATASETS, help="datasets to use; default: the paper's")
+    parser.add_argument("--only", nargs="*", choices=PUBLISHED, help="datasets to use; default: the paper's")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--device")
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
     args = parser.parse_args()
-    wanted = args.only or (["mvtec"] if args.trained_on == "visa" else [n for n in PAPER_DATASETS if n != "mvtec"])
-    folders = {name: find_dataset(name, args.data_dir) for name in wanted}
-    if not any(folders.values()):
+    wanted = args.only or (["mvtec"] if args.trained_on == "visa" else [name for name in PUBLISHED if name != "mvtec"])
+    datasets = {name: find(name, args.data_dir) for name in wanted}
+    absent = [name for name, dataset in datasets.items() if dataset is None]
+    if len(absent) == len(wanted):
         parser.error(f"{args.data_dir} contains none of {', '.join(wanted)}.")
-    metrics = {name: evaluate_one(name, folder, args) for name, folder in folders.items() if folder is not None}
-    if process_state().is_main_process:
+    metrics = {name: evaluate_one(name, dataset, args) for name, dataset in datasets.items() if dataset is not None}
+    if PartialState().is_main_process:
         print_tables(metrics)
-        if absent := [name for name, folder in folders.items() if folder is None]:
+        if absent:
             print(f"not found in {args.data_dir}: {', '.join(absent)}", file=sys.stderr)
 
 
