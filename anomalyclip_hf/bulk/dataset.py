@@ -151,6 +151,8 @@ def score_dataset(
     """
     if part_size is not None and part_size < 1:
         raise ValueError(f"part_size is {part_size}; expected 1 or more.")
+    if not run or "/" in run or run.startswith("."):
+        raise ValueError(f"run is {run!r}; expected the name of a folder.")
     if scorer_settings.get("mutual"):
         raise ValueError("mutual=True compares all images with each other; score in parts with references= instead.")
     kinds = ("scores", *(("maps",) if maps else ()), *(("overlays",) if overlays else ()))

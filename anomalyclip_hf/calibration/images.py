@@ -80,7 +80,12 @@ def calibrate_model(
     scorer.pixel_threshold = scorer.calibration = None
     reader = SampleReader(images)
     known, categories = _labels(reader), reader.categories
-    check_images(method, alpha, known.count(0), known.count(1))  # before an hour of scoring
+    groups = {"": known}
+    for category, label in zip(categories, known, strict=True) if per_category else ():
+        if category:
+            groups.setdefault(f" of {category}", []).append(label)
+    for what, labels in groups.items():
+        check_images(method, alpha, labels.count(0), labels.count(1), what)  # before an hour of scoring
     results = list(_score(scorer, reader))
     if not results:
         raise ValueError(f"none of the {len(reader)} images could be scored.")

@@ -97,6 +97,10 @@ def calibrate(
     taken like those to come. conformal needs at least 19 normal images at --alpha 0.05, and 99 at 0.01.
     """
     folder = output_dir or _folder_of(model)
+    if (dataset is None) == (not normal):
+        raise ValueError("expected either --normal with images, or --dataset with --data-dir.")
+    if per_category and dataset is None:
+        raise ValueError("--per-category needs --dataset; the images of --normal have no categories.")
     images, data = _load_images(normal, anomalous, dataset, data_dir, split, category)
     scorer = load_scorer(
         model, device, dtype, batch_size=batch_size, num_workers=num_workers, backend=backend and backend.value,
@@ -130,8 +134,6 @@ def _load_images(
     category: list[str] | None,
 ) -> tuple[Any, str]:
     """Return labelled images, and what they are in words."""
-    if (dataset is None) == (not normal):
-        raise ValueError("expected either --normal with images, or --dataset with --data-dir.")
     if dataset is not None:
         if data_dir is None or anomalous:
             raise ValueError("--dataset takes its images from --data-dir, and no --anomalous.")

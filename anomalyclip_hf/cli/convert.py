@@ -8,6 +8,7 @@ import typer
 
 from ..io.atomic import atomic_folder
 from .messages import quiet_transformers
+from .options import check_model
 
 
 def convert(
@@ -42,6 +43,8 @@ def convert(
     from ..conversion.original import convert_original_checkpoint
     from ..processing_anomalyclip import AnomalyCLIPProcessor
 
+    if not Path(clip).is_file():
+        check_model(clip)
     quiet_transformers()
     with atomic_folder(output_dir) as folder:
         model = convert_original_checkpoint(

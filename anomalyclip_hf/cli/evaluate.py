@@ -9,6 +9,7 @@ import typer
 
 from .messages import print_error, warnings_as_lines
 from .options import (
+    MUTUAL_REFERENCES,
     OVERLAP,
     AllowOutsideOption,
     BackendOption,
@@ -107,7 +108,7 @@ def evaluate(
     image_score: ImageScoreOption = None,
     references: ReferencesOption = None,
     mutual: MutualOption = False,
-    mutual_references: MutualReferencesOption = 200,
+    mutual_references: MutualReferencesOption = MUTUAL_REFERENCES,
     mutual_radius: MutualRadiusOption = None,
     tile: TileOption = None,
     overlap: OverlapOption = OVERLAP,

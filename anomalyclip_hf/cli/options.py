@@ -2,6 +2,7 @@
 """Options that several verbs share."""
 
 import re
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -112,6 +113,7 @@ ReferencesOption = Annotated[
 MutualOption = Annotated[
     bool, typer.Option("--mutual", help="Compare the images with each other; scores then depend on the batch.")
 ]
+MUTUAL_REFERENCES = 200
 MutualReferencesOption = Annotated[
     int, typer.Option(help="With --mutual: images, picked at random, with which all are compared.")
 ]
@@ -200,9 +202,7 @@ def check_model(name: str) -> None:
     if Path(name).is_file():
         raise NotADirectoryError(f"{name} is a file; expected the folder of a model or its Hub id.")
     if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
-        raise FileNotFoundError(
-            f"there is no folder {name}; expected the folder of a model, or a Hub id as OWNER/NAME."
-        )
+        raise FileNotFoundError(f"{name} does not exist; expected the folder of a model, or a Hub id as OWNER/NAME.")
 
 
 def check_device(device: str) -> None:
@@ -219,10 +219,20 @@ def check_device(device: str) -> None:
         raise ValueError(f"--device {device} is not available; expected cpu, cuda, cuda:1 or mps.") from error
 
 
-def note_idle_overlap(tile: int | None, overlap: float) -> None:
-    """Say that --overlap does nothing without --tile."""
-    if tile is None and overlap != OVERLAP:
-        print_error(f"--overlap {overlap:g} has no effect without --tile.")
+def note_idle_options(settings: Mapping[str, Any]) -> None:
+    """Say which of the options that were given do nothing without another.
+
+    Args:
+        settings (`Mapping`): Arguments of [`AnomalyScorer`].
+    """
+    for switch, option, default in (
+        ("tile", "overlap", OVERLAP),
+        ("mutual", "mutual_references", MUTUAL_REFERENCES),
+        ("mutual", "mutual_radius", None),
+    ):
+        value = settings.get(option, default)
+        if value != default and not settings.get(switch):
+            print_error(f"--{option.replace('_', '-')} {value:g} has no effect without --{switch}.")
 
 
 def load_scorer(model: str, device: str, dtype: Dtype | None, **settings: Any) -> "AnomalyScorer":
@@ -240,7 +250,7 @@ def load_scorer(model: str, device: str, dtype: Dtype | None, **settings: Any) -
     """
     from ..scoring.engine import AnomalyScorer
 
-    note_idle_overlap(settings.get("tile"), settings.get("overlap", OVERLAP))
+    note_idle_options(settings)
     return AnomalyScorer(**model_arguments(model, device, dtype), **settings)
 
 

@@ -17,6 +17,7 @@ from ..scoring.inputs import describe_other_files, find_images
 from ..scoring.outputs import COLUMNS, OVERLAY_SIDE, TABLE_NAME, ResultFolder
 from .messages import print_error
 from .options import (
+    MUTUAL_REFERENCES,
     OVERLAP,
     BackendOption,
     BatchSizeOption,
@@ -92,7 +93,7 @@ def predict(
     image_score: ImageScoreOption = None,
     references: ReferencesOption = None,
     mutual: MutualOption = False,
-    mutual_references: MutualReferencesOption = 200,
+    mutual_references: MutualReferencesOption = MUTUAL_REFERENCES,
     mutual_radius: MutualRadiusOption = None,
     tile: TileOption = None,
     overlap: OverlapOption = OVERLAP,

@@ -27,7 +27,7 @@ from .options import (
     WindowOption,
     WorkersOption,
     model_arguments,
-    note_idle_overlap,
+    note_idle_options,
     parse_value_range,
 )
 
@@ -128,7 +128,7 @@ def score(
         return
     if not inputs or not output:
         raise ValueError("anomalyclip score needs INPUTS and --output; or --status DIR to look at a run.")
-    note_idle_overlap(tile, overlap)
+    note_idle_options({"tile": tile, "overlap": overlap})
     _score(
         inputs, output, model, device, dtype, json_progress, run=run, ray=ray or None, workers=workers,
         gpus_per_worker=gpus_per_worker, cpus_per_worker=cpus_per_worker, wait=wait, part_size=part_size, maps=maps,

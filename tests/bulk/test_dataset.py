@@ -75,6 +75,12 @@ def test_references_and_tiles_reach_the_workers(score, pictures, bulk_model, tmp
         assert rows[result.source]["map_max"] == pytest.approx(result.anomaly_map.max(), abs=1e-4)
 
 
+@pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden"])
+def test_a_run_is_called_like_a_folder(score, pictures, name):
+    with pytest.raises(ValueError, match="run is"):
+        score(pictures, run=name)
+
+
 def test_images_cannot_be_compared_across_parts(score, pictures):
     with pytest.raises(ValueError, match="mutual"):
         score(pictures, mutual=True)

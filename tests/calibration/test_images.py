@@ -179,6 +179,12 @@ def test_thresholds_from_scores_leave_the_value_range(model_folder):
     assert again.calibration is not None
 
 
+def test_a_category_with_too_few_images_is_named_before_images_are_scored(model_folder, parts, monkeypatch):
+    monkeypatch.setattr(AnomalyScorer, "score_samples", None)
+    with pytest.raises(ValueError, match="4 normal images of bolt"):
+        calibrate_model(str(model_folder), parts, alpha=0.15, per_category=True)
+
+
 def test_thresholds_of_categories(model_folder, parts):
     scorer = AnomalyScorer(model_folder, num_workers=1)
     found = calibrate_model(scorer, parts, method="quantile", alpha=0.25, per_category=True)

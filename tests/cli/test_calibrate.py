@@ -93,6 +93,7 @@ def test_another_score_is_named_and_makes_the_calibration_stale(run, model_folde
         (["--normal", "GOOD", "--alpha", "0.01"], "at least 99"),
         (["--normal", "GOOD", "--method", "f1"], "f1"),
         (["--normal", "GOOD", "--review-alpha", "0.01"], "review_alpha"),
+        (["--normal", "GOOD", "--per-category"], "--per-category"),
         (["--normal", "missing"], "missing"),
         (["--dataset", "folder"], "--data-dir"),
         (["--dataset", "folder", "--data-dir", "GOOD", "--normal", "GOOD"], "--normal"),
