@@ -222,7 +222,8 @@ class _Run:
                     stop()
         progress.publish(is_last=True)
         if progress.failures:
-            raise OSError(f"{progress.failures[0]} What is written stays; the same command goes on from there.")
+            failure = progress.failures[0].rstrip(".")
+            raise OSError(f"{failure}. What is written stays; the same command goes on from there.")
 
     def _worker_settings(self) -> dict[str, Any]:
         """Return arguments for the engine of a worker.

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +80,7 @@ def calibrate_model(
     scorer.pixel_threshold = scorer.calibration = None
     reader = SampleReader(images)
     known, categories = _labels(reader), reader.categories
-    groups = {"": known}
-    for category, label in zip(categories, known, strict=True) if per_category else ():
-        if category:
-            groups.setdefault(f" of {category}", []).append(label)
-    for what, labels in groups.items():
-        check_images(method, alpha, labels.count(0), labels.count(1), what)  # before an hour of scoring
+    _check_counts(method, alpha, known, categories if per_category else ())  # before an hour of scoring
     results = list(_score(scorer, reader))
     if not results:
         raise ValueError(f"none of the {len(reader)} images could be scored.")
@@ -105,6 +100,16 @@ def calibrate_model(
         fingerprint=scorer.backend.fingerprint,
         settings=scorer.score_settings,
     )
+
+
+def _check_counts(method: str, alpha: float, labels: Sequence[int], categories: Sequence[str | None]) -> None:
+    """Refuse too few images, of all together or of a category."""
+    groups = {"": list(labels)}
+    for category, label in zip(categories, labels, strict=False):
+        if category:
+            groups.setdefault(f" of {category}", []).append(label)
+    for what, members in groups.items():
+        check_images(method, alpha, members.count(0), members.count(1), what)
 
 
 def _score(scorer: AnomalyScorer, reader: SampleReader) -> Iterator[tuple[int, float, float, bool]]:
