@@ -84,7 +84,7 @@ def scan(
     rows = list(reader.rows(root, words))
     if not rows:
         raise FileNotFoundError(
-            f"{root} looks like {reader.name} of {entry.title}, but contains no image; unpack it again."
+            f"{root} looks like {reader.name} of {entry.title}, but lists no image; check that it is complete."
         )
     scanned = Scan(entry, root, reader, rows)
     scanned.problems.extend(find_problems(name, scanned))
@@ -147,7 +147,7 @@ def _where_to_get(entry: DatasetEntry | None) -> str:
 def _find_table(
     name: str, path: Path, columns: dict[str, str], encoding: str | None, allow_outside: bool
 ) -> tuple[DatasetEntry, Path, Reader]:
-    files = [path] if path.is_file() else sorted(path.glob(f"*.{name}"))
+    files = [path] if path.is_file() else sorted(f for f in path.iterdir() if f.suffix.lower() == f".{name}")
     if len(files) != 1:
         found = ", ".join(file.name for file in files) or "none"
         raise FileNotFoundError(f"{path} should hold one .{name} file, found {found}; name the file itself.")

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow
+from datasets.exceptions import DatasetGenerationError
 
+from ..image_processing_anomalyclip import MASK_RULES
 from .features import AnomalyImage, AnomalyMask
 from .listing import Scan, scan
 from .words import GOOD, NORMAL, clean, parse_label
@@ -86,7 +89,11 @@ def load_anomaly_dataset(
     ```
     """
     words = (normal_labels,) if isinstance(normal_labels, str) else tuple(normal_labels)
+    if mask_rule not in (None, *MASK_RULES):
+        raise ValueError(f"mask_rule is {mask_rule!r}; expected one of {', '.join(MASK_RULES)}.")
     if name in STORED:
+        if encoding or allow_outside:
+            raise ValueError(f"encoding= and allow_outside= are options of csv and jsonl; {name} has columns.")
         hub_options["cache_dir"] = None if cache_dir is None else str(cache_dir)
         stored = _load_stored(name, str(data_dir), split, streaming, hub_options)
         rows = _standardise(stored, str(data_dir), split, dict(columns or {}), mask_rule or "auto", words)
@@ -156,7 +163,10 @@ def _load_stored(
     if name == "hub":
         return datasets.load_dataset(source, split=split, streaming=streaming, **options)
     files = {split: _parquet_files(Path(source), split)}
-    return datasets.load_dataset("parquet", data_files=files, split=split, streaming=streaming, **options)
+    try:
+        return datasets.load_dataset("parquet", data_files=files, split=split, streaming=streaming, **options)
+    except (pyarrow.ArrowInvalid, DatasetGenerationError) as error:
+        raise ValueError(f"{source} cannot be read as Parquet ({error}); write it again.") from error
 
 
 def _standardise(
@@ -223,6 +233,8 @@ def _parquet_files(path: Path, split: str) -> list[str]:
     """Return the file, or the files of a split in a folder; files whose path names no split are `test`."""
     if path.is_file():
         return [str(path)]
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; expected a Parquet file, or a folder with some.")
     files: dict[str, list[str]] = {}
     for file in sorted(path.rglob("*.parquet")):
         words = re.split("[^a-z0-9]+", file.relative_to(path).as_posix().lower())

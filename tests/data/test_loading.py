@@ -358,8 +358,18 @@ class TestParquet:
     def test_nothing_there(self, tmp_path, load):
         with pytest.raises(FileNotFoundError, match=r"no \.parquet"):
             load("parquet", tmp_path)
-        with pytest.raises(FileNotFoundError, match=r"nowhere\.parquet"):
+        with pytest.raises(FileNotFoundError, match=r"nowhere\.parquet does not exist"):
             load("parquet", tmp_path / "nowhere.parquet")
+
+    def test_damaged_files_are_named(self, load, tmp_path):
+        (tmp_path / "shop.parquet").write_bytes(b"PAR1 and nothing more")
+        with pytest.raises(ValueError, match=r"shop\.parquet cannot be read as Parquet"):
+            load("parquet", tmp_path / "shop.parquet")
+
+    @pytest.mark.parametrize("options", [{"encoding": "utf-16"}, {"allow_outside": True}, {"mask_rule": "red"}])
+    def test_options_of_other_datasets_are_refused(self, stored, load, tmp_path, options):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            load("parquet", stored(tmp_path / "shop.parquet"), **options)
 
     def test_ours_written_and_read_again(self, tmp_path, own, load):
         dataset = load("folder", own)
