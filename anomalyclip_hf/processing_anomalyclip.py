@@ -150,9 +150,12 @@ class AnomalyCLIPProcessor(HubSharing, ProcessorMixin):
         """
         kwargs.setdefault("trust_remote_code", False)  # None would ask at the terminal
         if (image_size := kwargs.pop("image_size", None)) is not None:
-            height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+            sides = [image_size, image_size] if isinstance(image_size, int) else list(image_size)
+            if len(sides) != 2 or not all(isinstance(side, int) for side in sides):
+                raise ValueError(f"image_size is {image_size!r}; expected one side, or height and width, in pixels.")
             processor = cls.from_pretrained(pretrained_model_name_or_path, **kwargs)
-            settings = processor.image_processor.to_dict() | {"size": {"height": height, "width": width}}
+            settings = processor.image_processor.to_dict()
+            settings["size"] = dict(zip(("height", "width"), sides, strict=True))
             given = {name: getattr(processor, name) for name in OWN_SETTINGS}
             return cls(CLIPImageProcessorPil(**settings | {"crop_size": settings["size"]}), **given)
         try:

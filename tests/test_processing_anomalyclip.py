@@ -283,6 +283,6 @@ def test_another_image_size_takes_the_place_of_the_stored_one(tmp_path, processo
     loaded = AnomalyCLIPProcessor.from_pretrained(tmp_path, image_size=image_size)
     assert (loaded.size, loaded.threshold) == (expected, 0.3)
     assert loaded(images=Image.new("RGB", (50, 40)))["pixel_values"].shape == (1, 3, *expected)
-    for wrong in (0, (-1, 4), (40,)):
-        with pytest.raises(ValueError):
+    for wrong, name in ((0, "size"), ((-1, 4), "size"), ((40,), "image_size"), ("big", "image_size")):
+        with pytest.raises(ValueError, match=f"^{name} is"):
             AnomalyCLIPProcessor.from_pretrained(tmp_path, image_size=wrong)

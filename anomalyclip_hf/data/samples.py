@@ -109,8 +109,7 @@ class SampleReader:
         is_one = isinstance(dataset, (str, os.PathLike, bytes, dict))
         if is_one or _is_a(dataset, "IterableDataset") or not hasattr(dataset, "__len__"):
             raise ValueError(
-                f"got {type(dataset).__name__}; expected a dataset with a length. Choose a split, and load it without "
-                "streaming=True."
+                f"got {type(dataset).__name__}; expected one split of a dataset, not streamed, or a list of images."
             )
         self._features: dict[str, Any] = {}
         rule = None
