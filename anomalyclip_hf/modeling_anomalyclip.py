@@ -777,8 +777,7 @@ def gaussian_smooth(maps: Tensor, sigma: float) -> Tensor:
     """
     if sigma == 0:
         return maps
-    rows, columns = (torch.from_numpy(smoothing_matrix(length, sigma)).to(maps) for length in maps.shape[1:])
-    return rows @ maps @ columns.T
+    return AnomalyMapHead((maps.shape[1], maps.shape[2]), sigma).to(maps.device).smooth(maps)
 
 
 def _resize(maps: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
