@@ -70,6 +70,9 @@ BackendOption = Annotated[
     BackendName | None,
     typer.Option(help="compile: compile the model first, for thousands of images. Default: torch, or as exported."),
 ]
+ThresholdOption = Annotated[
+    float | None, typer.Option(help="Score, 0 to 1, from which an image is anomalous; default: the model's.")
+]
 ImageScoreOption = Annotated[
     ImageScore | None,
     typer.Option(

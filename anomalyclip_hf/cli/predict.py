@@ -33,6 +33,7 @@ from .options import (
     OverlapOption,
     ReferencesOption,
     Resolution,
+    ThresholdOption,
     TileOption,
     ValueRangeOption,
     WindowOption,
@@ -58,9 +59,6 @@ class Scale(StrEnum):
 
 ImagesArgument = Annotated[list[str], typer.Argument(help="Files, folders, globs or URLs.", show_default=False)]
 OutputDirOption = Annotated[Path, typer.Option(help="Folder for overlays, maps and scores.csv.", show_default=False)]
-ThresholdOption = Annotated[
-    float | None, typer.Option(help="Score, 0 to 1, from which an image is anomalous; default: the model's.")
-]
 PixelThresholdOption = Annotated[
     float | None, typer.Option(help="Map value from which a pixel is anomalous; writes masks and regions.")
 ]

@@ -22,6 +22,7 @@ from .options import (
     ModelOption,
     OverlapOption,
     ReferencesOption,
+    ThresholdOption,
     TileOption,
     ValueRangeOption,
     WindowOption,
@@ -70,9 +71,6 @@ OverlaysOption = Annotated[bool, typer.Option("--overlays", help="Also write ove
 ByFolderOption = Annotated[bool, typer.Option("--by-folder", help="Partition the output by folder, too.")]
 ImageColumnOption = Annotated[str | None, typer.Option(help="Column of tables with paths or bytes.")]
 RetryOption = Annotated[bool, typer.Option("--retry-errors", help="Read images again that could not be read.")]
-ThresholdOption = Annotated[
-    float | None, typer.Option(help="Score, 0 to 1, from which an image is anomalous; default: the model's.")
-]
 PixelThresholdOption = Annotated[
     float | None, typer.Option(help="Map value from which a pixel is anomalous; gives regions and map_area.")
 ]
