@@ -15,7 +15,8 @@ from datasets.exceptions import DatasetGenerationError
 from ..image_processing_anomalyclip import MASK_RULES
 from .features import AnomalyImage, AnomalyMask
 from .listing import Scan, scan
-from .words import GOOD, NORMAL, clean, parse_label
+from .samples import read_text
+from .words import GOOD, NORMAL, parse_label
 
 
 LABEL_NAMES = ("normal", "anomalous")
@@ -193,7 +194,7 @@ def _standardise(
     def standardise(row: dict[str, Any], number: int) -> dict[str, Any]:
         given = {ours: row.get(column) for ours, column in theirs.items()}
         for ours in ("label", "category", "defect_type", "path"):
-            given[ours] = _read_word(given[ours], features_of[ours])
+            given[ours] = read_text(given[ours], features_of[ours])
         label = parse_label(given["label"], f"{source}, row {number}", normal_words)
         kind = given["defect_type"] or ("anomaly" if label else None)
         return {
@@ -210,13 +211,6 @@ def _standardise(
         return stored.map(standardise, with_indices=True, remove_columns=found, features=our_features)
     # With features=, a stream would take the result of `standardise` for decoded images.
     return stored.map(standardise, with_indices=True, remove_columns=found).cast(our_features)
-
-
-def _read_word(value: Any, feature: Any) -> str | None:
-    """Return the text of a column: the name of a class instead of its number, and None where `datasets` writes -1."""
-    if isinstance(feature, datasets.ClassLabel) and value is not None:
-        value = feature.names[value] if value >= 0 else None
-    return clean(value)
 
 
 def _choose_category(

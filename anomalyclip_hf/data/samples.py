@@ -196,11 +196,7 @@ class SampleReader:
         return row if isinstance(row, dict) and "image" in row else {"image": row}
 
     def _word(self, row: dict[str, Any], column: str) -> str | None:
-        """Return the text of a column: the name of a class instead of its number."""
-        value, feature = row.get(column), self._features.get(column)
-        if feature is not None and _is_a(feature, "ClassLabel") and value is not None:
-            value = feature.names[value] if value >= 0 else None
-        return clean(value)
+        return read_text(row.get(column), self._features.get(column))
 
     def _label(self, row: dict[str, Any], index: int) -> int | None:
         return parse_label(self._word(row, "label"), f"image {index}")
@@ -224,6 +220,13 @@ class SampleReader:
                 )
             mask = _resize_mask(mask, size)
         return mask, None
+
+
+def read_text(value: Any, feature: Any) -> str | None:
+    """Return the text of a column: the name of a class instead of its number, `None` for the -1 of `datasets`."""
+    if feature is not None and _is_a(feature, "ClassLabel") and value is not None:
+        value = feature.names[value] if value >= 0 else None
+    return clean(value)
 
 
 def _resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -89,13 +89,19 @@ def decisions_of(
         `dict`: by category, and for `"all images"`, `best_f1` as [`count_decisions`] returns it, and `at_recall`, a
         list of the same for each recall; `None` without images of both kinds.
     """
-    scored = [row for row in rows if row["error"] is None]
-    groups = {ALL: scored}
-    for category in sorted({row["category"] for row in scored if row["category"] is not None}):
-        groups[category] = [row for row in scored if row["category"] == category]
-    return {
-        name: _decisions(group, recalls) for name, group in sorted(groups.items(), key=lambda item: item[0] == ALL)
-    }
+    groups = rows_by_category(rows)
+    groups.pop(ALL, None)  # images without a category
+    groups[ALL] = [row for row in rows if row["error"] is None]
+    return {name: _decisions(group, recalls) for name, group in groups.items()}
+
+
+def rows_by_category(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Group the scored images by category, in alphabetical order; those without a category are `"all images"`."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["error"] is None:
+            groups.setdefault(row["category"] or ALL, []).append(row)
+    return dict(sorted(groups.items()))
 
 
 def _decisions(rows: Sequence[Mapping[str, Any]], recalls: Sequence[float]) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ from ..io.templates import render
 from ..metrics.category import IMAGE_METRICS, Curve
 from ..postprocessing_anomalyclip import draw_overlay, to_pil
 from ..scoring.engine import AnomalyResult, AnomalyScorer
-from .decisions import ALL
+from .decisions import ALL, rows_by_category
 from .tables import MEAN, TITLES, defined_metrics, percent, result_notes, result_rows
 
 
@@ -115,19 +115,16 @@ def find_worst(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         the lowest scores, each below the score of a normal image.
     """
     found = []
-    scored = [row for row in rows if row["error"] is None]
-    for category in sorted({row["category"] or "" for row in scored}):
-        of_category = sorted(
-            (row for row in scored if (row["category"] or "") == category), key=lambda row: row["score"]
-        )
-        kinds = [[row for row in of_category if row["label"] == label] for label in (0, 1)]
+    for category, of_category in rows_by_category(rows).items():
+        ascending = sorted(of_category, key=lambda row: row["score"])
+        kinds = [[row for row in ascending if row["label"] == label] for label in (0, 1)]
         if not all(kinds):
             continue
         normal, anomalous = kinds
         false_alarms = [row for row in reversed(normal) if row["score"] > anomalous[0]["score"]][:WORST]
         misses = [row for row in anomalous if row["score"] < normal[-1]["score"]][:WORST]
         if false_alarms or misses:
-            found.append({"category": category or ALL, "false_alarms": false_alarms, "misses": misses})
+            found.append({"category": category, "false_alarms": false_alarms, "misses": misses})
     return found
 
 
@@ -170,9 +167,7 @@ def draw_histograms(rows: Sequence[Mapping[str, Any]], thresholds: Mapping[str, 
         `list[tuple[str, str]]`: category and picture (data URL).
     """
     plots = []
-    scored = [row for row in rows if row["error"] is None]
-    for category in sorted({row["category"] or ALL for row in scored}):
-        of_category = [row for row in scored if (row["category"] or ALL) == category]
+    for category, of_category in rows_by_category(rows).items():
         scores = [[row["score"] for row in of_category if row["label"] == label] for label in (0, 1)]
         lowest, highest = min(map(min, filter(None, scores))), max(map(max, filter(None, scores)))
         figure, axes = _new_figure((3.7, 2.6))

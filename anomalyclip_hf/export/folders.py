@@ -6,13 +6,13 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from ..io.atomic import atomic_folder
+from ..io.versions import package_versions
 from ..loading_anomalyclip import model_fingerprint
 from ..modeling_anomalyclip import AnomalyCLIPModel
 from ..postprocessing_anomalyclip import LABELS, describe_stale, precision_settings
@@ -25,11 +25,10 @@ from .checking import Differences, check_export
 from .images import load_images
 
 
-logger = logging.getLogger(__name__)
-
-
 PACKAGES = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf")
 Writer = Callable[[AnomalyCLIPModel, AnomalyCLIPProcessor, ExportedModel, Path, Sequence[Image.Image]], None]
+
+logger = logging.getLogger(__name__)
 
 
 def write_folder(
@@ -145,6 +144,7 @@ def describe_model(model: AnomalyCLIPModel, processor: AnomalyCLIPProcessor, **s
         if problem := describe_stale(calibration, fingerprint, exported):
             logger.warning("%s Give it the folder of the export.", problem)
             calibration = None
+    installed = package_versions(PACKAGES)
     return ExportedModel(
         fingerprint=fingerprint,
         image_size=list(processor.size),
@@ -157,16 +157,6 @@ def describe_model(model: AnomalyCLIPModel, processor: AnomalyCLIPProcessor, **s
         labels=list(LABELS),
         image_score=processor.image_score,
         calibration=calibration,
-        versions={"anomalyclip_hf": __version__, **_installed_versions()},
+        versions={"anomalyclip_hf": __version__, **{name: found for name, found in installed.items() if found}},
         **settings,
     )
-
-
-def _installed_versions() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -3,14 +3,15 @@
 
 import functools
 import importlib.metadata
+from collections.abc import Iterable
 
 
 PACKAGES = ("anomalyclip-hf", "transformers", "torch")
 
 
-def package_versions() -> dict[str, str | None]:
+def package_versions(packages: Iterable[str] = PACKAGES) -> dict[str, str | None]:
     """Return the version of each package, `None` for one that is not installed, such as a checkout on `sys.path`."""
-    return {name: _version(name) for name in PACKAGES}
+    return {name: _version(name) for name in packages}
 
 
 @functools.cache
