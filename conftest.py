@@ -1,6 +1,7 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 """Fixtures for the tests and for the examples in docstrings and documentation."""
 
+import gc
 import os
 import shutil
 import socket
@@ -66,6 +67,11 @@ logging.disable_progress_bar()
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Share the whole suite among processes; a few files take longer to distribute than to run."""
     return min(4, os.cpu_count() or 1) if config.args_source is pytest.Config.ArgsSource.TESTPATHS else 0
+
+
+def pytest_collection_finish() -> None:
+    """Leave what has been imported out of garbage collections, which else take half of the time of a short training."""
+    gc.freeze()
 
 
 def pytest_unconfigure() -> None:

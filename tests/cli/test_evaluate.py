@@ -1,8 +1,5 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 import json
-import os
-import signal
-import subprocess
 import sys
 
 import pytest
@@ -10,21 +7,6 @@ import torch
 from PIL import Image
 
 from anomalyclip_hf.cli import main
-
-
-# `anomalyclip evaluate` that is killed as soon as it has saved some progress
-KILLED = """
-import os, signal
-from anomalyclip_hf.cli import main
-from anomalyclip_hf.evaluation.progress import Progress
-
-def save_and_kill(progress, counted, save=Progress.save):
-    save(progress, counted)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-Progress.save = save_and_kill
-main()
-"""
 
 
 def command(model_folder, parts_folder, out, *more) -> list[str]:
@@ -176,29 +158,3 @@ def test_paper_masks(run, parts_folder, tmp_path):
     assert run(out="ours")[0] == 0
     assert run("--paper-masks", out="theirs")[0] == 0
     assert metrics_of(tmp_path / "ours")["pixel_auroc"] != metrics_of(tmp_path / "theirs")["pixel_auroc"]
-
-
-def test_a_killed_run_continues_in_two_processes(run, model_folder, parts_folder, tmp_path):
-    """Kill a run after its first progress; two processes continue it and get the metrics of an uninterrupted run."""
-    arguments = command(model_folder, parts_folder, tmp_path / "killed", "--batch-size", 1)
-    killed = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, check=False)
-    assert killed.returncode == -signal.SIGKILL
-    assert list((tmp_path / "killed").glob("progress/*.npz"))
-    assert not (tmp_path / "killed" / "results.json").exists()
-
-    # The module that `accelerate launch` runs; without a GPU the processes use the CPU.
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2"]
-    launch += ["--num_machines=1", "--main_process_port=0", "--mixed_precision=no", "--dynamo_backend=no"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*launch, "-m", "anomalyclip_hf.cli", *arguments], capture_output=True, text=True, env=environment
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("16 images") == 1  # one process prints
-    assert not (tmp_path / "killed" / "progress").exists()
-
-    assert run("--batch-size", 1, out="whole")[0] == 0
-    continued, whole = metrics_of(tmp_path / "killed"), metrics_of(tmp_path / "whole")
-    assert continued["notes"] == whole["notes"]
-    for category in ("bolt", "nut"):
-        assert continued["per_category"][category] == pytest.approx(whole["per_category"][category], abs=1e-6)

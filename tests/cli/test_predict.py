@@ -644,19 +644,6 @@ def test_version(run, monkeypatch, capsys):
     assert (stop.value.code, capsys.readouterr().out.strip()) == (0, __version__)
 
 
-def test_processes_share_the_images(model_folder, tmp_path):
-    write_images(tmp_path / "in", [f"{number}.png" for number in range(5)])
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
-    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
-    command += ["-m", "anomalyclip_hf.cli", "predict", str(tmp_path / "in"), "--json"]
-    command += ["--model", str(model_folder), "--output-dir", str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    rows = json.loads(done.stdout)
-    assert [Path(row["image"]).name for row in rows] == [f"{number}.png" for number in range(5)]
-    assert list(table(tmp_path)) == [f"in/{number}.png" for number in range(5)]
-    assert len([name for name in written(tmp_path) if name.endswith("_overlay.jpg")]) == 5
-
-
 def test_a_second_run_skips_what_is_done(run, tmp_path):
     write_images(tmp_path / "in", ["a.png", "b.png", "c.png"])
     run(tmp_path / "in")
