@@ -70,7 +70,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_collection_finish() -> None:
-    """Leave what has been imported out of garbage collections, which else take half of the time of a short training."""
+    """Leave what has been imported out of garbage collections, else half of the time of a short training."""
     gc.freeze()
 
 

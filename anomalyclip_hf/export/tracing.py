@@ -53,6 +53,7 @@ def trace_graph(model: AnomalyCLIPModel, processor: AnomalyCLIPProcessor, export
             input_names=[exported.input],
             output_names=exported.outputs,
             opset_version=OPSET,
+            optimize=False,  # `_tidy` does so, with larger limits
             verbose=False,
         )
         _tidy(program.model)  # type: ignore[union-attr]

@@ -83,13 +83,7 @@ def test_they_predict_train_and_continue_an_evaluation_as_one_does(commands, par
     program.write_text(PROGRAM)
     # The module that `accelerate launch` runs; without a GPU the processes use the CPU.
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2"]
-    launch += [
-        "--num_machines=1",
-        "--main_process_port=0",
-        "--mixed_precision=no",
-        "--dynamo_backend=no",
-        str(program),
-    ]
+    launch += ["--num_machines=1", "--main_process_port=0", "--mixed_precision=no", "--dynamo_backend=no"]
     given = json.dumps([commands(two, batch_size=4), str(parts_folder), str(two / "train")])
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run([*launch, str(program), given], capture_output=True, text=True, env=environment, check=False)

@@ -15,6 +15,9 @@ from anomalyclip_hf.scoring.torch_backends import TorchBackend
 from conftest import tiny_model
 
 
+pytest_plugins = ["export.exports"]
+
+
 @pytest.fixture(scope="module")
 def model():
     return tiny_model(feature_layers=[2, 4])
@@ -33,28 +36,29 @@ def compare(folder, model, count=3) -> tuple[float, float]:
     """Return the largest difference of scores, and of maps."""
     generator = torch.Generator().manual_seed(0)
     pixel_values = torch.randn(count, 3, 40, 40, generator=generator).numpy()
-    found, expected = OpenVinoBackend(folder).run(pixel_values), TorchBackend(model).run(pixel_values)
+    sigma = AnomalyCLIPProcessor.from_pretrained(folder).smoothing_sigma
+    found, expected = OpenVinoBackend(folder).run(pixel_values), TorchBackend(model, sigma).run(pixel_values)
     return (
         float(np.abs(found.image_scores - expected.image_scores).max()),
         float(np.abs(found.anomaly_maps - expected.anomaly_maps).max()),
     )
 
 
-def test_float32_is_the_model_at_any_batch_size_and_describes_itself(model, tmp_path):
+def test_float32_is_the_model_at_any_batch_size_and_describes_itself(exports):
     import openvino
 
-    export_openvino(model, tmp_path / "out", feature_layers=[3])
+    model, folder = tiny_model(), exports("openvino")
     for count in (1, 2, 5):
-        scores, maps = compare(tmp_path / "out", model, count)
+        scores, maps = compare(folder, model, count)
         assert scores < 1e-5
         assert maps < 1e-4
-    program = openvino.Core().read_model(tmp_path / "out" / "openvino_model.xml")
-    description = json.loads((tmp_path / "out" / "anomalyclip.json").read_text())
+    program = openvino.Core().read_model(folder / "openvino_model.xml")
+    description = json.loads((folder / "anomalyclip.json").read_text())
     assert sorted(description["files"]) == ["openvino_model.bin", "openvino_model.xml"]
     for name in ("threshold", "labels", "preprocessing", "map_maximum", "versions"):
         assert json.loads(str(program.get_rt_info(["model_info", name]).value)) == description[name]
     pixel_values = torch.randn(2, 3, 40, 40)
-    outputs = OpenVinoBackend(tmp_path / "out").run(pixel_values.numpy(), [3])
+    outputs = OpenVinoBackend(folder).run(pixel_values.numpy(), [3])
     with torch.no_grad():
         expected = model.get_patch_features(pixel_values, [3])[0]
         embeds = model(pixel_values=pixel_values).image_embeds
