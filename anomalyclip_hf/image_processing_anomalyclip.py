@@ -184,6 +184,7 @@ def load_mask(source: Any, mask_rule: str = "auto", name: str | None = None) -> 
 
 
 def _mark(raster: Raster, is_lossy: bool, mask_rule: str) -> np.ndarray:
+    """Apply a mask rule to pixels; return bool of shape (height, width)."""
     values, grey = raster.values, raster.values.ndim == 2
     if not grey:
         red, green, blue = (values[..., channel] for channel in range(3))
@@ -258,6 +259,7 @@ def is_batch(images: Any) -> bool:
 
 
 def _name_of(source: Any, default: str) -> str:
+    """Return the path of an image, if it has one, for errors."""
     source = source.get("path") if isinstance(source, dict) else getattr(source, "filename", source)
     return str(source)[:1000] if isinstance(source, (str, os.PathLike)) and str(source) else default
 
@@ -301,6 +303,7 @@ def _read(path: Path, name: str) -> bytes:
 
 
 def _download(url: str) -> bytes:
+    """Download a file, at most 100 MB in 60 seconds."""
     content, deadline = bytearray(), time.monotonic() + DOWNLOAD_TIMEOUT
     try:
         from huggingface_hub import get_session
@@ -329,6 +332,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _damaged(name: str, error: Exception) -> Exception:
+    """Return the error to raise for an error of a decoder: with the name of the file and a remedy."""
     if "imagecodecs" in str(error) or isinstance(error, ImportError):
         return ValueError(f"{name} needs imagecodecs ({_one_line(error)}); `pip install imagecodecs`.")
     if str(error).startswith(name):
@@ -342,6 +346,7 @@ def _damaged(name: str, error: Exception) -> Exception:
 
 
 def _decode(content: bytes, name: str, max_pixels: int) -> Image.Image | Raster:
+    """Decode the bytes of a file, in Pillow unless it cannot read the format or would drop bits."""
     if not content:
         raise ValueError(f"{name} is empty (0 bytes); copy or download the file again.")
     if content[128:132] == b"DICM":
@@ -386,12 +391,14 @@ def _turn_upright(image: Image.Image) -> Image.Image:
 
 
 def _turn(values: np.ndarray, orientation: int) -> np.ndarray:
+    """Apply an EXIF orientation, 1 to 8, to an array."""
     values = values.swapaxes(0, 1) if orientation in (5, 6, 7, 8) else values
     values = values[:, ::-1] if orientation in (2, 3, 6, 7) else values
     return values[::-1] if orientation in (3, 4, 7, 8) else values
 
 
 def _decode_deep_png(content: bytes, image: Any) -> Raster:
+    """Decode a PNG of 16 bits, with its transparent colour (tRNS) and its number of used bits (sBIT)."""
     rawmode, top = image.tile[0][3], 65535.0
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.uint16)
@@ -414,6 +421,7 @@ def _decode_twice(content: bytes, page: int, high: str, low: str) -> np.ndarray:
 
 
 def _decode_as(content: bytes, page: int, rawmode: str) -> np.ndarray:
+    """Decode in Pillow with another raw mode, such as `RGB;16L` for the low bytes."""
     image: Any = Image.open(io.BytesIO(content), formats=FORMATS)
     image.seek(page)
     *tile, arguments = image.tile[0]
@@ -422,6 +430,7 @@ def _decode_as(content: bytes, page: int, rawmode: str) -> np.ndarray:
 
 
 def _decode_deep_pnm(content: bytes, header: re.Match) -> Raster:
+    """Decode a binary or plain PNM of more than 8 bits."""
     kind, width, height, top = (int(number) for number in header.groups())
     shape = (height, width) if kind in (2, 5) else (height, width, 3)
     count = int(np.prod(shape))
@@ -616,6 +625,7 @@ def _split_channels(pixels: np.ndarray, name: str) -> Raster:
 
 
 def _split_alpha(values: np.ndarray, limits: tuple[float, float] | None) -> Raster:
+    """Separate colours and alpha; the last of two or four channels is alpha."""
     channels = values.shape[2] if values.ndim == 3 else 1
     alpha = values[..., -1] if channels in (2, 4) else None
     colours = values if alpha is None else values[..., :-1]
@@ -629,6 +639,7 @@ def _declared_top(values: np.ndarray, declared: float, fallback: float) -> float
 
 
 def _type_limit(values: np.ndarray) -> float:
+    """Return the value of white for a number type: 1, 255 or 65535."""
     is_float = values.dtype.kind == "f"
     if values.dtype == bool or (is_float and values.max() <= MAX_OVERSHOOT):
         return 1
@@ -652,6 +663,7 @@ def _warn_once(text: str) -> None:
 
 
 def _to_8_bit(raster: Raster, name: str, value_range: tuple[float, float] | str | None) -> Image.Image:
+    """Scale pixels to 8 bits, by the given range, the declared one or that of the number type."""
     values, alpha, limits, is_inverted = raster
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ValueError(f"{name} holds NaN or infinite pixels; replace them before scoring.")
@@ -675,6 +687,7 @@ def _to_8_bit(raster: Raster, name: str, value_range: tuple[float, float] | str 
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    """Convert to RGB, with transparent pixels over white."""
     if image.mode == "RGB" and not image.has_transparency_data:
         return image
     if image.mode == "LAB":
@@ -693,6 +706,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_raster(image: Image.Image) -> Raster:
+    """Convert a mask that Pillow has read to colours, or to class numbers if its palette is empty."""
     image = image.convert("LA") if image.mode == "La" else image
     if image.mode == "LAB":
         image = _to_rgb(image)
