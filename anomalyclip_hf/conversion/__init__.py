@@ -1,2 +1,2 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Conversion of published AnomalyCLIP and OpenAI checkpoints. The only place that reads a pickle."""
+"""Convert published AnomalyCLIP and OpenAI checkpoints; pickles are read with `weights_only=True`."""

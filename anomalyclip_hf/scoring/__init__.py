@@ -1,2 +1,2 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
-"""Scoring images: the one engine under every command, and the backends that run the model."""
+"""Score images: the one engine behind every command, and the backends that run the model."""
