@@ -18,9 +18,21 @@ from .words import ANOMALOUS, GOOD, NORMAL, label_of
 # NumPy and Pillow are imported only where masks are drawn, since every --help lists the catalogue.
 if TYPE_CHECKING:
     import numpy as np
-    from PIL import Image
+    from PIL import Image, ImageDraw
 
 SPLITS = ("train", "val", "test")
+FEWEST_POINTS = {  # of each shape that labelme writes
+    "polygon": 3,
+    "rectangle": 2,
+    "oriented_rectangle": 4,
+    "circle": 2,
+    "line": 2,
+    "linestrip": 2,
+    "point": 1,
+    "points": 1,
+    "mask": 1,
+}
+LINE_WIDTH, POINT_RADIUS = 10, 5  # pixels, as labelme itself draws lines and points in masks
 
 
 @dataclass(frozen=True)
@@ -96,25 +108,51 @@ class Labelme:
 
 def _draw_coco(marks: list[dict[str, Any]], size: tuple[int, int], file: Path) -> bytes | None:
     """Draw polygons and bitmaps; `None` if an annotation has only a box, which is no ground truth for pixels."""
-    from PIL import Image, ImageDraw
+    from PIL import Image
 
     mask = Image.new("1", size)
     for mark in marks:
         segmentation = mark.get("segmentation")
-        if not segmentation:
+        if not segmentation or not any(segmentation):
             return None
         try:
             if isinstance(segmentation, dict):
-                bitmap = Image.fromarray(_decode_runs(segmentation))
+                bitmaps = [Image.fromarray(_decode_runs(segmentation))]
+            else:
+                bitmaps = [_fill_polygon(corners, size) for corners in segmentation]
+            for bitmap in bitmaps:
                 if bitmap.size != size:
                     raise ValueError(f"its bitmap has {bitmap.size} pixels, the image {size}")
                 mask.paste(1, mask=bitmap)
-            else:
-                for polygon in segmentation:
-                    ImageDraw.Draw(mask).polygon([float(value) for value in polygon], fill=1)
         except ValueError as error:
             raise ValueError(f"{file}: annotation {mark.get('id')} cannot be drawn ({error}).") from error
     return _as_png(mask)
+
+
+def _fill_polygon(values: list[float], size: tuple[int, int]) -> "Image.Image":
+    """Fill a polygon as COCO's own tools do; one too thin to hold the centre of a pixel gives its outline."""
+    import numpy as np
+    from PIL import Image, ImageDraw
+
+    corners = np.array(values, float).reshape(-1, 2)
+    if not (abs(corners) <= 10 * max(size)).all():  # also NaN; pycocotools needs memory for the whole edge
+        raise ValueError("a polygon has corners far outside of the image")
+    if len(corners) > 2:
+        tools, (width, height) = _coco_tools(), size
+        filled = tools.decode(tools.frPyObjects([corners.ravel().tolist()], height, width))[..., 0]
+        if filled.any():
+            return Image.fromarray(filled.astype(bool))
+    outline = Image.new("1", size)
+    ImageDraw.Draw(outline).line([tuple(corner) for corner in np.floor([*corners, corners[0]])], fill=1)
+    return outline
+
+
+def _coco_tools() -> Any:
+    try:
+        from pycocotools import mask
+    except ImportError as error:
+        raise ValueError("polygons and compressed bitmaps need `pip install anomalyclip-hf[coco]`") from error
+    return mask
 
 
 def _decode_runs(segmentation: dict[str, Any]) -> "np.ndarray":
@@ -125,14 +163,11 @@ def _decode_runs(segmentation: dict[str, Any]) -> "np.ndarray":
     if isinstance(counts, list):
         values = np.arange(len(counts)) % 2
         return np.repeat(values, counts).reshape(width, height).T.astype(bool)
-    try:
-        from pycocotools import mask
-    except ImportError as error:
-        raise ValueError("compressed bitmaps need `pip install anomalyclip-hf[coco]`") from error
-    return mask.decode({"size": [height, width], "counts": counts.encode()}).astype(bool)
+    return _coco_tools().decode({"size": [height, width], "counts": counts.encode()}).astype(bool)
 
 
 def _draw_labelme(shapes: list[dict[str, Any]], size: tuple[int, int]) -> bytes:
+    """Draw shapes as `labelme.utils.shape_to_mask` does."""
     import numpy as np
     from PIL import Image, ImageDraw
 
@@ -141,19 +176,30 @@ def _draw_labelme(shapes: list[dict[str, Any]], size: tuple[int, int]) -> bytes:
     for shape in shapes:
         points = [(float(x), float(y)) for x, y in shape["points"]]
         kind = shape.get("shape_type") or "polygon"
+        if kind not in FEWEST_POINTS:
+            raise ValueError(f"a shape is a {kind!r}; expected {', '.join(FEWEST_POINTS)}")
+        if len(points) < FEWEST_POINTS[kind]:
+            raise ValueError(f"a {kind} has {len(points)} points; expected {FEWEST_POINTS[kind]}")
         if kind == "mask":
-            bitmap = Image.open(io.BytesIO(base64.b64decode(shape["mask"]))).convert("1")
-            mask.paste(1, (round(points[0][0]), round(points[0][1])), bitmap)
+            bitmap = np.asarray(Image.open(io.BytesIO(base64.b64decode(shape["mask"])))) != 0  # labelme writes 0 and 1
+            mask.paste(1, (int(points[0][0]), int(points[0][1])), Image.fromarray(bitmap))
         elif kind == "rectangle":
-            (left, top), (right, bottom) = np.sort(np.array(points), axis=0)
-            draw.rectangle((left, top, right, bottom), fill=1)
+            draw.rectangle((*np.min(points, axis=0), *np.max(points, axis=0)), fill=1)
+        elif kind in ("line", "linestrip"):
+            draw.line(points, fill=1, width=LINE_WIDTH)
         elif kind == "circle":
-            radius = float(np.hypot(*np.subtract(points[1], points[0])))
-            (x, y) = points[0]
-            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=1)
-        elif len(points) > 2:
+            _draw_disc(draw, points[0], float(np.hypot(*np.subtract(points[1], points[0]))))
+        elif kind in ("point", "points"):
+            for point in points:
+                _draw_disc(draw, point, POINT_RADIUS)
+        else:
             draw.polygon(points, fill=1)
     return _as_png(mask)
+
+
+def _draw_disc(draw: "ImageDraw.ImageDraw", centre: tuple[float, float], radius: float) -> None:
+    x, y = centre
+    draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=1)
 
 
 def _as_png(mask: "Image.Image") -> bytes:
