@@ -484,9 +484,8 @@ def load_prompts_file(model: nn.Module, path: str | os.PathLike) -> None:
     except SafetensorError as error:
         reason = " ".join(str(error).split())[:400]  # it may quote the file
         raise OSError(f"{path} is damaged or cut short ({reason}); fetch or save this checkpoint again.") from error
-    common = sorted(expected.keys() & stored.keys())
-    shapes = [(name, stored[name].shape, expected[name].shape) for name in common]
-    mismatched = [entry for entry in shapes if entry[1] != entry[2]]
+    shapes = [(name, stored[name].shape, expected[name].shape) for name in expected.keys() & stored.keys()]
+    mismatched = [(name, found, wanted) for name, found, wanted in shapes if found != wanted]
     _check_keys(expected.keys() - stored.keys(), stored.keys() - expected.keys(), mismatched, path)
     _check_finite(stored, path)
     model.load_state_dict(stored, strict=False)
@@ -555,7 +554,8 @@ def _load_checked(load: Callable[..., Any], source: Any, *args: Any, **kwargs: A
 
 
 def _check_keys(missing: Any, unexpected: Any, mismatched: Any, source: str | os.PathLike) -> None:
-    for name, stored, expected in sorted(mismatched):
+    if mismatched:
+        name, stored, expected = min(mismatched)
         raise ValueError(
             f"{source} does not fit its configuration: {name!r:.200} has shape {tuple(stored)}, expected "
             f"{tuple(expected)}. Load it with the config that it was saved with."
@@ -582,8 +582,11 @@ def broken_connections(doing: str) -> Iterator[None]:
         yield
     except Exception as error:
         # The client under huggingface_hub differs between its versions; all of them call its error HTTPError.
-        is_of_client = "HTTPError" in {kind.__name__ for kind in type(error).__mro__}
-        if error.errno is None if isinstance(error, OSError) else not is_of_client:
+        if isinstance(error, OSError):
+            is_broken = error.errno is not None  # errors without a number are those of huggingface_hub
+        else:
+            is_broken = "HTTPError" in {kind.__name__ for kind in type(error).__mro__}
+        if not is_broken:
             raise
         raise OSError(f"{doing} broke off ({type(error).__name__}: {error}); try again.") from error
 
