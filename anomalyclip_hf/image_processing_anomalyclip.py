@@ -282,9 +282,8 @@ def _open(source: Any, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image |
     if isinstance(source, (str, os.PathLike)):
         is_url = str(source).startswith(("http://", "https://"))
         return _decode(_download(str(source)) if is_url else _read(Path(source), name), name, max_pixels)
-    raise ValueError(
-        f"an image cannot be made of {type(source).__name__}; expected a path, URL, bytes, PIL image or array."
-    )
+    expected = "a path, URL, bytes, PIL image or array"
+    raise ValueError(f"an image cannot be made of {type(source).__name__}; expected {expected}.")
 
 
 def _read(path: Path, name: str) -> bytes:
@@ -320,11 +319,9 @@ def _download(url: str) -> bytes:
 
 
 def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
-    if size[0] * size[1] > max_pixels:
-        raise ValueError(
-            f"{name} is too large: {size[0]}x{size[1]} px, the limit is {max_pixels}; make it smaller or cut it into "
-            "tiles."
-        )
+    width, height = size
+    if width * height > max_pixels:
+        raise ValueError(f"{name} is too large: {width}x{height} px, the limit is {max_pixels}; reduce or divide it.")
 
 
 def _one_line(error: Exception) -> str:
@@ -525,7 +522,8 @@ def _interpret(values: np.ndarray, page: Any, name: str) -> Image.Image | Raster
     bands = values.reshape(*values.shape[:2], -1)
     alpha_at = next((place - len(extra) for place, code in enumerate(extra) if code in ALPHA), None)
     before_alpha = bands if alpha_at is None else bands[..., :alpha_at]
-    colours = before_alpha[..., : 4 if kind == 5 else 3 if before_alpha.shape[2] >= 3 and kind != 3 else 1]
+    is_single = kind == 3 or before_alpha.shape[2] < 3  # grey, or indices of a palette
+    colours = before_alpha[..., :4] if kind == 5 else before_alpha[..., : 1 if is_single else 3]
     if kind == 3:
         colours, limits = np.moveaxis(page.colormap[:, colours[..., 0]], 0, -1), (0, 65535)
     elif kind in (5, 6):

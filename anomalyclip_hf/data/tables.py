@@ -12,7 +12,7 @@ from typing import Any
 
 from .files import folder_name, path_inside
 from .layouts import Row, Words
-from .words import GOOD, NORMAL, clean, parse_label
+from .words import ANOMALOUS, GOOD, NORMAL, clean, parse_label
 
 
 TABLE_COLUMNS = ("image", "label", "category", "defect_type", "split", "mask")
@@ -55,14 +55,14 @@ class Table:
         if value["image"] is None:
             raise ValueError(f"{where}, names no image.")
         label = parse_label(value["label"], where, normal_words)
-        kind = GOOD if label == NORMAL else value["defect_type"] or (None if label is None else "anomaly")
+        kind = value["defect_type"] or ("anomaly" if label == ANOMALOUS else None)
         mask = value["mask"] if label != NORMAL else None
         image = self.image_path.format(image=value["image"])
         return Row(
             image=path_inside(root, image, root / self.file, self.allow_outside),
             label=label,
             category=value["category"] or self.category or folder_name(root),
-            defect_type=kind,
+            defect_type=GOOD if label == NORMAL else kind,
             split=value["split"] or "test",
             mask=path_inside(root, mask, root / self.file, self.allow_outside) if mask else None,
         )

@@ -335,8 +335,10 @@ class ReferenceMemory:
 
     def _thin_out(self, features: Sequence[np.ndarray], coreset: int | float | None) -> "ReferenceMemory":
         """Keep the patches that lie farthest apart in the principal components of all layers."""
+        if coreset is None:
+            return self
         patches = features[0].shape[0] * features[0].shape[1]
-        count = patches if coreset is None else round(coreset * patches) if coreset < 1 else int(coreset)
+        count = round(coreset * patches) if coreset < 1 else int(coreset)
         if count >= patches:
             return self
         components = [
