@@ -46,6 +46,10 @@ FEW_VALUES = (
     "an image with more than 8 bits uses less than an eighth of its range, so it looks flat or black. Give the values"
     " of black and white, as for 12 bits: value_range=(0, 4095), on the command line --value-range 0 4095."
 )
+LOOKUP_TABLE = (
+    "a DICOM file has a lookup table (VOI LUT) and no window; the table is not applied. Give the values of black and"
+    " white: value_range=(low, high), on the command line --value-range LOW HIGH."
+)
 
 ImageSource = Any  # a path, URL, bytes, dict of a datasets column, PIL image, array or tensor
 
@@ -58,12 +62,14 @@ class Raster(NamedTuple):
         alpha (`numpy.ndarray`, *optional*): `(height, width)` uint8.
         limits (`tuple[float, float]`, *optional*): Lowest and highest value that the source declares.
         is_inverted (`bool`): Whether low values are white.
+        shown (`numpy.ndarray`, *optional*): Values on a curve that the source declares; the limits are of these.
     """
 
     values: np.ndarray
     alpha: np.ndarray | None = None
     limits: tuple[float, float] | None = None
     is_inverted: bool = False
+    shown: np.ndarray | None = None
 
 
 def load_image(
@@ -551,19 +557,50 @@ def _decode_dicom(content: bytes, name: str, max_pixels: int) -> Image.Image | R
         pixels, kind = pixel_array(file, index=0), file.PhotometricInterpretation
         if file.SamplesPerPixel > 1:
             return _split_alpha(pixels, (0, 2**file.BitsStored - 1))
-        slope, intercept = float(file.get("RescaleSlope", 1)), float(file.get("RescaleIntercept", 0))
-        centres, widths = (np.atleast_1d(file.get(tag, [])) for tag in ("WindowCenter", "WindowWidth"))
-        limits = None
-        if len(centres) and len(widths):
-            middle, half = float(centres[0]) - 0.5, max(0.5, (float(widths[0]) - 1) / 2)
-            limits = (middle - half, middle + half)
-        elif not file.PixelRepresentation:
-            limits = (intercept, (2**file.BitsStored - 1) * slope + intercept)
+        if kind not in ("MONOCHROME1", "MONOCHROME2"):
+            raise ValueError(f"{name} has the photometric interpretation {kind}; expected grey or RGB.")
+        if file.get("ModalityLUTSequence"):
+            raise ValueError(f"{name} has a modality lookup table, which is not supported; save it as PNG.")
+        return _rescale(pixels, file)._replace(is_inverted=kind == "MONOCHROME1")
     except Exception as error:  # a missing decoder and a damaged file alike
         raise _damaged(name, error) from error
-    if kind not in ("MONOCHROME1", "MONOCHROME2"):
-        raise ValueError(f"{name} has the photometric interpretation {kind}; expected grey or RGB.")
-    return Raster((pixels * slope + intercept).astype(np.float32), None, limits, kind == "MONOCHROME1")
+
+
+def _rescale(pixels: np.ndarray, file: Any) -> Raster:
+    """Rescale the pixels of a DICOM file, and apply its first window as DICOM PS3.3, C.11.2.1, defines."""
+    slope = float(_dicom_value(file, "RescaleSlope", 1))
+    intercept = float(_dicom_value(file, "RescaleIntercept", 0))
+    values = (pixels * slope + intercept).astype(np.float32)
+    centre, width = (_dicom_value(file, f"Window{part}") for part in ("Center", "Width"))
+    if not slope:
+        raise ValueError("its RescaleSlope is 0")
+    if centre is not None and width is not None:
+        function = _dicom_value(file, "VOILUTFunction", "LINEAR")
+        centre, width = float(centre), max(float(width), 1e-3)
+        if function == "SIGMOID":
+            return Raster(values, None, (-1, 1), shown=np.tanh((values - centre) * (2 / width)))
+        if function != "LINEAR_EXACT":
+            centre, width = centre - 0.5, max(width - 1, 1.0)
+        return Raster(values, None, (centre - width / 2, centre + width / 2))
+    if file.get("VOILUTSequence"):
+        _warn_once(LOOKUP_TABLE)
+    if file.get("PixelRepresentation", 1):  # signed, or floats
+        return Raster(values)
+    low, high = sorted((intercept, (2**file.BitsStored - 1) * slope + intercept))
+    return Raster(values, None, (low, high))
+
+
+def _dicom_value(file: Any, tag: str, default: Any = None) -> Any:
+    """Return the first value that a DICOM file declares for its first frame; elements without one count as absent."""
+    places = [file]
+    for kind in ("PerFrame", "Shared"):
+        for group in (file.get(f"{kind}FunctionalGroupsSequence") or [])[:1]:
+            for macro in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
+                places += (group.get(macro) or [])[:1]
+    for place in places:
+        if tag in place and place[tag].VM:
+            return place[tag].value if place[tag].VM == 1 else place[tag].value[0]
+    return default
 
 
 def _decode_heif(content: bytes, name: str, max_pixels: int) -> Image.Image:
@@ -662,7 +699,8 @@ def _warn_once(text: str) -> None:
 
 def _to_8_bit(raster: Raster, name: str, value_range: tuple[float, float] | str | None) -> Image.Image:
     """Scale pixels to 8 bits, by the given range, the declared one or that of the number type."""
-    values, alpha, limits, is_inverted = raster
+    values, alpha, limits, is_inverted, shown = raster
+    values = shown if shown is not None and value_range is None else values
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ValueError(f"{name} holds NaN or infinite pixels; replace them before scoring.")
     if values.dtype not in (bool, np.uint8):

@@ -97,7 +97,7 @@ def test_contributing_lists_all_files_and_folders_in_the_order_of_imports():
 def test_budgets():
     for path in PACKAGE.rglob("*.py"):
         lines = len(path.read_text().splitlines())
-        larger = {"modeling_anomalyclip": 790, "loading_anomalyclip": 700, "image_processing_anomalyclip": 720}
+        larger = {"modeling_anomalyclip": 790, "loading_anomalyclip": 700, "image_processing_anomalyclip": 760}
         larger |= {"postprocessing_anomalyclip": 440}
         assert lines <= {**larger, "configuration_anomalyclip": 420}.get(path.stem, 400), path.name
         for node in ast.walk(ast.parse(path.read_text())):

@@ -619,3 +619,76 @@ def test_dicom(tmp_path):
     damaged = path.read_bytes()[:-20]
     with pytest.raises(ValueError, match="the image is damaged"):
         load_image(damaged)
+
+
+@pytest.mark.parametrize("function", [None, "LINEAR", "LINEAR_EXACT", "SIGMOID"])
+@pytest.mark.parametrize(("centre", "width"), [(40, 400), (2000.5, 6000)])
+def test_dicom_windows_are_applied_as_pydicom_does_after_rescaling(tmp_path, function, centre, width):
+    pydicom = pytest.importorskip("pydicom")
+    plain = np.rint(GRADIENT / 255 * 4095).astype(np.uint16)
+    tags = {"RescaleSlope": 2, "RescaleIntercept": -1024, "WindowCenter": [centre, 0], "WindowWidth": [width, 9]}
+    path = write_dicom(tmp_path / "scan.dcm", plain, **tags, **({"VOILUTFunction": function} if function else {}))
+    file = pydicom.dcmread(path)
+    shown = pydicom.pixels.apply_windowing(pydicom.pixels.apply_rescale(file.pixel_array, file), file)
+    low, high = -1024, 4095 * 2 - 1024
+    assert_pixels(load_image(path), ((shown - low) / (high - low) * 255).round(), 1)
+    asked = ((plain * 2.0 - 1024) / 2000).clip(0, 1) * 255
+    assert_pixels(load_image(path, value_range=(0, 2000)), asked.round(), 1)
+
+
+def test_dicom_with_a_negative_slope(tmp_path):
+    plain = np.rint(GRADIENT / 255 * 4095).astype(np.uint16)
+    tags = {"RescaleSlope": -1, "RescaleIntercept": 4095}
+    assert_pixels(load_image(write_dicom(tmp_path / "scan.dcm", plain, **tags)), 255 - GRADIENT, 1)
+    tags |= {"PhotometricInterpretation": "MONOCHROME1"}
+    assert_pixels(load_image(write_dicom(tmp_path / "scan.dcm", plain, **tags)), GRADIENT, 1)
+    with pytest.raises(ValueError, match="RescaleSlope"):
+        load_image(write_dicom(tmp_path / "scan.dcm", plain, RescaleSlope=0, RescaleIntercept=0))
+
+
+def test_empty_elements_of_dicom_files_count_as_absent(tmp_path):
+    plain = np.rint(GRADIENT / 255 * 4095).astype(np.uint16)
+    names = ["WindowCenter", "WindowWidth", "RescaleSlope", "RescaleIntercept", "VOILUTFunction"]
+    for empty in (names, *([name] for name in names)):
+        path = write_dicom(tmp_path / "scan.dcm", plain, **dict.fromkeys(empty))
+        assert_pixels(load_image(path), GRADIENT, 1)
+    write_dicom(path, plain, WindowCenter=None, WindowWidth=100)
+    assert_pixels(load_image(path), GRADIENT, 1)
+
+
+def test_windows_of_enhanced_dicom_files_are_those_of_the_first_frame(tmp_path):
+    pydicom = pytest.importorskip("pydicom")
+
+    def part(**tags):
+        dataset = pydicom.Dataset()
+        for name, value in tags.items():
+            setattr(dataset, name, value)
+        return dataset
+
+    plain = np.rint(GRADIENT / 255 * 4095).astype(np.uint16)
+    frames = [part(FrameVOILUTSequence=[part(WindowCenter=c, WindowWidth=801)]) for c in (0.5, 99.5)]
+    rescaled = part(PixelValueTransformationSequence=[part(RescaleSlope=2, RescaleIntercept=-1024)])
+    path = write_dicom(
+        tmp_path / "scan.dcm",
+        np.concatenate([plain, plain // 2]),
+        Rows=plain.shape[0],
+        NumberOfFrames=2,
+        PerFrameFunctionalGroupsSequence=frames,
+        SharedFunctionalGroupsSequence=[rescaled],
+    )
+    assert_pixels(load_image(path), (((plain * 2.0 - 1024) + 400) / 800).clip(0, 1) * 255, 1)
+
+
+def test_dicom_lookup_tables_are_said_to_be_ignored_or_refused(tmp_path, monkeypatch):
+    pydicom = pytest.importorskip("pydicom")
+    said = []
+    monkeypatch.setattr("anomalyclip_hf.image_processing_anomalyclip._warn_once", said.append)
+    plain = np.rint(GRADIENT / 255 * 4095).astype(np.uint16)
+    table = pydicom.Dataset()
+    table.LUTDescriptor, table.LUTData = [2, 0, 16], [0, 65535]
+    table["LUTDescriptor"].VR = table["LUTData"].VR = "US"
+    path = write_dicom(tmp_path / "scan.dcm", plain, VOILUTSequence=[table])
+    assert_pixels(load_image(path), GRADIENT, 1)
+    assert "VOI LUT" in said[0]
+    with pytest.raises(ValueError, match="lookup table"):
+        load_image(write_dicom(path, plain, ModalityLUTSequence=[table]))
