@@ -226,7 +226,7 @@ def read_text(value: Any, feature: Any) -> str | None:
     """Return the text of a column: the name of a class instead of its number, `None` for the -1 of `datasets`."""
     if feature is not None and _is_a(feature, "ClassLabel") and value is not None:
         value = feature.names[value] if value >= 0 else None
-    return clean(value)
+    return clean(value.item() if is_array(value) and value.ndim == 0 else value)
 
 
 def _resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:

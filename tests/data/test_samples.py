@@ -4,6 +4,7 @@ import pickle
 import datasets
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from anomalyclip_hf import load_anomaly_dataset
@@ -135,6 +136,11 @@ def test_images_without_truth(folder):
     assert {reader.read(index).mask for index in range(5)} == {reader.read(0).label} == {None}
     assert reader.labels == [None] * 5
     assert not reader.has_masks
+
+
+@pytest.mark.parametrize("label", [torch.tensor(1), torch.tensor(True), np.int64(1), np.array(1.0)])
+def test_labels_may_be_tensors_and_arrays(label):
+    assert SampleReader([{"image": picture(0), "label": label}]).labels == [1]
 
 
 def test_a_mask_of_an_image_with_unknown_label():
