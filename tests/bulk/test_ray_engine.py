@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,19 @@ from anomalyclip_hf.bulk import ray_engine
 from anomalyclip_hf.bulk.ray_engine import RayEngine, check_versions, fit_workers, import_ray
 
 
-pytest_plugins = ["bulk.runs"]
+pytest_plugins = ["bulk.runs", "export.exports"]
 CLUSTER = {"workers": 2, "cpus_per_worker": 1}
+
+
+@pytest.fixture
+def exported(exports) -> str:
+    """The same model for a runtime without PyTorch, with which workers start sooner."""
+    return str(exports("onnxruntime"))
+
+
+@pytest.fixture
+def score(score, exported):
+    return partial(score, model=exported)
 
 
 @pytest.fixture(scope="module")
@@ -63,14 +75,14 @@ def test_killed_workers_cost_no_image_and_double_none(score, cluster, pictures, 
     assert_scores(tmp_path / "out", expected)
 
 
-def test_a_killed_driver_goes_on(score, cluster, pictures, expected, bulk_model, tmp_path):
+def test_a_killed_driver_goes_on(score, cluster, pictures, expected, exported, tmp_path):
     program = f"""
 import os, signal
 from anomalyclip_hf import score_dataset
 def kill(status):
     if status.parts_done == 2:
         os.kill(os.getpid(), signal.SIGKILL)
-score_dataset({str(pictures)!r}, {str(tmp_path / "out")!r}, model={bulk_model!r}, part_size=2,
+score_dataset({str(pictures)!r}, {str(tmp_path / "out")!r}, model={exported!r}, part_size=2,
               ray={cluster.address!r}, workers=2, cpus_per_worker=1, on_status=kill)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
