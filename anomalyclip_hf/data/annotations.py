@@ -7,7 +7,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 from .files import folder_name, is_image_name
@@ -46,7 +46,7 @@ class Coco:
         return bool(self._files(root))
 
     def rows(self, root: Path, normal_words: Words) -> Iterator[Row]:
-        found = _images_below(root)
+        found, listed = _images_below(root), dict[Path, Path]()
         for file in self._files(root):
             index = _read_json(file)
             split = next((word for word in SPLITS if word in file.stem.casefold()), "test")
@@ -56,8 +56,13 @@ class Coco:
                 for one in index["annotations"]:
                     if label_of(names.get(one.get("category_id"), ""), normal_words) != NORMAL:
                         drawn[one["image_id"]].append(one)
+                if unknown := drawn.keys() - {image["id"] for image in index["images"]}:
+                    raise ValueError(f"{file} has annotations of images that it does not list: {[*unknown][:3]}.")
                 for image in index["images"]:
                     path, marks = _find(found, image["file_name"], root), drawn[image["id"]]
+                    if path in listed:
+                        raise ValueError(f"{file} and {listed[path]} both list {path}; keep one of them.")
+                    listed[path] = file
                     if not marks:
                         yield Row(path, NORMAL, folder_name(root), GOOD, split)
                         continue
@@ -83,15 +88,20 @@ class Labelme:
         return any("shapes" in _keys(file) for file in sorted(root.rglob("*.json")))
 
     def rows(self, root: Path, normal_words: Words) -> Iterator[Row]:
-        found = _images_below(root)
+        found, beside = _images_below(root), defaultdict(list)
+        for path in found[""]:
+            beside[path.with_suffix("")].append(path)
         shapes_of: dict[Path, tuple[Path, dict[str, Any]]] = {}
         for file in sorted(root.rglob("*.json")):
             index = _read_json(file)
             if isinstance(index, dict) and "shapes" in index:
-                own = [path for path in found[""] if path.with_suffix("") == file.with_suffix("")]
-                image = own[0] if own else _find(found, str(index.get("imagePath", "")), root)
+                named, own = str(index.get("imagePath", "")), beside[file.with_suffix("")]
+                own = [path for path in own if path.name == PureWindowsPath(named).name] or own
+                image = own[0] if own else _find(found, named, root)
+                if image in shapes_of:
+                    raise ValueError(f"{file} and {shapes_of[image][0]} are both of {image}; keep one of them.")
                 shapes_of[image] = (file, index)
-        for image in found[""]:
+        for image in dict.fromkeys([*found[""], *shapes_of]):
             file, index = shapes_of.get(image, (image, {}))
             shapes = [
                 one for one in index.get("shapes", ()) if label_of(str(one.get("label")), normal_words) != NORMAL

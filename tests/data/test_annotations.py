@@ -102,6 +102,21 @@ def test_coco_polygons_name_the_package_that_they_need(shop, monkeypatch):
         load_anomaly_dataset("coco", shop)
 
 
+@pytest.mark.parametrize("image_id", ["7", 9])
+def test_coco_annotations_of_images_that_are_not_listed_are_named(shop, image_id):
+    write_coco(shop, [], image_id=image_id)
+    with pytest.raises(ValueError, match=rf"instances_test\.json .*{image_id}"):
+        load_anomaly_dataset("coco", shop)
+
+
+def test_coco_images_that_two_files_list_are_named(shop):
+    write_coco(shop, [])
+    index = (shop / "annotations" / "instances_test.json").read_text()
+    (shop / "annotations" / "captions_test.json").write_text(index)
+    with pytest.raises(ValueError, match=r"instances_test\.json and .*captions_test\.json .*a\.png"):
+        load_anomaly_dataset("coco", shop)
+
+
 @pytest.mark.parametrize("segmentation", [[], [[]]])
 def test_coco_boxes_and_categories_that_mean_normal(shop, segmentation):
     write_coco(shop, segmentation, bbox=[20, 10, 20, 10])
@@ -194,6 +209,24 @@ def test_labelme_shapes_that_cannot_be_drawn_are_named(shop, shape, named):
     write_labelme(shop, shape)
     with pytest.raises(ValueError, match=rf"a\.json .*{named}"):
         load_anomaly_dataset("labelme", shop)
+
+
+def test_labelme_files_whose_image_is_missing_or_has_another_are_named(shop):
+    write_labelme(shop, {"points": CORNERS})
+    written = json.loads((shop / "images" / "a.json").read_text())
+    (shop / "images" / "lost.json").write_text(json.dumps(written | {"imagePath": "lost.png"}))
+    with pytest.warns(UserWarning, match=r"lost\.png"):
+        load_anomaly_dataset("labelme", shop)
+    (shop / "images" / "lost.json").write_text(json.dumps(written))
+    with pytest.raises(ValueError, match=r"lost\.json and .*a\.json"):
+        load_anomaly_dataset("labelme", shop)
+
+
+def test_labelme_files_belong_to_the_image_that_they_name_of_two_beside_them(shop):
+    Image.new("L", SIZE[::-1], 90).save(shop / "images" / "a.bmp")
+    write_labelme(shop, {"points": CORNERS})
+    found = masks_of(load_anomaly_dataset("labelme", shop))
+    assert (found["images/a.png"][0], found["images/a.bmp"][0]) == (1, 0)
 
 
 @pytest.mark.parametrize("text", ["{", '{"images": [{}], "annotations": []}', '{"shapes": [{}]}'])
