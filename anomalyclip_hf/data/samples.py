@@ -109,7 +109,8 @@ class SampleReader:
         is_one = isinstance(dataset, (str, os.PathLike, bytes, dict))
         if is_one or _is_a(dataset, "IterableDataset") or not hasattr(dataset, "__len__"):
             raise ValueError(
-                f"got {type(dataset).__name__}; expected one split of a dataset, not streamed, or a list of images."
+                f"got {type(dataset).__name__}; expected a list of images, or one split of a dataset that was "
+                "loaded without streaming=True."
             )
         self._features: dict[str, Any] = {}
         rule = None
