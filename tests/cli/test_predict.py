@@ -432,7 +432,7 @@ def test_models_that_cannot_be_read(run, tmp_path, model_folder):
     for name in (tmp_path / "no_model", "no_model", "./no_model", "no/such/model"):
         code, _, err = run(tmp_path / "in", "--model", name, model=False)
         assert code == 2
-        assert f"there is no folder {name}" in err
+        assert str(name) in err
         assert len(err.splitlines()) == 1
     code, _, err = run(tmp_path / "in", "--model", tmp_path / "in" / "a.png", model=False)
     assert code == 2
