@@ -571,8 +571,8 @@ class AnomalyCLIPModel(AnomalyCLIPPreTrainedModel):
     def freeze_prompts(self) -> Self:
         """Compute the text embeddings once and keep them in a buffer, for inference, export and compilation.
 
-        From here on `forward` has no Python state and does not wait for the device, and later changes to the prompts,
-        the text tower or the dtype of the prompts change nothing. The buffer is not saved; the prompts are.
+        From here on `forward` has no Python state and does not wait for the device. Later changes to the prompts or
+        the text tower change nothing; a later change of dtype rounds the buffer. It is not saved; the prompts are.
 
         Returns:
             [`AnomalyCLIPModel`]: this model, with nothing left to train.
@@ -601,10 +601,10 @@ class AnomalyCLIPModel(AnomalyCLIPPreTrainedModel):
             `torch.Tensor` of shape `(2, projection_dim)`: float32, row 0 normal, row 1 abnormal, L2-normalised.
         """
         if self.frozen_text_embeds is not None:
-            return self.frozen_text_embeds.clone()
+            return F.normalize(self.frozen_text_embeds.float(), dim=-1)
         if self.config.prompts == "ensemble":
             return F.normalize(self.prompt_ensemble.text_embeds.float(), dim=-1)
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return self._encode_prompts()
 
         # Values, not versions: optimisers that write through `.data` leave no version behind.
@@ -762,7 +762,8 @@ class AnomalyMapHead(nn.Module):
 
     def smooth(self, maps: Tensor) -> Tensor:
         """Smooth maps that have the size of the image already, such as `AnomalyCLIPOutput.anomaly_maps`."""
-        return self.rows @ maps.float() @ self.columns.T
+        with _full_precision(maps):
+            return self.rows.float() @ maps.float() @ self.columns.float().T
 
 
 def gaussian_smooth(maps: Tensor, sigma: float) -> Tensor:

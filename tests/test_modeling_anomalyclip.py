@@ -346,6 +346,16 @@ def test_frozen_prompts_give_the_same_and_stay(prompts, tmp_path):
     assert loaded.frozen_text_embeds is None
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_a_frozen_model_may_change_its_dtype(dtype):
+    model = tiny_model().freeze_prompts()
+    exact = model(pixels()).image_scores
+    changed = model.to(dtype)
+    assert changed.get_text_embeds().dtype == torch.float32
+    torch.testing.assert_close(changed(pixels()).image_scores.float(), exact, atol=0.02, rtol=0)
+
+
 @pytest.fixture(scope="module")
 def frozen_model() -> AnomalyCLIPModel:
     vision = {"num_hidden_layers": 2, "hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
@@ -369,11 +379,15 @@ def test_a_frozen_model_is_exported_with_a_dynamic_batch(frozen_model, attention
             torch.testing.assert_close(got.image_scores, expected.image_scores)
 
 
-def test_a_frozen_model_is_compiled_as_one_graph(frozen_model):
-    compiled = torch.compile(frozen_model, fullgraph=True, dynamic=True, backend="eager")
+@pytest.mark.parametrize("is_frozen", [True, False])
+def test_a_model_is_compiled_as_one_graph(frozen_model, is_frozen):
+    model = copy.deepcopy(frozen_model)
+    if not is_frozen:
+        model.frozen_text_embeds = None
+    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="eager")
     with torch.no_grad():
         for batch_size in (2, 3):
-            expected = frozen_model(pixels(batch_size)).anomaly_maps
+            expected = model(pixels(batch_size)).anomaly_maps
             torch.testing.assert_close(compiled(pixel_values=pixels(batch_size)).anomaly_maps, expected)
 
 

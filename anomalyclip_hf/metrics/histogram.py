@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..image_processing_anomalyclip import to_array
-from .on_device import TensorCounts, is_on_gpu, ordered_tensor_keys
+from .on_device import TensorCounts, is_finite, is_on_gpu, ordered_tensor_keys
 
 
 PAGE_BITS = 16  # the upper half of a float32: sign, exponent and seven bits of the fraction
@@ -101,7 +101,7 @@ class PixelCounts:
         if values.ndim != 2 or 0 in values.shape:
             shape = tuple(values.shape)
             raise ValueError(f"the anomaly map has shape {shape}; expected (height, width), both at least 1.")
-        if not (np.isfinite(float(values.min())) and np.isfinite(float(values.max()))):
+        if not is_finite(values):
             raise ValueError("the anomaly map holds NaN or infinite values; check the model that gave it.")
         if mask is not None and np.shape(mask) != values.shape:
             raise ValueError(

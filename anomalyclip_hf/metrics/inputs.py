@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..image_processing_anomalyclip import to_array
-from .on_device import is_on_gpu
+from .on_device import is_finite, is_on_gpu
 
 
 class Example(NamedTuple):
@@ -91,7 +91,7 @@ def _read_map(value: Any, where: str) -> Any:
             anomaly_map = np.ascontiguousarray(to_array(value), dtype=np.float32)
     if anomaly_map.ndim != 2 or 0 in anomaly_map.shape:
         raise ValueError(f"the anomaly map of {where} has shape {tuple(anomaly_map.shape)}; expected (height, width).")
-    if not (np.isfinite(float(anomaly_map.min())) and np.isfinite(float(anomaly_map.max()))):
+    if not is_finite(anomaly_map):
         raise ValueError(f"the anomaly map of {where} holds NaN or values that are infinite in float32.")
     return anomaly_map
 

@@ -15,6 +15,11 @@ def is_on_gpu(value: Any) -> bool:
     return bool(getattr(value, "is_cuda", False))
 
 
+def is_finite(values: Any) -> bool:
+    """Return whether all values of an array or tensor are finite."""
+    return bool(values.isfinite().all() if hasattr(values, "isfinite") else np.isfinite(values).all())
+
+
 def ordered_tensor_keys(values: "Tensor") -> "Tensor":
     """Convert float32 values to int32 keys, as `histogram.ordered_keys` does with an array."""
     import torch

@@ -324,8 +324,9 @@ class AnomalyScorer:
             size = (sample.image.height, sample.image.width)
             views = self._views(size)
             pixel_values = self.preprocessing(sample.image) if len(views) == 1 else None
-        except (OSError, ValueError) as error:
-            return Item(index, reader.name(index), error=" ".join(str(error).split()))
+        except (OSError, ValueError, MemoryError) as error:
+            problem = " ".join(str(error).split()) or f"{reader.name(index)} does not fit into memory."
+            return Item(index, reader.name(index), error=problem)
         item = Item(index, sample.source, size, sample, views, pixel_values)
         if pixel_values is None:  # its tiles are cut out of it
             item.image = sample.image
@@ -348,7 +349,7 @@ class AnomalyScorer:
         """Run the backend; where the device has too little memory, in halves, also from then on."""
         if not views:
             return np.empty(0), np.empty(0)
-        pixel_values = np.stack([view.pixel_values for view in views])
+        pixel_values, outputs = np.stack([view.pixel_values for view in views]), None
         try:
             if collect and self.mutual is not None:
                 outputs = self.mutual.collect(pixel_values, [view.item.index for view in views])
@@ -357,15 +358,14 @@ class AnomalyScorer:
         except MemoryError:
             if len(views) == 1:
                 raise
+        if outputs is None:  # after the handler, since the error holds on to what the pass has allocated
             half = self.batch_size = len(views) // 2
-            logger.warning("The device is out of memory; going on with batches of %d.", self.batch_size)
-            scores, maps = zip(self._run(views[:half], collect), self._run(views[half:], collect), strict=True)
-            return np.concatenate(scores), np.concatenate(maps)
+            logger.warning("The device is out of memory; going on with batches of %d.", half)
+            halves = zip(self._run(views[:half], collect), self._run(views[half:], collect), strict=True)
+            return tuple(map(np.concatenate, halves))  # type: ignore[return-value]
         if not (np.isfinite(outputs.image_scores).all() and np.isfinite(outputs.anomaly_maps).all()):
-            raise ValueError(
-                f"{views[0].item.source} to {views[-1].item.source}: the model gave NaN or infinite scores; check the "
-                "pixels and the weights that went in."
-            )
+            which = f"{views[0].item.source} to {views[-1].item.source}"
+            raise ValueError(f"{which}: the model gave NaN or infinite scores; check the images and the weights.")
         return outputs.image_scores, outputs.anomaly_maps
 
     def _map_size(self, item: Item) -> tuple[int, int]:

@@ -46,12 +46,14 @@ class TorchBackend:
     def run(self, pixel_values: np.ndarray, feature_layers: Sequence[int] = ()) -> Outputs:
         """See [`Backend.run`]; the model itself casts the pixels, after its patch embedding."""
         pixels = torch.from_numpy(pixel_values)
-        if self.model.device.type == "cuda":
-            pixels = pixels.pin_memory().to(self.model.device, non_blocking=True)
         try:
+            if self.model.device.type == "cuda":
+                pixels = pixels.pin_memory().to(self.model.device, non_blocking=True)
             scores, maps, features, image_embeds = self._compute(pixels.to(self.model.device), feature_layers)
-        except torch.OutOfMemoryError as error:
-            raise MemoryError(str(error)) from error
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
+                raise MemoryError(str(error).splitlines()[0]) from error
+            raise
         return Outputs(scores.cpu().numpy(), maps.cpu().numpy(), features, image_embeds if feature_layers else None)
 
     def _compute(self, pixel_values: Tensor, feature_layers: Sequence[int]) -> tuple[Any, ...]:
@@ -96,6 +98,9 @@ class CompiledBackend(TorchBackend):
         padding = pixel_values.new_zeros(self.batch_size - count, *pixel_values.shape[1:])
         try:
             outputs = self.compiled(torch.cat([pixel_values, padding]), tuple(feature_layers))
+        except torch.OutOfMemoryError:
+            self.batch_size = max(1, count // 2)  # the caller goes on with batches of this size
+            raise
         except torch._dynamo.exc.TorchDynamoException as error:
             reason = str(error).strip().splitlines()[0]
             logger.warning("torch.compile does not work here (%s); going on without it.", reason)

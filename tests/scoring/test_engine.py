@@ -1,5 +1,7 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 import io
+import weakref
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -126,6 +128,46 @@ def test_a_device_out_of_memory_gets_smaller_batches(model_folder, photos):
         assert result.score == pytest.approx(other.score, abs=1e-5)
     assert max(sizes) == 2
     assert scorer.batch_size == 2
+
+
+def test_a_failed_pass_holds_no_memory_while_it_is_repeated(model_folder, photos):
+    kept, alive = [], []
+
+    class Small(TorchBackend):
+        def _compute(self, pixel_values, feature_layers):
+            states = torch.empty(1)
+            alive.append([reference() is not None for reference in kept])
+            if pixel_values.shape[0] > 2:
+                kept.append(weakref.ref(states))
+                raise torch.OutOfMemoryError("out of memory")
+            return super()._compute(pixel_values, feature_layers)
+
+    list(AnomalyScorer(model_folder, backend=Small(AnomalyCLIPModel.from_pretrained(model_folder))).score(photos))
+    assert kept
+    assert not any(map(any, alive))
+
+
+def test_an_image_that_does_not_fit_into_memory_costs_only_itself(scorer, photos, monkeypatch):
+    prepare = scorer.preprocessing
+
+    def fails_once(image):
+        if image.size == (90, 25):
+            raise MemoryError
+        return prepare(image)
+
+    monkeypatch.setattr(scorer, "preprocessing", Mock(wraps=prepare, side_effect=fails_once, size=prepare.size))
+    results = list(scorer.score(photos))
+    assert [bool(result.error) for result in results].count(True) == 1
+    (failed,) = (result for result in results if result.error)
+    assert failed.source in failed.error
+
+
+def test_autocast_of_the_caller_changes_nothing(scorer, photos):
+    expected = [result.score for result in scorer.score(photos)]
+    with torch.autocast("cpu", torch.bfloat16):
+        results = list(scorer.score(photos))
+    assert all(result.anomaly_map.dtype == np.float32 for result in results)
+    assert [result.score for result in results] == pytest.approx(expected, abs=0.02)
 
 
 def test_nan_names_the_images(scorer, photos):

@@ -1,10 +1,13 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 import torch
 from torch._dynamo.exc import BackendCompilerFailed
 from transformers.utils import logging
 
+from anomalyclip_hf import AnomalyScorer
 from anomalyclip_hf.modeling_anomalyclip import gaussian_smooth
 from anomalyclip_hf.scoring.torch_backends import CompiledBackend, TorchBackend
 
@@ -79,6 +82,36 @@ def test_without_a_compiler_it_goes_on_and_says_so_once(model, pixel_values, mon
     first, second = (record.getMessage() for record in caplog.records)
     assert first.startswith("compiling")
     assert "torch.compile" in second
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_too_little_memory_is_a_memory_error_on_any_device(model, pixel_values, monkeypatch, error):
+    backend = TorchBackend(model)
+    monkeypatch.setattr(backend, "_compute", Mock(side_effect=error))
+    with pytest.raises(MemoryError, match="memory"):
+        backend.run(pixel_values)
+
+
+def test_the_compiled_backend_goes_on_with_smaller_batches(model, monkeypatch):
+    sizes, images = [], list(np.random.default_rng(0).integers(0, 255, (6, 40, 40, 3), dtype=np.uint8))
+
+    def compile_like(function, **options):
+        def run(pixels, layers):
+            sizes.append(pixels.shape[0])
+            if pixels.shape[0] > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return function(pixels, layers)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compile_like)
+    scorer = AnomalyScorer(model, backend="compile", batch_size=4)
+    expected = [result.score for result in AnomalyScorer(model).score(images)]
+    found = [result.score for result in scorer.score(images)]
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert sizes == [4, 2, 2, 2]
 
 
 @pytest.mark.slow
