@@ -98,7 +98,7 @@ def test_budgets():
     for path in PACKAGE.rglob("*.py"):
         lines = len(path.read_text().splitlines())
         larger = {"modeling_anomalyclip": 790, "loading_anomalyclip": 700, "image_processing_anomalyclip": 760}
-        larger |= {"postprocessing_anomalyclip": 440}
+        larger |= {"postprocessing_anomalyclip": 440, "engine": 410}
         assert lines <= {**larger, "configuration_anomalyclip": 420}.get(path.stem, 400), path.name
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef):

@@ -278,9 +278,12 @@ class AnomalyScorer:
     def _score(self, tasks: Iterator[Callable[[], Item]]) -> Iterator[AnomalyResult]:
         """Score images; results keep the order of the tasks."""
         waiting: deque[Item] = deque()  # not finished, or behind one that is not
-        for batch in self._batches(tasks, waiting):
-            for view, score, anomaly_map in zip(batch, *self._run(batch), strict=True):
-                view.item.add(view.number, float(score), anomaly_map)
+        runs = (partial(self._run, batch) for batch in self._batches(tasks, waiting))
+        # A GPU computes the next batch while this one is finished; a CPU has no processor to spare for that.
+        scored = read_ahead(runs, 1, 2, cost=lambda _: 1) if self._is_on_gpu else (run() for run in runs)
+        for batch in scored:
+            for view, score, anomaly_map in batch:
+                view.item.add(view.number, score, anomaly_map)
             while waiting and waiting[0].is_finished:
                 item = waiting.popleft()
                 yield AnomalyResult(item.index, item.source, error=item.error) if item.error else self._finish(item)
@@ -345,10 +348,14 @@ class AnomalyScorer:
             item.source = f"image {index}"
         return item
 
-    def _run(self, views: list[View], collect: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """Run the backend; where the device has too little memory, in halves, also from then on."""
+    @property
+    def _is_on_gpu(self) -> bool:
+        return self.model is not None and self.model.device.type == "cuda"
+
+    def _run(self, views: list[View], collect: bool = False) -> list[tuple[View, float, np.ndarray]]:
+        """Return score and map of each view; where the device has too little memory, in halves, also from then on."""
         if not views:
-            return np.empty(0), np.empty(0)
+            return []
         pixel_values, outputs = np.stack([view.pixel_values for view in views]), None
         try:
             if collect and self.mutual is not None:
@@ -361,12 +368,11 @@ class AnomalyScorer:
         if outputs is None:  # after the handler, since the error holds on to what the pass has allocated
             half = self.batch_size = len(views) // 2
             logger.warning("The device is out of memory; going on with batches of %d.", half)
-            halves = zip(self._run(views[:half], collect), self._run(views[half:], collect), strict=True)
-            return tuple(map(np.concatenate, halves))  # type: ignore[return-value]
+            return self._run(views[:half], collect) + self._run(views[half:], collect)
         if not (np.isfinite(outputs.image_scores).all() and np.isfinite(outputs.anomaly_maps).all()):
             which = f"{views[0].item.source} to {views[-1].item.source}"
             raise ValueError(f"{which}: the model gave NaN or infinite scores; check the images and the weights.")
-        return outputs.image_scores, outputs.anomaly_maps
+        return list(zip(views, outputs.image_scores.tolist(), outputs.anomaly_maps, strict=True))
 
     def _map_size(self, item: Item) -> tuple[int, int]:
         return item.size if self.resolution == "original" else self._model_size(item)  # type: ignore[return-value]

@@ -1,5 +1,6 @@
 # Copyright 2026 The anomalyclip_hf authors. Licensed under the Apache License, Version 2.0.
 import io
+import threading
 import weakref
 from unittest.mock import Mock
 
@@ -128,6 +129,28 @@ def test_a_device_out_of_memory_gets_smaller_batches(model_folder, photos):
         assert result.score == pytest.approx(other.score, abs=1e-5)
     assert max(sizes) == 2
     assert scorer.batch_size == 2
+
+
+def test_a_gpu_computes_the_next_batch_while_results_are_taken(model_folder, photos, monkeypatch):
+    started = [threading.Event() for _ in photos]
+
+    class Counted(TorchBackend):
+        def run(self, pixel_values, feature_layers=()):
+            next(event for event in started if not event.is_set()).set()
+            return super().run(pixel_values, feature_layers)
+
+    expected = [result.score for result in AnomalyScorer(model_folder, batch_size=1).score([*photos, "missing.png"])]
+    monkeypatch.setattr(AnomalyScorer, "_is_on_gpu", True)
+    backend = Counted(AnomalyCLIPModel.from_pretrained(model_folder))
+    found = []
+    for place, result in enumerate(
+        AnomalyScorer(model_folder, backend=backend, batch_size=1).score([*photos, "missing.png"])
+    ):
+        found.append(result.score)
+        if 0 < place < len(photos) - 1:
+            assert started[place + 1].wait(timeout=30)  # while this loop holds the result before it
+    assert found[:-1] == pytest.approx(expected[:-1], abs=1e-6)
+    assert found[-1] is expected[-1] is None
 
 
 def test_a_failed_pass_holds_no_memory_while_it_is_repeated(model_folder, photos):
