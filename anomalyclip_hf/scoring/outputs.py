@@ -29,6 +29,7 @@ ENDINGS = {"overlay": ("_overlay.jpg", "_overlay.png"), "map": ("_map.npz",), "m
 MAX_STEM_BYTES = 255 - max(len(ending) for endings in ENDINGS.values() for ending in endings)  # of a file's name
 SIGNATURE = "anomalyclip_hf"  # in the EXIF data of overlays and masks
 ROWS_NAME, TABLE_NAME = "scores.jsonl", "scores.csv"
+ROW_START = '{"image": '  # of each line of scores.jsonl, which a kill may have cut off anywhere
 CALIBRATED = ("p_value", "decision")  # columns that are empty without a calibration
 COLUMNS = (
     *("image", "score", "label", "threshold", "pixel_threshold", "height", "width", "regions", "output", "error"),
@@ -137,8 +138,10 @@ class ResultFolder:
             return False
         if (row["key"], row["file"]) != (key, list(file)):
             return False
-        has_mask = row["pixel_threshold"] is not None
-        return all(path.exists() for kind, path in self.paths(row["output"]).items() if kind != "mask" or has_mask)
+        paths = self.paths(row["output"])
+        if row["pixel_threshold"] is None:
+            paths.pop("mask", None)
+        return all(map(_has_content, paths.values()))
 
     def check_free(self, stem: str) -> None:
         """Refuse to write where a file is that no earlier run has written.
@@ -150,7 +153,7 @@ class ResultFolder:
             FileExistsError: Naming the file.
         """
         for path in self.paths(stem).values():
-            if path.exists() and not is_result(path):
+            if _has_content(path) and not is_result(path):
                 raise FileExistsError(
                     f"{path} exists and is no result of an earlier run, so it is not replaced; choose another output "
                     "folder."
@@ -209,24 +212,30 @@ def is_result(path: Path) -> bool:
     Args:
         path (`Path`): Any file; only those with the name of a result are opened.
     """
+    if not path.name.endswith(tuple(ending for endings in ENDINGS.values() for ending in endings)):
+        return False
+    try:
+        return _has_signature(path)
+    except Exception:  # damaged files raise errors of many types
+        return False
+
+
+def _has_signature(path: Path) -> bool:
     if path.name.endswith(ENDINGS["map"]):
         import numpy as np
 
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                return file.files == ["anomaly_map"]
-        except (OSError, ValueError, zipfile.BadZipFile):
-            return False
-    if not path.name.endswith((*ENDINGS["overlay"], *ENDINGS["mask"])):
-        return False
+        with np.load(path, allow_pickle=False) as file:
+            return file.files == ["anomaly_map"]
 
     from PIL import ExifTags, Image
 
-    try:
-        with Image.open(path) as image:
-            return image.getexif().get(ExifTags.Base.Software) == SIGNATURE
-    except (OSError, ValueError, SyntaxError):
-        return False
+    with Image.open(path) as image:
+        return image.getexif().get(ExifTags.Base.Software) == SIGNATURE
+
+
+def _has_content(path: Path) -> bool:
+    """Return whether a file exists and is not empty, as a power cut may leave it."""
+    return path.exists() and path.stat().st_size > 0
 
 
 def draw_result(
@@ -317,7 +326,7 @@ def _read_rows(path: Path) -> dict[str, dict[str, Any]]:
             row = None
         if isinstance(row, dict) and row.keys() >= {*COLUMNS, "file", "key"} - {*CALIBRATED}:
             rows[row["image"]] = {**dict.fromkeys(CALIBRATED), **row}  # earlier versions wrote none
-        elif row is not None or not line.startswith('{"image": '):
+        elif row is not None or line[: len(ROW_START)] != ROW_START[: len(line)]:
             raise FileExistsError(f"{path} is not of an earlier run, so it is not replaced; choose another folder.")
     return rows
 
@@ -338,7 +347,9 @@ def _append(path: Path, text: str) -> None:
     with path.open("a+b", buffering=0) as file:
         if file.tell() and _last_byte(file) != b"\n":
             text = f"\n{text}"
-        file.write(text.encode("utf-8", errors="backslashreplace"))
+        rest = text.encode("utf-8", errors="backslashreplace")
+        while rest:  # a full disk may take a part; then the next write raises an error
+            rest = rest[file.write(rest) :]
 
 
 def _last_byte(file: BinaryIO) -> bytes:

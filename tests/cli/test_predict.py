@@ -226,6 +226,20 @@ def test_files_of_the_user_are_not_replaced(run, tmp_path):
         assert all((tmp_path / "out" / name).read_bytes() == content for name, content in before.items())
 
 
+def test_empty_files_of_a_power_cut_do_not_stop_a_run(run, tmp_path):
+    write_images(tmp_path / "in", ["a.png", "b.png"])
+    (tmp_path / "in" / "old_map.npz").write_bytes(b"")
+    assert run(tmp_path / "in")[0] == 0
+    for name in ("a_map.npz", "b_overlay.jpg"):
+        (tmp_path / "out" / name).write_bytes(b"")
+    code, _, err = run(tmp_path / "in")
+    assert code == 0
+    assert "skipped" not in err
+    assert all((tmp_path / "out" / name).stat().st_size for name in written(tmp_path))
+    (tmp_path / "out" / "a_map.npz").write_bytes(b"")
+    assert run(tmp_path / "in", "--overwrite")[0] == 0
+
+
 def test_a_table_of_the_user_is_not_replaced(run, tmp_path):
     write_images(tmp_path / "in", ["c.png"])
     (tmp_path / "out").mkdir()

@@ -7,7 +7,7 @@ from PIL import Image
 
 from anomalyclip_hf import AnomalyCLIPProcessor, AnomalyResult
 from anomalyclip_hf.data.samples import Sample
-from anomalyclip_hf.scoring.outputs import ResultFolder, draw_result, is_result
+from anomalyclip_hf.scoring.outputs import COLUMNS, ResultFolder, draw_result, is_result
 from conftest import tiny_config
 
 
@@ -46,6 +46,9 @@ def test_results_are_told_from_files_of_the_user(tmp_path, overlay_format):
         Image.new("RGB", (8, 8)).save(tmp_path / "out" / name)
     np.savez(tmp_path / "out" / "b_map.npz", weights=np.ones(2))
     (tmp_path / "out" / "c_map.npz").write_bytes(b"no archive")
+    for path in files:  # as a power cut leaves them
+        for kept in (0, 1, 20):
+            (tmp_path / "out" / f"c_{kept}{path.name}").write_bytes(path.read_bytes()[:kept])
     for path in (tmp_path / "out").glob("[bc]_*"):
         assert not is_result(path)
     with pytest.raises(FileExistsError, match="b_"):
@@ -79,3 +82,47 @@ def test_rows_of_the_user_are_not_replaced(tmp_path, content):
     with pytest.raises(FileExistsError, match="scores.jsonl"):
         ResultFolder(tmp_path)
     assert (tmp_path / "scores.jsonl").read_text() == content
+
+
+def row_of(results: ResultFolder, image: str, **values) -> dict:
+    """The row of an image that was scored."""
+    row = {**dict.fromkeys(COLUMNS), "image": image, "output": results.assign(image, PurePath(PurePath(image).name))}
+    return {**row, "file": [1, 2], "key": "settings", **values}
+
+
+@pytest.mark.parametrize("ending", ["map.npz", "mask.png", "overlay.jpg"])
+def test_an_empty_file_is_not_a_result_and_is_replaced(tmp_path, ending):
+    results = ResultFolder(tmp_path)
+    results.save(result(0.9), "a")
+    results.append(row_of(results, "/x/a.png", pixel_threshold=0.5))
+    assert results.is_done("/x/a.png", (1, 2), "settings")
+    (tmp_path / f"a_{ending}").write_bytes(b"")
+    assert not results.is_done("/x/a.png", (1, 2), "settings")
+    results.check_free("a")
+
+
+@pytest.mark.parametrize("length", range(len('{"image": "') + 1))
+def test_a_row_that_was_cut_off_is_dropped(tmp_path, length):
+    results = ResultFolder(tmp_path)
+    results.append(row_of(results, "/x/a.png"))
+    table = tmp_path / "scores.jsonl"
+    with table.open("a") as file:
+        file.write(table.read_text()[:length])
+    for image in ("/x/b.png", "/x/c.png"):  # the second one finds the cut row in the middle
+        results = ResultFolder(tmp_path)
+        results.append(row_of(results, image))
+    assert list(ResultFolder(tmp_path).rows) == ["/x/a.png", "/x/b.png", "/x/c.png"]
+
+
+def test_a_row_that_finds_no_room_is_an_error(tmp_path):
+    resource = pytest.importorskip("resource")
+    results = ResultFolder(tmp_path)
+    row = row_of(results, "/x/a.png")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(OSError):  # as of a full disk
+            results.append(row)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not ResultFolder(tmp_path).rows
