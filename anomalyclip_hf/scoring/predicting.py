@@ -2,20 +2,21 @@
 """Score the images that a user names and write what is found: what `anomalyclip predict` does."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from ..data.samples import SampleReader
 from ..io.fingerprints import file_state, fingerprint
 from ..io.processes import is_distributed, process_state
+from ..io.read_ahead import PIXELS_IN_FLIGHT
 from .engine import AnomalyResult, AnomalyScorer
 from .inputs import InputImage, is_url
 from .outputs import COLUMNS, ResultFolder, printable
 
 
 WRITERS = 2
-MAX_WAITING = 16  # results that wait to be written; more would only fill memory
+MAX_WAITING = 16  # results that wait to be written, fewer where they are large; more would only fill memory
 MIN_IMAGES_TO_JUDGE = 10
 ONE_SIDED = 0.95  # share of images on one side of the threshold from which a note is due
 
@@ -99,19 +100,31 @@ def _score(
     readable = [index for index in indices if index not in refused]
     keeps_images = "overlay" in results.kinds
     scored = scorer.score_samples(SampleReader(sources), readable, keeps_images, results.overlay_side)
-    waiting: deque[Future[dict[str, Any]]] = deque()
+    waiting: deque[tuple[int, Future[dict[str, Any]]]] = deque()  # with the pixels of each
     with ThreadPoolExecutor(WRITERS, thread_name_prefix="writer") as pool:
         for index in indices:
             problem = refused.get(index)
             result = next(scored) if problem is None else AnomalyResult(index, sources[index], error=problem)
             is_unreadable = result.error is not None  # the caller may stop here, so later images are not written
-            while waiting and (is_unreadable or len(waiting) >= MAX_WAITING or waiting[0].done()):
-                yield waiting.popleft().result()
-            waiting.append(pool.submit(_write, results, result, marks[index], scorer))
+            pixels = _count_pixels(result)
+            while waiting and (is_unreadable or _is_full(waiting, pixels) or waiting[0][1].done()):
+                yield waiting.popleft()[1].result()
+            waiting.append((pixels, pool.submit(_write, results, result, marks[index], scorer)))
             if is_unreadable:
-                yield waiting.popleft().result()
+                yield waiting.popleft()[1].result()
         while waiting:
-            yield waiting.popleft().result()
+            yield waiting.popleft()[1].result()
+
+
+def _is_full(waiting: Collection[tuple[int, Any]], pixels: int) -> bool:
+    """Return whether a result of so many pixels is one too many to wait to be written."""
+    return len(waiting) >= MAX_WAITING or sum(others for others, _ in waiting) + pixels > PIXELS_IN_FLIGHT
+
+
+def _count_pixels(result: AnomalyResult) -> int:
+    """Count the pixels that a result holds: those of its map and of its image."""
+    map_pixels = 0 if result.anomaly_map is None else result.anomaly_map.size
+    return map_pixels + (0 if result.image is None else result.image.width * result.image.height)
 
 
 def _write(
