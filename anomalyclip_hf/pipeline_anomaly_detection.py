@@ -4,7 +4,7 @@
 import base64
 import io
 import os
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 from transformers import Pipeline
 from transformers.utils import logging
 
 from .image_processing_anomalyclip import MAX_PIXELS, ImageSource, is_batch, is_image, load_image
 from .loading_anomalyclip import HubSharing, model_fingerprint, take_push_arguments
-from .modeling_anomalyclip import AnomalyCLIPModel, gaussian_smooth
+from .modeling_anomalyclip import AnomalyCLIPModel, AnomalyMapHead
 from .postprocessing_anomalyclip import describe_stale, precision_settings, to_pil
 from .processing_anomalyclip import AnomalyCLIPProcessor
 
@@ -74,6 +74,7 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
             logger.warning_once(DEMONSTRATION_NOTE)
         super().__init__(model=model, processor=processor, **kwargs)
         self.calibration = self._valid_calibration()
+        self._map_head = AnomalyMapHead(model.config.input_size, self.processor.smoothing_sigma)
 
     def __call__(self, images: Any, **kwargs: Any) -> Any:
         """Score one image or several.
@@ -92,7 +93,9 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
                   `"skip"`, where the result of that image has only the entry `error`;
                 - references ([`ReferenceMemory`]): memory of normal images to compare with;
                 - max_pixels (`int`): width times height above which an image is refused before it is decoded;
-                - batch_size (`int`, defaults to 1): images per forward pass.
+                - batch_size (`int`, defaults to 1): images per forward pass;
+                - num_workers (`int`, defaults to 0): processes that read the images of a list or dataset. If the
+                  system kills one, as when memory is short, a list or column goes on without them, with a warning.
 
         Returns:
             `dict`, `list[dict]` for a list or column, or an iterator of `dict` for a generator or stream: `score`,
@@ -110,9 +113,36 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
         elif is_batch(images):
             images = list(images)  # tuples, columns of datasets, arrays of several images
         elif isinstance(images, Iterable) and not (is_image(images) or isinstance(images, Dataset)):
-            results = super().__call__((image for image in _rows(images)), **kwargs)  # a dataset, also streamed
-            return list(results) if isinstance(images, Sized) else results
-        return [] if isinstance(images, list) and not images else super().__call__(images, **kwargs)
+            rows = _rows(images)  # a dataset, also streamed
+            if not isinstance(images, Sized):
+                return super().__call__((row for row in rows), **kwargs)
+            return self._score_all(rows if hasattr(rows, "column_names") else list(rows), **kwargs)
+        return self._score_all(images, **kwargs) if isinstance(images, list) else super().__call__(images, **kwargs)
+
+    def _score_all(self, images: Sequence[Any], **kwargs: Any) -> list[dict[str, Any]]:
+        """Score a list or dataset; if a worker is killed, go on without workers from where it stopped."""
+        results: list[dict[str, Any]] = []
+        while True:
+            rest: Dataset = Subset(images, range(len(results), len(images)))  # type: ignore[arg-type]
+            workers = kwargs.get("num_workers", self._num_workers) or 0
+            try:
+                for result in super().__call__(rest, **kwargs):
+                    results.append(result)
+                return results
+            except (RuntimeError, ConnectionError, EOFError) as error:
+                if not _tells_of_killed_worker(error, workers):
+                    raise
+                kwargs["num_workers"] = 0
+            if workers:  # the system's signal may come after the error that a broken connection gives
+                logger.warning(f"A worker was killed, perhaps for memory; going on without from image {len(results)}.")
+
+    def get_iterator(
+        self, inputs: Any, num_workers: int, batch_size: int, reading: dict, scoring: dict, writing: dict
+    ) -> Any:
+        """Embed the prompts once for all batches of a call; see [`~transformers.Pipeline`]."""
+        with torch.no_grad():
+            scoring = {**scoring, "text_embeds": self.model.get_text_embeds()}
+        return super().get_iterator(inputs, num_workers, batch_size, reading, scoring, writing)
 
     def _valid_calibration(self, references: Any = None) -> dict[str, Any] | None:
         """Return the processor's calibration if it fits model, settings and references; otherwise warn."""
@@ -168,11 +198,12 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
             pixel_values = torch.zeros(1, 3, *self.processor.size)  # keeps the place in the batch
         return {"pixel_values": pixel_values, "target_sizes": torch.tensor([[height, width]]), "error": error}
 
-    def _forward(self, inputs: dict[str, Any], references: Any = None) -> dict[str, Any]:
+    def _forward(
+        self, inputs: dict[str, Any], references: Any = None, text_embeds: torch.Tensor | None = None
+    ) -> dict[str, Any]:
         layers = () if references is None else references.settings.layers
-        outputs = self.model(pixel_values=inputs["pixel_values"], patch_feature_layers=layers)
-        scores = outputs.image_scores.float()
-        maps = gaussian_smooth(outputs.anomaly_maps.float(), self.processor.smoothing_sigma)
+        outputs = self.model(pixel_values=inputs["pixel_values"], text_embeds=text_embeds, patch_feature_layers=layers)
+        scores, maps = outputs.image_scores.float(), self._smooth(outputs.anomaly_maps)
         if references is not None:
             combined = references.combine(
                 scores.cpu().numpy(), maps.cpu().numpy(), outputs.patch_features, len(self.model.config.feature_layers)
@@ -180,6 +211,13 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
             scores, maps = (torch.from_numpy(values) for values in combined)
         sizes = {"target_sizes": inputs["target_sizes"], "error": inputs["error"]}
         return {"image_scores": scores, "anomaly_maps": maps, **sizes}
+
+    def _smooth(self, maps: torch.Tensor) -> torch.Tensor:
+        """Smooth with matrices that are kept while size and sigma stay."""
+        size, sigma = (maps.shape[1], maps.shape[2]), self.processor.smoothing_sigma
+        if (self._map_head.image_size, self._map_head.smoothing_sigma) != (size, sigma):
+            self._map_head = AnomalyMapHead(size, sigma)
+        return self._map_head.to(maps.device).smooth(maps)
 
     def postprocess(
         self,
@@ -217,6 +255,13 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
         self.model.save_pretrained(save_directory, include_code=include_code, **kwargs)
         if push_arguments is not None:
             self.push_to_hub(**push_arguments, include_code=include_code, **kwargs)
+
+
+def _tells_of_killed_worker(error: Exception, workers: int) -> bool:
+    """Return whether an error is the DataLoader's for a killed worker, for which PyTorch has no class of its own."""
+    if isinstance(error, RuntimeError):
+        return str(error).startswith("DataLoader worker")
+    return workers > 0 and not str(error).startswith("Caught")  # errors of images in workers start so
 
 
 def _rows(images: Any) -> Any:

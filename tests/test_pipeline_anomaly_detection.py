@@ -2,6 +2,9 @@
 import base64
 import io
 import json
+import os
+import signal
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from transformers.utils import logging
 
 from anomalyclip_hf import AnomalyCLIPModel, AnomalyCLIPProcessor, AnomalyDetectionPipeline
 from anomalyclip_hf.data.features import AnomalyImage
+from anomalyclip_hf.modeling_anomalyclip import AnomalyMapHead
 
 
 @pytest.fixture
@@ -75,6 +79,54 @@ def test_datasets_give_their_image_column(pipe, photo):
         assert len(results) == 2
         assert all(same(result, expected) for result in results)
     assert isinstance(pipe(dataset), list)
+
+
+class KillsItsWorker(io.BytesIO):
+    """A file whose reader the system kills, unless it is the process of the test."""
+
+    def read(self, *size: int) -> bytes:
+        if torch.utils.data.get_worker_info() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().read(*size)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_a_killed_worker_costs_no_result(pipe, photo, caplog, monkeypatch, batch_size):
+    monkeypatch.setattr("anomalyclip_hf.pipeline_anomaly_detection.logger.propagate", True)
+    monkeypatch.setattr(logging.get_logger("transformers"), "propagate", True)
+    buffer = io.BytesIO()
+    photo.save(buffer, "PNG")
+    images = [photo.resize((30 + index, 20)) for index in range(7)]
+    images[4] = KillsItsWorker(buffer.getvalue())
+    results = pipe(images, num_workers=2, batch_size=batch_size)
+    assert len(caplog.records) == 1
+    monkeypatch.setattr("anomalyclip_hf.pipeline_anomaly_detection.logger.propagate", False)
+    expected = pipe([*images[:4], photo, *images[5:]])
+    assert all(same(*pair) for pair in zip(results, expected, strict=True))
+
+
+def test_workers_share_a_dataset(pipe, photo):
+    dataset = Dataset.from_dict({"image": [photo.resize((30 + index, 20)) for index in range(5)]})
+    expected = pipe(dataset)
+    results = pipe(dataset, num_workers=2)
+    assert all(same(*pair) for pair in zip(results, expected, strict=True))
+
+
+def test_prompts_and_smoothing_are_prepared_once_and_follow_changes(pipe, photo, monkeypatch):
+    heads, embed = Mock(wraps=AnomalyMapHead), Mock(wraps=pipe.model.get_text_embeds)
+    monkeypatch.setattr("anomalyclip_hf.pipeline_anomaly_detection.AnomalyMapHead", heads)
+    monkeypatch.setattr(pipe.model, "get_text_embeds", embed)
+    first = pipe([photo] * 3)[0]
+    assert (heads.call_count, embed.call_count) == (0, 1)
+    pipe.processor.smoothing_sigma += 1.5
+    with torch.no_grad():
+        for prompt in pipe.model.prompt_learner.parameters():
+            prompt.neg_()
+    changed, again = pipe([photo] * 2)
+    assert (heads.call_count, embed.call_count) == (1, 2)
+    assert not same(changed, first)
+    assert same(changed, again)
+    assert same(changed, AnomalyDetectionPipeline(model=pipe.model, processor=pipe.processor)(photo))
 
 
 def test_file_objects(pipe, photo, tmp_path):
