@@ -87,6 +87,7 @@ class SampleReader:
             column, else `"auto"`.
         value_range (`tuple[float, float]` or `"auto"`, *optional*):
             Values of black and white in images with more than 8 bits, see [`load_image`].
+        start (`int`, *optional*, defaults to 0): Number of the first image, in names and errors.
 
     Raises:
         ValueError: If the dataset is streamed, has several splits or has no `image` column, or the rule or range is
@@ -105,7 +106,7 @@ class SampleReader:
     ```
     """
 
-    def __init__(self, dataset: Any, *, mask_rule: str | None = None, value_range: Any = None):
+    def __init__(self, dataset: Any, *, mask_rule: str | None = None, value_range: Any = None, start: int = 0):
         is_one = isinstance(dataset, (str, os.PathLike, bytes, dict))
         if is_one or _is_a(dataset, "IterableDataset") or not hasattr(dataset, "__len__"):
             raise ValueError(
@@ -126,7 +127,7 @@ class SampleReader:
         if self.mask_rule not in MASK_RULES:
             raise ValueError(f"mask_rule is {self.mask_rule!r}; expected one of {', '.join(MASK_RULES)}.")
         self.value_range = check_value_range(value_range)
-        self._dataset = dataset
+        self._dataset, self._start = dataset, start
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -156,7 +157,7 @@ class SampleReader:
     def name(self, index: int) -> str:
         """Return the name of an image in results and errors, without opening it."""
         row = self._row(index)
-        return str(row.get("path") or _path_of(row["image"]) or f"image {index}")
+        return str(row.get("path") or _path_of(row["image"]) or f"image {self._start + index}")
 
     def digest(self, index: int) -> str:
         """Return the SHA-256 of everything that a sample depends on: both files, the label and the settings."""
@@ -200,7 +201,7 @@ class SampleReader:
         return read_text(row.get(column), self._features.get(column))
 
     def _label(self, row: dict[str, Any], index: int) -> int | None:
-        return parse_label(self._word(row, "label"), f"image {index}")
+        return parse_label(self._word(row, "label"), f"image {self._start + index}")
 
     def _read_mask(
         self, source: Any, label: int | None, image: Image.Image, name: str

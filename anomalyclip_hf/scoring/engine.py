@@ -342,10 +342,8 @@ class AnomalyScorer:
         return item
 
     def _read_one(self, index: int, image: Any) -> Item:
-        item = self._read(SampleReader([image], value_range=self.value_range), 0)
+        item = self._read(SampleReader([image], value_range=self.value_range, start=index), 0)
         item.index = index
-        if item.source == "image 0":
-            item.source = f"image {index}"
         return item
 
     @property

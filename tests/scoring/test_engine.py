@@ -2,6 +2,7 @@
 import io
 import threading
 import weakref
+from pathlib import Path
 from unittest.mock import Mock
 
 import numpy as np
@@ -87,6 +88,12 @@ def test_generators_are_read_as_they_are_needed(scorer, photos):
     results = scorer.score(endless())
     assert [next(results).source for _ in range(9)] == [f"image {number}" for number in range(9)]
     assert len(asked) <= 9 + 3 * 8  # a batch, and two read ahead
+
+
+def test_errors_of_generators_name_the_image(scorer, photos):
+    fine, broken = scorer.score(iter([Path(photos[0]).read_bytes(), b"no image"]))
+    assert (fine.source, broken.source, broken.index) == ("image 0", "image 1", 1)
+    assert "image 1" in broken.error
 
 
 def test_masks_come_back_with_the_results(scorer, photos):
