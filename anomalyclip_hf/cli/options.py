@@ -208,20 +208,6 @@ def check_model(name: str) -> None:
         raise FileNotFoundError(f"{name} does not exist; expected the folder of a model, or a Hub id as OWNER/NAME.")
 
 
-def check_device(device: str) -> None:
-    """Try a device.
-
-    Raises:
-        ValueError: If PyTorch cannot use it.
-    """
-    import torch
-
-    try:
-        torch.zeros(1, device=device or "cpu").item()
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device {device} is not available; expected cpu, cuda, cuda:1 or mps.") from error
-
-
 def note_idle_options(settings: Mapping[str, Any]) -> None:
     """Say which of the options that were given do nothing without another.
 
@@ -272,12 +258,14 @@ def model_arguments(model: str, device: str, dtype: Dtype | None) -> dict[str, A
     from ..assets import DEFAULT_MODEL
     from ..io.processes import is_distributed, process_state
     from ..scoring.exported import is_exported
+    from ..scoring.opening import check_device
 
     precision = None if dtype is None else dtype.value
     if is_exported(model):
         return {"model": model, "device": device or None, "dtype": precision}
     check_model(model)
-    check_device(device)
+    if device:
+        check_device(device)
     quiet_transformers()
     if not model and (not is_distributed() or process_state().is_main_process):
         from ..pipeline_anomaly_detection import DEMONSTRATION_NOTE

@@ -66,7 +66,7 @@ def open_detector(
 
     Raises:
         OSError: If there is no such model, or a file of it is damaged.
-        ValueError: If the backend is unknown, or processor and model do not fit.
+        ValueError: If the backend is unknown, the device not available, or processor and model do not fit.
     """
     exported = is_exported(model)
     expected = RUNTIME_NAMES if exported else BACKENDS
@@ -123,11 +123,33 @@ def _open_torch(model: Any, processor: Any, backend: Any, device: Any, dtype: An
     )
 
 
+def check_device(device: Any) -> None:
+    """Try a device of PyTorch.
+
+    Args:
+        device (`str`, `int` or `torch.device`): Such as `"cuda:1"`.
+
+    Raises:
+        ValueError: If PyTorch cannot use it; names the devices that are there.
+    """
+    import torch
+
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError) as error:
+        kind = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        count = 0 if kind is None else torch.accelerator.device_count()
+        devices = ["cpu", *(f"{kind.type}:{number}" for number in range(count))]  # type: ignore[union-attr]
+        raise ValueError(f"device {device} is not available; this machine has {', '.join(devices)}.") from error
+
+
 def _load_model(model: Any, device: Any, dtype: Any) -> "AnomalyCLIPModel":
     import torch
 
     from ..modeling_anomalyclip import AnomalyCLIPModel
 
+    if device is not None:
+        check_device(device)
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     if isinstance(model, AnomalyCLIPModel):
         return model if device is None and dtype is None else model.to(device=device, dtype=dtype)
@@ -142,4 +164,4 @@ def _load_model(model: Any, device: Any, dtype: Any) -> "AnomalyCLIPModel":
     return loaded.to(device or "cpu")
 
 
-__all__ = ["BACKENDS", "Detector", "open_detector"]
+__all__ = ["BACKENDS", "Detector", "check_device", "open_detector"]
