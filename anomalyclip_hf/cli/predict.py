@@ -14,7 +14,7 @@ import typer
 from ..io.locks import lock_folder
 from ..io.processes import is_distributed, process_state
 from ..scoring.inputs import describe_other_files, find_images
-from ..scoring.outputs import COLUMNS, OVERLAY_SIDE, TABLE_NAME, ResultFolder
+from ..scoring.outputs import COLUMNS, KINDS, OVERLAY_SIDE, TABLE_NAME, ResultFolder
 from .messages import print_error
 from .options import (
     MUTUAL_REFERENCES,
@@ -41,6 +41,9 @@ from .options import (
     load_scorer,
     parse_value_range,
 )
+
+
+ALL_OUTPUTS = ",".join(KINDS)
 
 
 class OverlayFormat(StrEnum):
@@ -83,7 +86,7 @@ def predict(
     model: ModelOption = "",
     threshold: ThresholdOption = None,
     pixel_threshold: PixelThresholdOption = None,
-    outputs: OutputsOption = "overlay,map,mask",
+    outputs: OutputsOption = ALL_OUTPUTS,
     resolution: ResolutionOption = Resolution.model,
     overlay_format: OverlayFormatOption = OverlayFormat.jpg,
     scale: ScaleOption = Scale.fixed,
@@ -113,12 +116,12 @@ def predict(
     whose file, model and settings are unchanged are passed over. Images that cannot be read are named, and the exit
     code is 2. Under `torchrun` or `accelerate launch` the processes share the images.
     """
+    kinds = _parse_outputs(outputs)
     found, problems = find_images(images)
     failed = [{**dict.fromkeys(COLUMNS), "image": name, "error": problem} for name, problem in problems.items()]
     if not found or (problems and on_error is OnError.fail):
-        _report(failed, [*describe_other_files(images)], output_dir, as_json=False)
+        _report(failed, [*describe_other_files(images)], "", as_json=False)
         raise typer.Exit(2)
-    kinds = [] if outputs == "none" else [kind.strip() for kind in outputs.split(",")]
     with lock_folder(output_dir):
         results = ResultFolder(output_dir, kinds, overlay_format.value, overlay_size, scale.value)
         scorer = load_scorer(
@@ -128,11 +131,33 @@ def predict(
             references=references, mutual=mutual, mutual_references=mutual_references, mutual_radius=mutual_radius,
         )  # fmt: skip
         rows, notes = _score(scorer, found, results, on_error, overwrite)
+    if "mask" in kinds and scorer.pixel_threshold is None:
+        kinds.remove("mask")
+        if outputs != ALL_OUTPUTS:
+            notes.append("no masks were written, since there is no pixel threshold; set --pixel-threshold.")
     notes = [*describe_other_files(images), *notes]
     if not is_distributed() or process_state().is_main_process:
-        _report([*failed, *rows], notes, output_dir, as_json)
+        _report([*failed, *rows], notes, _describe_outputs(kinds, output_dir), as_json)
     if failed or any(row["error"] for row in rows):
         raise typer.Exit(2)
+
+
+def _parse_outputs(outputs: str) -> list[str]:
+    """Return the kinds of files to write, each once."""
+    kinds = list(dict.fromkeys(kind.strip() for kind in outputs.split(",")))
+    if kinds == ["none"]:
+        return []
+    if not set(kinds) <= set(KINDS):
+        raise ValueError(f"--outputs is {outputs!r}; expected {', '.join(KINDS)}, separated by commas, or only none.")
+    return kinds
+
+
+def _describe_outputs(kinds: list[str], output_dir: Path) -> str:
+    """Say which files are in the output folder."""
+    folder = _escape(str(output_dir))
+    if not kinds:
+        return f"{TABLE_NAME} is in {folder}"
+    return f"{', '.join(f'{kind}s' for kind in kinds).capitalize()} and {TABLE_NAME} are in {folder}"
 
 
 def _score(
@@ -149,14 +174,14 @@ def _score(
     return rows, [*notes, scorer.mutual and BATCH_NOTE]
 
 
-def _report(rows: list[dict[str, Any]], notes: list[str | None], output_dir: Path, as_json: bool) -> None:
+def _report(rows: list[dict[str, Any]], notes: list[str | None], described: str, as_json: bool) -> None:
     for row in rows:
         if row["error"] is not None:
             print_error(row["error"])
     if as_json:
         print(json.dumps([{name: row[name] for name in COLUMNS} for row in rows], indent=2))
     else:
-        _print_table([row for row in rows if row["error"] is None], output_dir)
+        _print_table([row for row in rows if row["error"] is None], described)
     for note in filter(None, notes):
         print_error(note)
 
@@ -172,7 +197,7 @@ def _progress_bar(total: int) -> Iterator[Callable[[Any], None]]:
         yield lambda row: bar.advance(task)
 
 
-def _print_table(scored: list[dict[str, Any]], output_dir: Path) -> None:
+def _print_table(scored: list[dict[str, Any]], described: str) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -187,7 +212,7 @@ def _print_table(scored: list[dict[str, Any]], output_dir: Path) -> None:
         more = [f"{row['p_value']:.3f}", row["decision"]] if is_calibrated and row["decision"] else []
         table.add_row(Text(_escape(_short_name(row["image"]))), f"{row['score']:.3f}", row["label"], *more)
     Console().print(table)
-    print(f"Heat maps and {TABLE_NAME} are in {_escape(str(output_dir))}")
+    print(described)
 
 
 def _short_name(name: str) -> str:

@@ -26,7 +26,9 @@ if TYPE_CHECKING:  # NumPy and Pillow are imported where a file is written, so t
 
 KINDS = ("overlay", "map", "mask")
 ENDINGS = {"overlay": ("_overlay.jpg", "_overlay.png"), "map": ("_map.npz",), "mask": ("_mask.png",)}
-MAX_STEM_BYTES = 255 - max(len(ending) for endings in ENDINGS.values() for ending in endings)  # of a file's name
+ALL_ENDINGS = tuple(ending for endings in ENDINGS.values() for ending in endings)
+MAX_STEM_BYTES = 255 - max(map(len, ALL_ENDINGS))  # of a file's name
+RESULT_FORMAT = 1  # raise it when scores, maps or drawings change, so that a later run makes earlier results anew
 SIGNATURE = "anomalyclip_hf"  # in the EXIF data of overlays and masks
 ROWS_NAME, TABLE_NAME = "scores.jsonl", "scores.csv"
 ROW_START = '{"image": '  # of each line of scores.jsonl, which a kill may have cut off anywhere
@@ -93,9 +95,9 @@ class ResultFolder:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that the files depend on beside scores and maps, ready for JSON."""
+        """All that a file depends on beside scores and maps, ready for JSON."""
         drawing = {"overlay_format": self.overlay_format, "overlay_side": self.overlay_side, "scale": self.scale}
-        return {"outputs": list(self.kinds), **drawing}
+        return {"format": RESULT_FORMAT, **drawing}
 
     def assign(self, image: str, relative: PurePath) -> str:
         """Choose where the results of an image go: as before, or a name that no other image has.
@@ -125,8 +127,8 @@ class ResultFolder:
         base = self.folder / stem
         return {kind: base.with_name(base.name + ending) for kind, ending in endings.items()}
 
-    def is_done(self, image: str, file: Sequence[int] | None, key: str) -> bool:
-        """Return whether an image needs no scoring: its file, the settings and all results are as they were.
+    def is_current(self, image: str, file: Sequence[int] | None, key: str) -> bool:
+        """Return whether what is stored of an image is of the same file and settings.
 
         Args:
             image (`str`): Absolute path or URL.
@@ -136,8 +138,13 @@ class ResultFolder:
         row = self.rows.get(image)
         if row is None or file is None or row["error"] is not None:
             return False
-        if (row["key"], row["file"]) != (key, list(file)):
+        return (row["key"], row["file"]) == (key, list(file))
+
+    def is_done(self, image: str, file: Sequence[int] | None, key: str) -> bool:
+        """Return whether an image needs no scoring: `is_current` with these arguments, and all files are there."""
+        if not self.is_current(image, file, key):
             return False
+        row = self.rows[image]
         paths = self.paths(row["output"])
         if row["pixel_threshold"] is None:
             paths.pop("mask", None)
@@ -159,7 +166,9 @@ class ResultFolder:
                     "folder."
                 )
 
-    def save(self, result: "AnomalyResult", stem: str, maximum: float = 1.0, middle: float | None = None) -> None:
+    def save(
+        self, result: "AnomalyResult", stem: str, maximum: float = 1.0, middle: float | None = None
+    ) -> list[Path]:
         """Write the files of one image, all or none.
 
         Args:
@@ -167,12 +176,15 @@ class ResultFolder:
             stem (`str`): From `assign`.
             maximum (`float`, *optional*, defaults to 1.0): Largest value that a map can have.
             middle (`float`, *optional*): Map value in the middle of the colour bar, the pixel threshold.
+
+        Returns:
+            `list[Path]`: the files that were written.
         """
         paths = self.paths(stem)
+        if result.mask is None:
+            paths.pop("mask", None)
         with ExitStack() as together:
             for kind, path in paths.items():
-                if kind == "mask" and result.mask is None:
-                    continue
                 partial = together.enter_context(atomic_write(path))
                 if kind == "overlay":
                     overlay = draw_result(result, maximum, middle, self.scale, self.overlay_side)
@@ -181,6 +193,19 @@ class ResultFolder:
                     write_map(partial, result.anomaly_map)  # type: ignore[arg-type]
                 else:
                     _mask_of(result).save(partial, exif=_signature())
+        return list(paths.values())
+
+    def remove_others(self, stem: str, kept: Sequence[Path]) -> None:
+        """Delete the results of an image that an earlier run with other settings has written.
+
+        Args:
+            stem (`str`): From `assign`.
+            kept (`Sequence[Path]`): Files that stay, from `save`.
+        """
+        base = self.folder / stem
+        for path in (base.with_name(base.name + ending) for ending in ALL_ENDINGS):
+            if path not in kept and is_result(path):
+                path.unlink()
 
     def append(self, row: dict[str, Any]) -> None:
         """Add the row of one image to both tables, in one write each."""
@@ -212,7 +237,7 @@ def is_result(path: Path) -> bool:
     Args:
         path (`Path`): Any file; only those with the name of a result are opened.
     """
-    if not path.name.endswith(tuple(ending for endings in ENDINGS.values() for ending in endings)):
+    if not path.name.endswith(ALL_ENDINGS):
         return False
     try:
         return _has_signature(path)

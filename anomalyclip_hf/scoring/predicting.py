@@ -135,7 +135,9 @@ def _write(
         earlier = results.rows.get(row["image"])
         row["output"] = earlier and earlier["output"]  # the name stays reserved for this image
     else:
-        results.save(result, mark["output"], scorer.map_maximum, scorer.pixel_threshold)
+        written = results.save(result, mark["output"], scorer.map_maximum, scorer.pixel_threshold)
+        if not results.is_current(mark["image"], mark["file"], mark["key"]):
+            results.remove_others(mark["output"], written)
         row |= {
             "score": round(result.score, 6),
             "label": result.label,

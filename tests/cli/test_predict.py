@@ -20,6 +20,7 @@ from anomalyclip_hf.cli import app, main
 from anomalyclip_hf.image_processing_anomalyclip import load_image
 from anomalyclip_hf.io.locks import lock_folder
 from anomalyclip_hf.scoring.inputs import find_images
+from anomalyclip_hf.scoring.outputs import TABLE_NAME
 
 
 def write_images(folder: Path, names: list[str]) -> None:
@@ -711,11 +712,63 @@ def test_only_what_is_asked_for(run, tmp_path, outputs, endings):
     assert written(tmp_path) == {f"a_{ending}" for ending in endings} | TABLES
 
 
-def test_unknown_outputs_are_refused(run, tmp_path):
+def test_results_of_other_settings_do_not_stay(run, tmp_path):
     write_images(tmp_path / "in", ["a.png"])
-    code, _, err = run(tmp_path / "in", "--outputs", "overlay,heat")
+
+    def files_after(*options) -> set[str]:
+        assert run(tmp_path / "in", *options)[0] == 0
+        return written(tmp_path) - TABLES
+
+    assert files_after("--pixel-threshold", 0) == {"a_overlay.jpg", "a_map.npz", "a_mask.png"}
+    assert files_after() == {"a_overlay.jpg", "a_map.npz"}
+    assert files_after("--overlay-format", "png") == {"a_overlay.png", "a_map.npz"}
+    assert files_after("--threshold", 0.2, "--outputs", "overlay") == {"a_overlay.jpg"}
+    assert files_after("--threshold", 0.2, "--outputs", "map") == {"a_overlay.jpg", "a_map.npz"}  # both are current
+
+
+def test_the_order_of_outputs_makes_no_difference(run, tmp_path):
+    write_images(tmp_path / "in", ["a.png"])
+    run(tmp_path / "in", "--outputs", "map,overlay")
+    for outputs in ("overlay,map", "map", "none"):
+        assert "skipped 1 of 1" in run(tmp_path / "in", "--outputs", outputs)[2]
+    assert written(tmp_path) == {"a_overlay.jpg", "a_map.npz"} | TABLES
+
+
+def test_results_of_another_format_are_made_anew(run, tmp_path, monkeypatch):
+    write_images(tmp_path / "in", ["a.png"])
+    run(tmp_path / "in")
+    monkeypatch.setattr("anomalyclip_hf.scoring.outputs.RESULT_FORMAT", 0)
+    assert "skipped" not in run(tmp_path / "in")[2]
+    assert "skipped" in run(tmp_path / "in")[2]
+
+
+@pytest.mark.parametrize("outputs", ["overlay,heat", "heat", "none,heat", "heat,none"])
+def test_unknown_outputs_are_refused(run, tmp_path, outputs):
+    write_images(tmp_path / "in", ["a.png"])
+    code, _, err = run(tmp_path / "in", "--outputs", outputs)
     assert code == 2
-    assert "'heat'" in err
+    (line,) = err.splitlines()
+    assert repr(outputs) in line
+    assert {"overlay,", "map,", "mask,", "none."} <= set(line.split())
+
+
+@pytest.mark.parametrize(
+    ("options", "said", "has_note"),
+    [
+        (["--outputs", " none"], {TABLE_NAME}, False),
+        (["--outputs", "mask"], {TABLE_NAME}, True),
+        (["--outputs", "mask", "--pixel-threshold", 0], {"masks", TABLE_NAME}, False),
+        (["--outputs", "map, map"], {"maps", TABLE_NAME}, False),
+        ([], {"overlays", "maps", TABLE_NAME}, False),
+    ],
+)
+def test_the_last_line_names_what_was_written(run, tmp_path, options, said, has_note):
+    write_images(tmp_path / "in", ["a.png"])
+    code, out, err = run(tmp_path / "in", *options)
+    assert code == 0
+    words = out.splitlines()[-1].lower().replace(",", "").split()
+    assert set(words) & {"overlays", "maps", "masks", TABLE_NAME} == said
+    assert ("--pixel-threshold" in err) == has_note
 
 
 def test_a_batch_that_changed_is_compared_anew(run, tmp_path):

@@ -55,6 +55,17 @@ def test_results_are_told_from_files_of_the_user(tmp_path, overlay_format):
         results.check_free("b")
 
 
+def test_only_results_are_removed(tmp_path):
+    results = ResultFolder(tmp_path)
+    results.save(result(0.9), "a")
+    results.save(result(0.9), "a_2")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a_overlay.png")  # of the user
+    kept = ResultFolder(tmp_path, ["map"]).save(result(0.1), "a")
+    results.remove_others("a", kept)
+    of_others = {"a_overlay.png", "a_2_overlay.jpg", "a_2_map.npz", "a_2_mask.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {"a_map.npz"} | of_others
+
+
 def test_maps_keep_three_digits(tmp_path):
     ResultFolder(tmp_path, ["map"]).save(result(0.123), "deep/a")
     with np.load(tmp_path / "deep" / "a_map.npz") as file:

@@ -22,6 +22,7 @@ class SlowFolder(ResultFolder):
         time.sleep(0.01)
         with self._lock:
             self.saved += 1
+        return []
 
 
 @pytest.mark.parametrize(("side", "most"), [(40, 20), (5000, 3), (9000, 2)])
