@@ -94,8 +94,9 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
                 - references ([`ReferenceMemory`]): memory of normal images to compare with;
                 - max_pixels (`int`): width times height above which an image is refused before it is decoded;
                 - batch_size (`int`, defaults to 1): images per forward pass;
-                - num_workers (`int`, defaults to 0): processes that read the images of a list or dataset. If the
-                  system kills one, as when memory is short, a list or column goes on without them, with a warning.
+                - num_workers (`int`, defaults to 0): processes that read images, of a generator or stream at most one.
+                  If the system kills one, as when memory is short, a list, dataset or column goes on without them,
+                  with a warning.
 
         Returns:
             `dict`, `list[dict]` for a list or column, or an iterator of `dict` for a generator or stream: `score`,
