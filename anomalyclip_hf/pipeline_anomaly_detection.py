@@ -123,9 +123,11 @@ class AnomalyDetectionPipeline(HubSharing, Pipeline):
     def _score_all(self, images: Sequence[Any], **kwargs: Any) -> list[dict[str, Any]]:
         """Score a list or dataset; if a worker is killed, go on without workers from where it stopped."""
         results: list[dict[str, Any]] = []
+        if kwargs.get("num_workers") is None:
+            kwargs["num_workers"] = self._num_workers or 0
         while True:
+            workers = kwargs["num_workers"]
             rest: Dataset = Subset(images, range(len(results), len(images)))  # type: ignore[arg-type]
-            workers = kwargs.get("num_workers", self._num_workers) or 0
             try:
                 for result in super().__call__(rest, **kwargs):
                     results.append(result)
