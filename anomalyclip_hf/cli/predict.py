@@ -113,8 +113,9 @@ def predict(
 
     For each image NAME: NAME_overlay.jpg, NAME_map.npz (float16) and, with --pixel-threshold, NAME_mask.png; for all
     of them scores.csv and scores.jsonl, to which later runs add. A run that was stopped goes on where it was: images
-    whose file, model and settings are unchanged are passed over. Images that cannot be read are named, and the exit
-    code is 2. Under `torchrun` or `accelerate launch` the processes share the images.
+    whose file, model and settings are unchanged are passed over. Where one of these has changed, new results replace
+    all earlier ones of the image. Images that cannot be read are named, and the exit code is 2. Under `torchrun` or
+    `accelerate launch` the processes share the images.
     """
     kinds = _parse_outputs(outputs)
     found, problems = find_images(images)
