@@ -36,7 +36,7 @@ TOWERS = {
 
 @dataclass
 class Setting:
-    """What is measured.
+    """Hold the setting of one measurement.
 
     Args:
         dtype (`str`): Precision of weights and activations.

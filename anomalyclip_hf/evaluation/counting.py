@@ -35,7 +35,6 @@ class Counting:
         self.scorer, self.reader, self.count_pixels = scorer, reader, count_pixels
         self.aupro_limit, self.on_error = aupro_limit, on_error
         self.labels, self.categories = reader.labels, reader.categories
-        self.gpu = gpu_of(scorer)
 
     def run(self, output_dir: Path | None, restart: bool, show_progress: bool) -> Counted:
         """Count the images that are left, shared among processes; return the counts of all images."""
@@ -107,12 +106,7 @@ class Counting:
             height, width = result.anomaly_map.shape
             image["mask"] = sample.mask_at((height, width)) if label else None
             image["anomaly_map"] = result.anomaly_map
-            if self.gpu is not None:  # counting there leaves the processor to reading
-                image["anomaly_map"] = torch.from_numpy(result.anomaly_map).to(self.gpu)
+            if self.scorer.gpu is not None:  # counting there leaves the processor to reading
+                image["anomaly_map"] = torch.from_numpy(result.anomaly_map).to(self.scorer.gpu)
             row["note"] = sample.note  # mask_at may have set it
         counted.metric.add(**image)
-
-
-def gpu_of(scorer: AnomalyScorer) -> torch.device | None:
-    """Return the GPU that counts the pixels: the model's, if it runs in PyTorch and on one."""
-    return scorer.model.device if scorer.model is not None and scorer.model.device.type == "cuda" else None

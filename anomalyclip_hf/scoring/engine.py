@@ -37,6 +37,8 @@ from .tiling import Box, Tiling, resize_blended
 
 
 if TYPE_CHECKING:  # an exported model is scored without PyTorch
+    import torch
+
     from ..modeling_anomalyclip import AnomalyCLIPModel
     from ..processing_anomalyclip import AnomalyCLIPProcessor
 
@@ -262,6 +264,11 @@ class AnomalyScorer:
             "references": None if self.references is None else self.references.summary,
         }
 
+    @property
+    def gpu(self) -> "torch.device | None":
+        """The GPU on which the model runs in PyTorch, if it does."""
+        return self.model.device if self.model is not None and self.model.device.type == "cuda" else None
+
     @cached_property
     def score_key(self) -> str:
         """A digest of all that scores and maps depend on: weights, precision and preprocessing, but no thresholds."""
@@ -280,7 +287,7 @@ class AnomalyScorer:
         waiting: deque[Item] = deque()  # not finished, or behind one that is not
         runs = (partial(self._run, batch) for batch in self._batches(tasks, waiting))
         # A GPU computes the next batch while this one is finished; a CPU has no processor to spare for that.
-        scored = read_ahead(runs, 1, 2, cost=lambda _: 1) if self._is_on_gpu else (run() for run in runs)
+        scored = read_ahead(runs, 1, 2, cost=lambda _: 1) if self.gpu is not None else (run() for run in runs)
         for batch in scored:
             for view, score, anomaly_map in batch:
                 view.item.add(view.number, score, anomaly_map)
@@ -328,8 +335,9 @@ class AnomalyScorer:
             views = self._views(size)
             pixel_values = self.preprocessing(sample.image) if len(views) == 1 else None
         except (OSError, ValueError, MemoryError) as error:
-            problem = " ".join(str(error).split()) or f"{reader.name(index)} does not fit into memory."
-            return Item(index, reader.name(index), error=problem)
+            name, problem = reader.name(index), " ".join(str(error).split())
+            is_too_large = isinstance(error, MemoryError)
+            return Item(index, name, error=f"{name} does not fit into memory." if is_too_large else problem)
         item = Item(index, sample.source, size, sample, views, pixel_values)
         if pixel_values is None:  # its tiles are cut out of it
             item.image = sample.image
@@ -345,10 +353,6 @@ class AnomalyScorer:
         item = self._read(SampleReader([image], value_range=self.value_range, start=index), 0)
         item.index = index
         return item
-
-    @property
-    def _is_on_gpu(self) -> bool:
-        return self.model is not None and self.model.device.type == "cuda"
 
     def _run(self, views: list[View], collect: bool = False) -> list[tuple[View, float, np.ndarray]]:
         """Return score and map of each view; where the device has too little memory, in halves, also from then on."""

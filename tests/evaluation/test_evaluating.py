@@ -57,7 +57,7 @@ def test_scores_equal_those_of_the_pipeline(model, processor, parts, dtype):
 
 def test_pixels_are_counted_on_the_gpu_of_the_model(evaluate, monkeypatch):
     expected, maps = evaluate().metrics, []
-    monkeypatch.setattr(counting, "gpu_of", lambda scorer: torch.device("cpu"))
+    monkeypatch.setattr(AnomalyScorer, "gpu", torch.device("cpu"))
     for module in (histogram, inputs):  # tensors go the way of those on a GPU
         monkeypatch.setattr(module, "is_on_gpu", torch.is_tensor)
     count = histogram.TensorCounts.add

@@ -72,6 +72,7 @@ def test_the_slurm_script_is_a_script_and_its_command_is_known():
     command = re.search(r"^anomalyclip score .*?&$", script, re.M | re.S).group(0)
     command = command.replace("\\\n", " ").removesuffix("&").replace("$((SLURM_JOB_NUM_NODES * 32))", "128")
     options = parse(shlex.split(command))
+    assert options["workers"] == 128
     gpus, cpus = (int(re.search(rf"{name}=(\d+)", script).group(1)) for name in ("gpus-per-node", "cpus-per-task"))
     nodes = [{"CPU": cpus, "GPU": gpus}] * 4
     fit_workers(nodes, options["workers"], options["gpus_per_worker"], options["cpus_per_worker"])

@@ -147,7 +147,7 @@ def test_a_gpu_computes_the_next_batch_while_results_are_taken(model_folder, pho
             return super().run(pixel_values, feature_layers)
 
     expected = [result.score for result in AnomalyScorer(model_folder, batch_size=1).score([*photos, "missing.png"])]
-    monkeypatch.setattr(AnomalyScorer, "_is_on_gpu", True)
+    monkeypatch.setattr(AnomalyScorer, "gpu", torch.device("cpu"))
     backend = Counted(AnomalyCLIPModel.from_pretrained(model_folder))
     found = []
     for place, result in enumerate(
@@ -182,7 +182,7 @@ def test_an_image_that_does_not_fit_into_memory_costs_only_itself(scorer, photos
 
     def fails_once(image):
         if image.size == (90, 25):
-            raise MemoryError
+            raise MemoryError("Unable to allocate 1. GiB")  # as NumPy's, without a name
         return prepare(image)
 
     monkeypatch.setattr(scorer, "preprocessing", Mock(wraps=prepare, side_effect=fails_once, size=prepare.size))
